@@ -1,0 +1,53 @@
+"""Train anything by mutation and selection, and know which gradient descent you are running."""
+
+from mutagrad import evaluation, mutation, selection, theory
+from mutagrad.algorithms import (
+    boltzmann,
+    comma,
+    elitist,
+    fixation,
+    greedy,
+    logistic,
+    metropolis,
+    mutation_selection,
+    truncation,
+)
+from mutagrad.batches import Minibatches, minibatches
+from mutagrad.gradient_transformation import GradientTransformationState, as_gradient_transformation
+from mutagrad.run import Result, default_record, evolve
+from mutagrad.step_size import AdaptedState, adapt_sigma, schedule_sigma
+from mutagrad.types import Algorithm, Info, Mutation, Parts, PopulationState, Selection, State
+
+__all__ = [
+    "AdaptedState",
+    "Algorithm",
+    "GradientTransformationState",
+    "Info",
+    "Minibatches",
+    "Mutation",
+    "Parts",
+    "PopulationState",
+    "Result",
+    "Selection",
+    "State",
+    "adapt_sigma",
+    "as_gradient_transformation",
+    "boltzmann",
+    "comma",
+    "default_record",
+    "elitist",
+    "evaluation",
+    "evolve",
+    "fixation",
+    "greedy",
+    "logistic",
+    "metropolis",
+    "minibatches",
+    "mutation",
+    "mutation_selection",
+    "schedule_sigma",
+    "selection",
+    "theory",
+    "truncation",
+]
+__version__ = "0.1.0"

@@ -1,0 +1,54 @@
+"""Arguments refused at the door: one line that names the argument, the value and the remedy."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def concrete(value: Any) -> Any:
+    """The value as a Python number, or ``None`` where it is not known before the program runs (under jit or vmap)."""
+    if isinstance(value, jax.core.Tracer):
+        return None
+    array = jnp.asarray(value)
+    if array.ndim != 0 or not jnp.issubdtype(array.dtype, jnp.number):
+        raise ValueError(f"got {value!r}; pass one number")
+    return array.item()
+
+
+def _number(name: str, value: Any) -> Any:
+    try:
+        return concrete(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: got {value!r}; pass one number") from None
+
+
+def positive(name: str, value: Any) -> Any:
+    """``value`` if it is positive and finite, or not yet known."""
+    number = _number(name, value)
+    if number is not None and not (number > 0 and math.isfinite(number)):
+        raise ValueError(f"{name}: got {number!r}; pass a positive finite number")
+    return value
+
+
+def inverse_temperature(value: Any) -> Any:
+    """``value`` if it is an inverse temperature: zero or more, infinity included."""
+    number = _number("beta", value)
+    if number is not None and not number >= 0:
+        raise ValueError(f"beta: got {number!r}; pass a number of 0 or more (math.inf for greedy selection)")
+    return value
+
+
+def count(name: str, value: Any, at_least: int = 1, remedy: str = "") -> int:
+    """``value`` as an int of ``at_least`` or more."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < at_least:
+        raise ValueError(f"{name}: got {value!r}; {remedy or f'pass a whole number of {at_least} or more'}")
+    return int(value)
+
+
+def choice(name: str, value: Any, known: Any) -> Any:
+    """``value`` if it is one of the ``known`` names."""
+    if value not in known:
+        raise ValueError(f"{name}: got {value!r}; pass one of {', '.join(map(str, known))}")
+    return value

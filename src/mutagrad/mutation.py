@@ -1,0 +1,248 @@
+"""Mutation densities, each scaled to unit variance per parameter, so that σ means the same for all of them.
+
+A density is a `Mutation`: ``sample_fn(key, params)`` draws the noise of one offspring. The noise of each leaf comes from
+a stream of its own. Nothing is stored: the same key makes the same mutation again.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mutagrad import check, tree
+from mutagrad.types import Mutation, Params
+
+__all__ = ["ball", "gaussian", "low_rank", "rademacher", "scaled", "sphere", "student_t"]
+
+
+def _normal(key: jax.Array, leaf: jax.Array) -> jax.Array:
+    return jax.random.normal(key, leaf.shape, tree.compute_dtype(leaf))
+
+
+def _normal_noise(key: jax.Array, params: Params) -> Params:
+    return tree.map_with_keys(_normal, key, params)
+
+
+def _scale(noise: Params, factor: jax.Array) -> Params:
+    return jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), noise)
+
+
+def gaussian() -> Mutation:
+    """Independent standard normal mutations, z ~ N(0, I). The default of every algorithm.
+
+    Returns
+    -------
+    Mutation
+
+    Source: [W21] (text before eq. 1), [W26], [K23].
+
+    >>> import jax, jax.numpy as jnp, mutagrad
+    >>> noise = mutagrad.mutation.gaussian().sample_fn(jax.random.key(0), {"w": jnp.zeros((2, 3))})
+    >>> noise["w"].shape
+    (2, 3)
+    """
+    return Mutation(_normal_noise, "gaussian")
+
+
+def _radial(name: str, radius_fn: Callable[[jax.Array, int], jax.Array], options: dict[str, Any]) -> Mutation:
+    def sample(key, params):
+        direction = _normal_noise(key, params)
+        radius = radius_fn(tree.radius_key(key, params), tree.size(params))
+        # The direction is uniform on the sphere because the normal density is radially symmetric.
+        square = tree.squared_norm(direction)
+        return _scale(direction, radius.astype(square.dtype) * jax.lax.rsqrt(square))
+
+    return Mutation(sample, name, options)
+
+
+def sphere() -> Mutation:
+    """Mutations of one length, uniform in direction: |z| = √N with N the number of mutated parameters.
+
+    Every offspring then lies at distance exactly σ√N from its parent.
+
+    Returns
+    -------
+    Mutation
+
+    Source: [S22] (radially symmetric densities); scaling derived for this project, tested in tests/test_mutation.py.
+
+    >>> import jax, jax.numpy as jnp, mutagrad
+    >>> noise = mutagrad.mutation.sphere().sample_fn(jax.random.key(0), jnp.zeros(16))
+    >>> round(float(jnp.linalg.norm(noise)), 4)
+    4.0
+    """
+    return _radial("sphere", lambda key, size: jnp.asarray(math.sqrt(size)), {})
+
+
+def ball() -> Mutation:
+    """Mutations uniform in a ball of radius √(N + 2), which gives unit variance per parameter.
+
+    Returns
+    -------
+    Mutation
+
+    Source: [S22]; scaling derived for this project, tested in tests/test_mutation.py.
+
+    >>> import jax, jax.numpy as jnp, mutagrad
+    >>> noise = mutagrad.mutation.ball().sample_fn(jax.random.key(0), jnp.zeros(16))
+    >>> bool(jnp.linalg.norm(noise) <= 18 ** 0.5)
+    True
+    """
+
+    def radius(key, size):
+        return math.sqrt(size + 2) * jax.random.uniform(key) ** (1 / size)
+
+    return _radial("ball", radius, {})
+
+
+def student_t(degrees_of_freedom: float = 5.0) -> Mutation:
+    """Multivariate Student t mutations: a normal direction and length with heavy radial tails, unit variance.
+
+    All parameters share one χ² factor, so the density is radially symmetric (a product of one-dimensional t densities
+    would not be).
+
+    Parameters
+    ----------
+    degrees_of_freedom : ν > 2, so that the variance exists.
+
+    Returns
+    -------
+    Mutation
+
+    Raises
+    ------
+    ValueError : if ν ≤ 2.
+
+    Source: [S22] (radially symmetric densities).
+
+    >>> import mutagrad
+    >>> mutagrad.mutation.student_t(5.0).name
+    'student_t'
+    """
+    if not degrees_of_freedom > 2:
+        raise ValueError(
+            f"degrees_of_freedom: got {degrees_of_freedom!r}; pass a number above 2, where the variance is finite"
+        )
+    nu = float(degrees_of_freedom)
+
+    def sample(key, params):
+        chi_square = 2 * jax.random.gamma(tree.radius_key(key, params), nu / 2)
+        return _scale(_normal_noise(key, params), jnp.sqrt((nu - 2) / chi_square))
+
+    return Mutation(sample, "student_t", {"degrees_of_freedom": nu})
+
+
+def rademacher() -> Mutation:
+    """Independent random signs: every parameter moves by exactly ±σ.
+
+    Not radially symmetric. The drift at small βσ|g| is that of the gaussian (it needs only second moments); the greedy
+    drift is so only as far as the gradient is shared by many parameters (theory.md 1).
+
+    Returns
+    -------
+    Mutation
+
+    >>> import jax, jax.numpy as jnp, mutagrad
+    >>> noise = mutagrad.mutation.rademacher().sample_fn(jax.random.key(0), jnp.zeros(8))
+    >>> bool(jnp.all(jnp.abs(noise) == 1))
+    True
+    """
+
+    def signs(key, leaf):
+        return jax.random.rademacher(key, leaf.shape, tree.compute_dtype(leaf))
+
+    return Mutation(lambda key, params: tree.map_with_keys(signs, key, params), "rademacher")
+
+
+def low_rank(rank: int = 1) -> Mutation:
+    """Mutations A Bᵀ/√r of matrix leaves, with A (m, r) and B (n, r) standard normal; gaussian on all other leaves.
+
+    Unit variance per parameter and uncorrelated entries, with r(m + n) random numbers in place of mn. Entries of one
+    matrix are uncorrelated but not independent.
+
+    Parameters
+    ----------
+    rank : r ≥ 1.
+
+    Returns
+    -------
+    Mutation
+
+    Raises
+    ------
+    ValueError : if ``rank`` < 1.
+
+    >>> import jax, jax.numpy as jnp, mutagrad
+    >>> noise = mutagrad.mutation.low_rank(2).sample_fn(jax.random.key(0), {"w": jnp.zeros((6, 5)), "b": jnp.zeros(6)})
+    >>> int(jnp.linalg.matrix_rank(noise["w"])), noise["b"].shape
+    (2, (6,))
+    """
+    rank = check.count("rank", rank)
+
+    def product(key, leaf):
+        if leaf.ndim != 2:
+            return _normal(key, leaf)
+        rows, columns = leaf.shape
+        dtype = tree.compute_dtype(leaf)
+        left = jax.random.normal(jax.random.fold_in(key, 0), (rows, rank), dtype)
+        right = jax.random.normal(jax.random.fold_in(key, 1), (columns, rank), dtype)
+        return left @ right.T / jnp.asarray(math.sqrt(rank), dtype)
+
+    return Mutation(lambda key, params: tree.map_with_keys(product, key, params), "low_rank", {"rank": rank})
+
+
+def scaled(scale: Any, mutation: Mutation | None = None) -> Mutation:
+    """Mutations of another density, multiplied per leaf or per parameter: σ_i = σ · scale_i.
+
+    The covariance is then C = σ² diag(scale²), and the drift at small βσ|g| is −(β/2) C g ([W21] eq. 8; theory.md 1).
+
+    Parameters
+    ----------
+    scale : a pytree with the structure of the params, or of a part of it seen from the root: a number for a leaf (or for
+        everything below a node), or an array of the leaf's shape. Zero freezes a parameter.
+    mutation : the density to scale; `gaussian` unless given.
+
+    Returns
+    -------
+    Mutation
+
+    Raises
+    ------
+    ValueError : if a scale is negative or not finite, or does not fit the params.
+
+    >>> import jax, jax.numpy as jnp, mutagrad
+    >>> mutation = mutagrad.mutation.scaled({"w": 1.0, "b": 0.0})
+    >>> noise = mutation.sample_fn(jax.random.key(0), {"w": jnp.zeros(3), "b": jnp.zeros(2)})
+    >>> bool(jnp.all(noise["b"] == 0))
+    True
+    """
+    base = mutation or gaussian()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(scale):
+        if not isinstance(leaf, jax.core.Tracer) and not bool(jnp.all(jnp.isfinite(leaf) & (jnp.asarray(leaf) >= 0))):
+            where = jax.tree_util.keystr(path)
+            raise ValueError(f"scale{where}: got {leaf!r}; pass finite numbers of 0 or more")
+
+    def sample(key, params):
+        noise = base.sample_fn(key, params)
+        try:
+            scales = jax.tree.broadcast(scale, params)
+        except ValueError:
+            raise ValueError(
+                f"scale: got a tree {jax.tree.structure(scale)}, which is no prefix of the params "
+                f"{jax.tree.structure(params)}; give one number or array per leaf"
+            ) from None
+
+        def multiply(path, leaf, noise_leaf, factor):
+            if not tree.is_floating(leaf):
+                return noise_leaf
+            factor = jnp.asarray(factor, noise_leaf.dtype)
+            if factor.ndim and factor.shape != leaf.shape:
+                where = jax.tree_util.keystr(path)
+                raise ValueError(f"scale{where}: got shape {factor.shape}; pass a number or shape {leaf.shape}")
+            return noise_leaf * factor
+
+        return jax.tree_util.tree_map_with_path(multiply, params, noise, scales)
+
+    return Mutation(sample, f"scaled {base.name}", {"scale": scale, "mutation": base})

@@ -1,0 +1,211 @@
+"""Selection rules: who becomes the next parent, given the losses of the offspring and of their parent.
+
+Rules that judge one offspring are an acceptance probability A(ΔU), which theory integrates (theory.md 1); rules for many
+offspring pick a winner. Only loss differences matter to any rule. Ties go to the offspring, so that a population drifts
+on a plateau; an infinite loss loses to every finite one.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mutagrad import check
+from mutagrad.types import Selection
+
+__all__ = [
+    "boltzmann",
+    "comma",
+    "elitist",
+    "fixation",
+    "greedy",
+    "logistic",
+    "metropolis",
+    "truncation",
+]
+
+PARENT = -1
+"""The index of the winner when the parent stays."""
+
+
+def _accept(name: str, acceptance_fn: Callable[[jax.Array], jax.Array], options: dict[str, Any]) -> Selection:
+    def select(key, losses, parent_loss):
+        probability = acceptance_fn(losses[0] - parent_loss)
+        # uniform is in [0, 1): a probability of 1 always accepts and one of 0 never does.
+        return jnp.where(jax.random.uniform(key, dtype=losses.dtype) < probability, 0, PARENT)
+
+    return Selection(select, name, options, acceptance_fn)
+
+
+def metropolis(beta: Any) -> Selection:
+    """Accept with probability min(1, exp(−β ΔU)): detailed balance with exp(−βU).
+
+    Parameters
+    ----------
+    beta : inverse temperature β ≥ 0 [1/loss]; infinity is `greedy`.
+
+    Source: [W21] eq. 1.
+
+    >>> import mutagrad
+    >>> float(mutagrad.selection.metropolis(2.0).acceptance_fn(0.0))
+    1.0
+    """
+    beta = check.inverse_temperature(beta)
+
+    def acceptance(difference):
+        # Not min(1, exp): at β = ∞ a tie is 0 · ∞.
+        uphill = jnp.maximum(difference, 0)
+        return jnp.where(difference <= 0, 1.0, jnp.exp(-beta * jnp.where(uphill > 0, uphill, 1.0)))
+
+    return _accept("metropolis", acceptance, {"beta": beta})
+
+
+def greedy() -> Selection:
+    """Accept if the offspring is no worse than the parent (ties included): Metropolis at β = ∞.
+
+    Source: [W21] eq. 6.
+
+    >>> import mutagrad
+    >>> mutagrad.selection.greedy().acceptance_fn(0.0).item()
+    1.0
+    """
+    return _accept("greedy", lambda difference: jnp.where(jnp.asarray(difference) <= 0, 1.0, 0.0), {})
+
+
+def logistic(beta: Any) -> Selection:
+    """Accept with probability 1/(1 + exp(β ΔU)): Barker's rule, detailed balance with exp(−βU).
+
+    Parameters
+    ----------
+    beta : inverse temperature β ≥ 0 [1/loss].
+
+    Source: theory.md 1.
+
+    >>> import mutagrad
+    >>> float(mutagrad.selection.logistic(2.0).acceptance_fn(0.0))
+    0.5
+    """
+    beta = check.inverse_temperature(beta)
+
+    def acceptance(difference):
+        difference = jnp.asarray(difference)
+        return jax.nn.sigmoid(jnp.where(difference == 0, 0.0, -beta * jnp.where(difference == 0, 1.0, difference)))
+
+    return _accept("logistic", acceptance, {"beta": beta})
+
+
+def fixation(beta: Any, population_size: int, model: str = "moran") -> Selection:
+    """Accept with the probability that one mutant takes over a population of n: selection as population genetics.
+
+    With fitness exp(−βU) and selection coefficient s = −β ΔU: Moran (1 − e^{−s})/(1 − e^{−ns}); Wright–Fisher, haploid,
+    by Kimura's diffusion, (1 − e^{−2s})/(1 − e^{−2ns}). At s = 0 both are 1/n.
+
+    Parameters
+    ----------
+    beta : strength of selection β ≥ 0 [1/loss].
+    population_size : n ≥ 1.
+    model : "moran" or "wright_fisher".
+
+    Source: [SH05], [S22]; theory.md 6.
+
+    >>> import mutagrad
+    >>> round(float(mutagrad.selection.fixation(1.0, 10).acceptance_fn(0.0)), 6)
+    0.1
+    """
+    beta = check.inverse_temperature(beta)
+    size = check.count("population_size", population_size)
+    factor = {"moran": 1.0, "wright_fisher": 2.0}[check.choice("model", model, ("moran", "wright_fisher"))]
+
+    def acceptance(difference):
+        difference = jnp.asarray(difference)
+        advantage = jnp.where(difference == 0, 0.0, -factor * beta * jnp.where(difference == 0, 1.0, difference))
+        strength = jnp.abs(advantage)
+        tiny = strength < 1e-30
+        safe = jnp.where(tiny, 1.0, strength)
+        # (1 − e^{−a})/(1 − e^{−na}) for a > 0; a deleterious mutant has e^{−(n−1)a} times that, which cannot overflow.
+        beneficial = jnp.where(tiny, 1 / size, jnp.expm1(-safe) / jnp.expm1(-size * safe))
+        decay = -(size - 1) * strength if size > 1 else jnp.zeros_like(strength)
+        return beneficial * jnp.where(advantage < 0, jnp.exp(decay), 1.0)
+
+    options = {"beta": beta, "population_size": size, "model": model}
+    return _accept("fixation", acceptance, options)
+
+
+def boltzmann(beta: Any) -> Selection:
+    """Pick one of the offspring and the parent with probability ∝ exp(−β loss).
+
+    Parameters
+    ----------
+    beta : inverse temperature β ≥ 0 [1/loss]; infinity is `elitist`.
+
+    Source: [S22] (softmax selection); theory.md 2.
+
+    >>> import mutagrad
+    >>> mutagrad.selection.boltzmann(2.0).name
+    'boltzmann'
+    """
+    beta = check.inverse_temperature(beta)
+
+    def select(key, losses, parent_loss):
+        candidates = jnp.append(losses, parent_loss)
+        excess = candidates - jnp.min(candidates)
+        # At β = ∞ the best candidate has 0 · ∞; at β = 0 a failed one has ∞ · 0.
+        logits = jnp.where(excess == 0, 0.0, jnp.where(jnp.isfinite(excess), -beta * excess, -jnp.inf))
+        index = jax.random.categorical(key, logits)
+        return jnp.where(index == losses.size, PARENT, index)
+
+    return Selection(select, "boltzmann", {"beta": beta})
+
+
+def elitist() -> Selection:
+    """The best offspring, if it is no worse than the parent: (1+M).
+
+    Source: [W26].
+
+    >>> import jax, jax.numpy as jnp, mutagrad
+    >>> select = mutagrad.selection.elitist().select_fn
+    >>> int(select(jax.random.key(0), jnp.array([0.5, -0.2]), jnp.array(0.0)))
+    1
+    """
+
+    def select(key, losses, parent_loss):
+        best = jnp.argmin(losses)
+        return jnp.where(losses[best] <= parent_loss, best, PARENT)
+
+    return Selection(select, "elitist")
+
+
+def comma() -> Selection:
+    """The best offspring, whether or not it beats the parent: (1,M).
+
+    Source: [B01].
+
+    >>> import jax, jax.numpy as jnp, mutagrad
+    >>> select = mutagrad.selection.comma().select_fn
+    >>> int(select(jax.random.key(0), jnp.array([0.5, 0.2]), jnp.array(0.0)))
+    1
+    """
+    return Selection(lambda key, losses, parent_loss: jnp.argmin(losses), "comma")
+
+
+def truncation(num_parents: int) -> Selection:
+    """The best ``num_parents`` offspring, best first; the parents die.
+
+    Parameters
+    ----------
+    num_parents : how many survive, K ≥ 1.
+
+    Source: [B01], as (K, M); the truncation selection of Such et al. 2017 (arXiv 1712.06567) without its elite.
+
+    >>> import jax, jax.numpy as jnp, mutagrad
+    >>> select = mutagrad.selection.truncation(2).select_fn
+    >>> select(jax.random.key(0), jnp.array([0.5, -0.2, 0.1]), jnp.array(0.0)).tolist()
+    [1, 2]
+    """
+    num_parents = check.count("num_parents", num_parents)
+
+    def select(key, losses, parent_loss):
+        return jnp.argsort(losses)[:num_parents]
+
+    return Selection(select, "truncation", {"num_parents": num_parents}, num_winners=num_parents)

@@ -1,0 +1,244 @@
+"""σ schedules and controllers, as wrappers around any algorithm.
+
+The controllers use only the losses that a generation has evaluated anyway (theory.md 3).
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mutagrad import check
+from mutagrad.theory.progress import best_of_mean, optimal_strength, success_rate
+from mutagrad.types import Algorithm, Info, LossFn, Params, Parts
+
+__all__ = ["AdaptedState", "adapt_sigma", "schedule_sigma"]
+
+_FULL_SPEED = 10
+"""Offspring a generation from which σ may change by the factor `_MAX_CHANGE`; with fewer, in proportion more slowly."""
+_MAX_CHANGE = 2.0
+_CURVATURE_MEMORY = 100
+"""Offspring over which TrH is averaged: it changes slowly while training, and one estimate is noisy."""
+_SLOPE_MEMORY = 20
+"""Offspring over which |∇U|² is averaged: it changes fast, and 20 offspring give |∇U| within 16 %."""
+_SMALLEST, _LARGEST = 1e-30, 1e30
+
+
+class Estimates(NamedTuple):
+    """Running estimates from loss differences: TrH/2 and |∇U|², and how many offspring each of them stands for."""
+
+    half_trace: jax.Array
+    squared_slope: jax.Array
+    trace_count: jax.Array
+    slope_count: jax.Array
+
+
+class AdaptedState(NamedTuple):
+    """The wrapped algorithm's state, and the controller's memory.
+
+    Attributes
+    ----------
+    inner : state of the wrapped algorithm; ``params``, ``sigma`` and ``generation`` read through to it.
+    estimates : what the controller remembers.
+    """
+
+    inner: Any
+    estimates: Estimates | None
+
+    @property
+    def params(self) -> Params:
+        """The parent."""
+        return self.inner.params
+
+    @property
+    def sigma(self) -> jax.Array:
+        """Mutation strength of the next generation."""
+        return self.inner.sigma
+
+    @property
+    def generation(self) -> jax.Array:
+        """Generations completed."""
+        return self.inner.generation
+
+    def with_params(self, params: Params) -> "AdaptedState":
+        """The same state with another parent."""
+        return AdaptedState(self.inner.with_params(params), self.estimates)
+
+    def with_sigma(self, sigma: jax.Array) -> "AdaptedState":
+        """The same state with another mutation strength."""
+        return AdaptedState(self.inner.with_sigma(sigma), self.estimates)
+
+
+def schedule_sigma(algorithm: Algorithm, schedule: Callable[[jax.Array], Any]) -> Algorithm:
+    """Let σ follow a schedule of the generation, such as those of Optax.
+
+    Parameters
+    ----------
+    algorithm : any algorithm; its own σ is not used.
+    schedule : ``schedule(generation) -> σ``, positive.
+
+    Returns
+    -------
+    Algorithm
+
+    >>> import jax, jax.numpy as jnp, optax, mutagrad
+    >>> algorithm = mutagrad.elitist(sigma=0.1, num_offspring=4)
+    >>> algorithm = mutagrad.schedule_sigma(algorithm, optax.exponential_decay(0.1, 10, 0.5))
+    >>> state, info = algorithm.step(jax.random.key(0), algorithm.init(jnp.ones(3)), lambda x: jnp.sum(x**2))
+    >>> round(float(info.sigma), 3)
+    0.1
+    """
+
+    def step(key: jax.Array, state: Any, loss_fn: LossFn) -> tuple[Any, Info]:
+        sigma = jnp.asarray(schedule(state.generation), state.sigma.dtype)
+        return algorithm.step(key, state.with_sigma(sigma), loss_fn)
+
+    return Algorithm(algorithm.init, step, algorithm.parts)
+
+
+def best_strength(parts: Parts) -> float:
+    """The normalised mutation strength at which an algorithm gains most per generation.
+
+    Acceptance rules at finite β and Boltzmann selection are given that of their β → ∞ limit.
+    """
+    name, num_offspring = parts.selection.name, parts.num_offspring
+    if name in ("comma", "truncation"):
+        # The gain is s E[Z] − s²/2 whatever the sign, so its maximum is at s = E[Z].
+        strength = best_of_mean(num_offspring, parts.selection.num_winners)
+        if strength <= 1e-9:
+            raise ValueError(
+                f"algorithm: got {name} that selects all of its {num_offspring} offspring, a random walk without a "
+                "best σ; select fewer"
+            )
+        return strength
+    if parts.selection.acceptance_fn is not None or name in ("elitist", "boltzmann"):
+        return optimal_strength(num_offspring)
+    raise ValueError(f"target: got None with {name} selection, whose best s is not known; pass target=")
+
+
+def adapt_sigma(algorithm: Algorithm, rule: str = "strength", target: float | None = None) -> Algorithm:
+    """Drive σ to where the algorithm gains most, from losses that it has evaluated anyway.
+
+    Rule "strength": the offspring's loss differences have mean ½σ²TrH and variance σ²|∇U|², which gives TrH and |∇U|
+    and so the σ at which s = σTrH/|∇U| is the target. There is no constant to choose. Rule "success": ln σ grows with
+    the share of offspring that lower the loss and falls below the target share (Rechenberg's rule for M = 1 with
+    ``target=0.2``); it sees only the order of the losses.
+
+    Both find their way from a σ that is wrong by orders of magnitude, moving by at most a factor of 2 a generation (less
+    with fewer than 10 offspring). σ falls if more than half of the losses are not finite, and grows on a plateau.
+
+    Parameters
+    ----------
+    algorithm : any algorithm; its σ is the starting value.
+    rule : "strength" or "success".
+    target : the s, or the share of successes, to hold; unless given, what is optimal for the algorithm on a loss with
+        many curvature eigenvalues: `mutagrad.theory.optimal_strength` and `mutagrad.theory.success_rate` of it.
+
+    Returns
+    -------
+    Algorithm, whose state is an `AdaptedState`; with rule "strength" its ``info.normalized_mutation_strength`` is the
+    pooled estimate, defined for M = 1 too.
+
+    Raises
+    ------
+    ValueError : if the rule is unknown, the target is out of its domain, or the best s of a user's own selection rule
+        would be needed.
+
+    Domain: the estimates assume ΔU nearly normal, that is, many parameters and a Hessian without a dominating
+    eigenvalue; with few parameters s is held up to the factor that tests/test_step_size.py states.
+
+    Source: theory.md 3, derived for this project; rule "success": Rechenberg 1973, [B01].
+
+    >>> import jax, jax.numpy as jnp, mutagrad
+    >>> algorithm = mutagrad.adapt_sigma(mutagrad.elitist(sigma=1e-4, num_offspring=20))
+    >>> loss_fn = lambda x: 0.5 * jnp.sum(x**2)
+    >>> result = mutagrad.evolve(jax.random.key(0), algorithm, jnp.ones(100), loss_fn, 60, progress=False)
+    >>> bool(loss_fn(result.params) < 0.5 * loss_fn(jnp.ones(100)))
+    True
+    """
+    check.choice("rule", rule, ("strength", "success"))
+    best = best_strength(algorithm.parts) if target is None else check.positive("target", target)
+    if rule == "success":
+        share = float(success_rate(best)) if target is None else best
+        if not 0 < share < 1:
+            raise ValueError(f"target: got {share!r} with rule='success'; pass a share of offspring between 0 and 1")
+        update = _success_rule(algorithm.parts.num_offspring, share)
+    else:
+        update = _strength_rule(algorithm.parts.num_offspring, best)
+
+    def init(params: Params, loss_fn: LossFn | None = None) -> AdaptedState:
+        inner = algorithm.init(params, loss_fn)
+        zero = jnp.zeros_like(inner.sigma)
+        return AdaptedState(inner, Estimates(zero, zero, zero, zero) if rule == "strength" else None)
+
+    def step(key: jax.Array, state: AdaptedState, loss_fn: LossFn) -> tuple[AdaptedState, Info]:
+        inner, info = algorithm.step(key, state.inner, loss_fn)
+        sigma, estimates, strength = update(info, state.estimates)
+        if strength is not None:
+            info = info._replace(normalized_mutation_strength=strength)
+        sigma = jnp.clip(sigma, _SMALLEST, _LARGEST).astype(inner.sigma.dtype)
+        return AdaptedState(inner.with_sigma(sigma), estimates), info
+
+    return Algorithm(init, step, algorithm.parts)
+
+
+def _speed(num_offspring: int) -> float:
+    """Largest |Δ ln σ| in one generation."""
+    return math.log(_MAX_CHANGE) * min(1.0, num_offspring / _FULL_SPEED)
+
+
+def _success_rule(num_offspring: int, target: float):
+    speed = _speed(num_offspring)
+
+    def update(info: Info, estimates):
+        # A comparison with NaN or +inf is false: a failed offspring is no success.
+        share = jnp.mean(info.loss_differences <= 0)
+        return info.sigma * jnp.exp(speed * (share - target).astype(info.sigma.dtype)), estimates, None
+
+    return update
+
+
+def _strength_rule(num_offspring: int, target: float):
+    speed = _speed(num_offspring)
+
+    def update(info: Info, estimates: Estimates):
+        sigma = info.sigma
+        is_finite = jnp.isfinite(info.loss_differences)
+        number = jnp.sum(is_finite).astype(sigma.dtype)
+        safe_number = jnp.maximum(number, 1)
+        # In units of σ, so that no square under- or overflows: mean ½σTrH, variance |∇U|².
+        scaled = jnp.where(is_finite, info.loss_differences.astype(sigma.dtype) / sigma, 0)
+        mean = jnp.sum(scaled) / safe_number
+        if num_offspring == 1:
+            center, degrees = estimates.half_trace * sigma, safe_number
+        else:
+            center, degrees = mean, jnp.maximum(number - 1, 1)
+        square = jnp.sum(jnp.where(is_finite, jnp.square(scaled - center), 0)) / degrees
+
+        half_trace, trace_count = _average(
+            estimates.half_trace, estimates.trace_count, mean / sigma, number, _CURVATURE_MEMORY
+        )
+        squared_slope, slope_count = _average(
+            estimates.squared_slope, estimates.slope_count, square, number, _SLOPE_MEMORY
+        )
+        strength = 2 * half_trace * sigma * jax.lax.rsqrt(squared_slope)
+        wanted = jnp.log(target / jnp.where(strength > 0, strength, jnp.nan))
+        # A strength of 0 or less is noise around a value far below the target; so is a plateau (0/0).
+        change = jnp.clip(jnp.where(jnp.isnan(wanted), speed, wanted), -speed, speed)
+        change = jnp.where(number < num_offspring / 2, -speed, change)
+        # What was measured at another σ is forgotten: it is imprecise if σ was smaller, not local if it was larger.
+        remembered = jnp.exp(-2 * jnp.abs(change))
+        estimates = Estimates(half_trace, squared_slope, trace_count * remembered, slope_count * remembered)
+        return sigma * jnp.exp(change), estimates, strength
+
+    return update
+
+
+def _average(average, count, value, number, memory):
+    """Running average of ``value``, the mean of ``number`` observations, over at most ``memory`` observations."""
+    kept = jnp.clip(memory - number, 0, count)
+    updated = average + number / jnp.maximum(kept + number, 1) * (value - average)
+    is_usable = (number > 0) & jnp.isfinite(updated)
+    return jnp.where(is_usable, updated, average), jnp.where(is_usable, kept + number, kept)

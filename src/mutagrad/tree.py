@@ -1,0 +1,116 @@
+"""Pytree arithmetic on the floating leaves, and one independent random stream for each of them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Tree = Any
+
+
+def is_floating(leaf: Any) -> bool:
+    """Whether a leaf is a floating array (real), that is, whether it is mutated."""
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic | float) and jnp.issubdtype(
+        jnp.result_type(leaf), jnp.floating
+    )
+
+
+def compute_dtype(leaf: Any) -> jnp.dtype:
+    """The dtype in which a leaf is mutated: its own, but float32 for 16-bit leaves (the sum is rounded once)."""
+    return jnp.promote_types(jnp.result_type(leaf), jnp.float32)
+
+
+def map_floating(fn: Callable, tree: Tree, *rest: Tree) -> Tree:
+    """``jax.tree.map`` over the floating leaves; all others are passed on untouched."""
+    return jax.tree.map(lambda leaf, *others: fn(leaf, *others) if is_floating(leaf) else leaf, tree, *rest)
+
+
+def map_with_keys(fn: Callable, key: jax.Array, tree: Tree) -> Tree:
+    """Map ``fn(key_of_leaf, leaf)`` over the floating leaves, each with a random stream of its own.
+
+    The stream of a leaf is ``fold_in(key, position of the leaf)``, so that leaves of the same shape never share noise
+    and one leaf can be made again without the others. Leaves that are not floating become scalar zeros.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    mapped = [
+        fn(jax.random.fold_in(key, position), leaf) if is_floating(leaf) else jnp.zeros(())
+        for position, leaf in enumerate(leaves)
+    ]
+    return jax.tree.unflatten(structure, mapped)
+
+
+def radius_key(key: jax.Array, tree: Tree) -> jax.Array:
+    """A stream that no leaf of ``tree`` uses, for what all leaves share (the length of a radial mutation)."""
+    return jax.random.fold_in(key, len(jax.tree.leaves(tree)))
+
+
+def add_scaled(params: Tree, noise: Tree, sigma: jax.Array) -> Tree:
+    """``params + sigma * noise`` on the floating leaves, summed in `compute_dtype` and rounded once."""
+
+    def add(leaf, noise_leaf):
+        dtype = compute_dtype(leaf)
+        total = leaf.astype(dtype) + sigma.astype(dtype) * jnp.asarray(noise_leaf).astype(dtype)
+        return total.astype(leaf.dtype)
+
+    return map_floating(add, params, noise)
+
+
+def where(condition: jax.Array, if_true: Tree, if_false: Tree) -> Tree:
+    """Leaf by leaf ``jnp.where`` on the floating leaves; the others are those of ``if_true``."""
+    return map_floating(lambda a, b: jnp.where(condition, a, b), if_true, if_false)
+
+
+def size(tree: Tree) -> int:
+    """How many parameters are mutated: the number N of entries in floating leaves."""
+    return sum(int(np.prod(jnp.shape(leaf))) for leaf in jax.tree.leaves(tree) if is_floating(leaf))
+
+
+def squared_norm(tree: Tree) -> jax.Array:
+    """Sum of squares over the floating leaves, in their `compute_dtype`."""
+    squares = [
+        jnp.sum(jnp.square(leaf.astype(compute_dtype(leaf)))) for leaf in jax.tree.leaves(tree) if is_floating(leaf)
+    ]
+    dtype = jnp.result_type(*squares)
+    return sum((square.astype(dtype) for square in squares), jnp.zeros((), dtype))
+
+
+def as_arrays(tree: Tree) -> Tree:
+    """Every leaf as a JAX array (Python and NumPy numbers included), or a ValueError that names the leaf."""
+
+    def convert(path, leaf):
+        try:
+            array = jnp.asarray(leaf)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"params{jax.tree_util.keystr(path)}: got {type(leaf).__name__}, which is not an array; "
+                "keep arrays only (equinox.partition(model, equinox.is_array) splits them off)"
+            ) from None
+        if jnp.issubdtype(array.dtype, jnp.complexfloating):
+            raise ValueError(
+                f"params{jax.tree_util.keystr(path)}: got {array.dtype}, which is not mutated; "
+                "hold the real and the imaginary part as two leaves"
+            )
+        return array
+
+    return jax.tree_util.tree_map_with_path(convert, tree)
+
+
+def check_params(params: Tree) -> Tree:
+    """The params as arrays, refused with a ValueError if nothing can be mutated or a value is not finite."""
+    params = as_arrays(params)
+    if not any(is_floating(leaf) for leaf in jax.tree.leaves(params)):
+        dtypes = sorted({str(leaf.dtype) for leaf in jax.tree.leaves(params)})
+        raise ValueError(
+            f"params: got no floating leaf (leaf dtypes: {', '.join(dtypes) or 'none, the tree is empty'}), so there "
+            "is nothing to mutate; pass at least one float array"
+        )
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if is_floating(leaf) and not isinstance(leaf, jax.core.Tracer) and not bool(jnp.all(jnp.isfinite(leaf))):
+            count = int(jnp.sum(~jnp.isfinite(leaf)))
+            raise ValueError(
+                f"params{jax.tree_util.keystr(path)}: got {count} of {leaf.size} values NaN or infinite; "
+                "start from finite parameters"
+            )
+    return params

@@ -1,0 +1,177 @@
+"""The data that flow through a generation: what the next step needs, what it reports, and the pair of functions."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+from mutagrad import tree
+
+Params = Any
+"""Any pytree of arrays. Floating leaves are mutated; integer, boolean and key leaves are passed on untouched."""
+
+LossFn = Callable[[Params], jax.Array]
+"""``loss_fn(params)``: a floating scalar, or a vector of per-example losses whose mean is minimised."""
+
+
+class State(NamedTuple):
+    """What a single-parent algorithm needs for its next generation, and no more.
+
+    Attributes
+    ----------
+    params : pytree, the parent.
+    sigma : scalar, mutation strength: standard deviation per parameter [parameter].
+    generation : int32 scalar, generations completed.
+    parent_loss : ``None``, unless the algorithm was built with ``reevaluate_parent=False``. Then the parent's cached
+        loss: a vector of per-example losses (one entry for a scalar loss) once known at `init`, or a scalar that is
+        NaN until the first step has evaluated it.
+    """
+
+    params: Params
+    sigma: jax.Array
+    generation: jax.Array
+    parent_loss: jax.Array | None = None
+
+    def with_params(self, params: Params) -> "State":
+        """The same state with another parent."""
+        return State(params, self.sigma, self.generation, self.parent_loss)
+
+    def with_sigma(self, sigma: jax.Array) -> "State":
+        """The same state with another mutation strength."""
+        return State(self.params, sigma, self.generation, self.parent_loss)
+
+
+class PopulationState(NamedTuple):
+    """What an algorithm with several parents needs for its next generation.
+
+    Attributes
+    ----------
+    parents : pytree whose floating leaves carry a leading axis (num_parents,), best parent first. Other leaves are
+        shared by all parents and carry no such axis.
+    sigma, generation : as in `State`.
+    """
+
+    parents: Params
+    sigma: jax.Array
+    generation: jax.Array
+
+    @property
+    def params(self) -> Params:
+        """The best parent, without the leading axis."""
+        return tree.map_floating(lambda leaf: leaf[0], self.parents)
+
+    def with_params(self, params: Params) -> "PopulationState":
+        """The same state with another best parent; ``None`` keeps the parents."""
+        if params is None:
+            return self
+        parents = tree.map_floating(lambda stack, leaf: stack.at[0].set(leaf), self.parents, params)
+        return PopulationState(parents, self.sigma, self.generation)
+
+    def with_sigma(self, sigma: jax.Array) -> "PopulationState":
+        """The same state with another mutation strength."""
+        return PopulationState(self.parents, sigma, self.generation)
+
+
+class Info(NamedTuple):
+    """What one generation did. Nothing here is needed by the next one.
+
+    Attributes
+    ----------
+    losses : (M,) loss of every offspring [loss].
+    parent_loss : scalar, loss of the parent on the same batch [loss] (the best parent's, where there are several).
+    loss_differences : (M,) offspring minus its own parent, from paired per-example differences where the loss is a
+        vector [loss]; non-finite where either loss is.
+    winner : int32 index of the selected offspring, −1 if the parent stays. (num_parents,) for several parents, best
+        first.
+    is_accepted : bool, whether an offspring replaced the parent. Has the shape of ``winner``.
+    sigma : scalar, the mutation strength that made these offspring [parameter].
+    num_nonfinite : int32, offspring whose loss was NaN or infinite, and which therefore could not win.
+    normalized_mutation_strength : scalar, s = 2 mean(ΔU)/std(ΔU) over the finite loss differences of this generation:
+        the estimate of σ TrH/|∇U|. NaN with fewer than two finite offspring or when all differences are equal. One
+        generation's estimate has a standard error near 2/√M; `mutagrad.adapt_sigma` replaces it by a pooled one.
+    """
+
+    losses: jax.Array
+    parent_loss: jax.Array
+    loss_differences: jax.Array
+    winner: jax.Array
+    is_accepted: jax.Array
+    sigma: jax.Array
+    num_nonfinite: jax.Array
+    normalized_mutation_strength: jax.Array
+
+
+class Mutation(NamedTuple):
+    """A mutation density, scaled to unit variance per parameter.
+
+    Attributes
+    ----------
+    sample_fn : ``sample_fn(key, params) -> noise``, a pytree of the structure of ``params``. Entries at leaves that are
+        not floating are ignored. The noise has mean zero and covariance I (or the documented one); the library
+        multiplies it by σ.
+    name : the density's name, as `repr` and theory show it.
+    options : the arguments that the density was built with.
+    """
+
+    sample_fn: Callable[[jax.Array, Params], Params]
+    name: str = "user"
+    options: dict[str, Any] = {}
+
+
+class Selection(NamedTuple):
+    """A selection rule.
+
+    Attributes
+    ----------
+    select_fn : ``select_fn(key, losses, parent_loss) -> winner``, with ``losses`` (M,) and a scalar ``parent_loss``;
+        the winner is an int32 index into ``losses``, or −1 for the parent. Losses come relative to the parent (so
+        ``parent_loss`` is 0, or +inf if the parent's own loss was not finite), a failed offspring as +inf.
+    name, options : as in `Mutation`.
+    acceptance_fn : for rules that judge one offspring, the probability A(ΔU) of accepting it; otherwise ``None``.
+    num_winners : how many offspring become parents; the winner then has shape (num_winners,).
+    """
+
+    select_fn: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+    name: str = "user"
+    options: dict[str, Any] = {}
+    acceptance_fn: Callable[[jax.Array], jax.Array] | None = None
+    num_winners: int = 1
+
+
+class Parts(NamedTuple):
+    """What a named algorithm is assembled from, for theory to read."""
+
+    sigma: Any
+    mutation: Mutation
+    selection: Selection
+    num_offspring: int
+    reevaluate_parent: bool = True
+    evaluation: str | int = "auto"
+
+
+class InitFn(Protocol):
+    """``init(params, loss_fn=None) -> state``; ``loss_fn`` is used only with ``reevaluate_parent=False``."""
+
+    def __call__(self, params: Params, loss_fn: LossFn | None = None) -> Any: ...
+
+
+class StepFn(Protocol):
+    """``step(key, state, loss_fn) -> (state, info)``: one generation, a pure function."""
+
+    def __call__(self, key: jax.Array, state: Any, loss_fn: LossFn) -> tuple[Any, Info]: ...
+
+
+class Algorithm(NamedTuple):
+    """An algorithm of mutation and selection: two pure functions, and the parts that they are made of.
+
+    Attributes
+    ----------
+    init : ``init(params, loss_fn=None) -> state``.
+    step : ``step(key, state, loss_fn) -> (state, info)``: one generation. Works under ``jit``, ``scan`` and ``vmap``
+        over keys, states and σ.
+    parts : the mutation, selection and numbers that the algorithm was assembled from.
+    """
+
+    init: InitFn
+    step: StepFn
+    parts: Parts
