@@ -1,6 +1,6 @@
 """Train anything by mutation and selection, and know which gradient descent you are running."""
 
-from mutagrad import evaluation, mutation, selection, theory
+from mutagrad import evaluation, mutation, selection, theory, tree
 from mutagrad.algorithms import (
     boltzmann,
     comma,
@@ -48,6 +48,7 @@ __all__ = [
     "schedule_sigma",
     "selection",
     "theory",
+    "tree",
     "truncation",
 ]
 __version__ = "0.1.0"

@@ -23,16 +23,21 @@ _CURVATURE_MEMORY = 100
 """Offspring over which TrH is averaged: it changes slowly while training, and one estimate is noisy."""
 _SLOPE_MEMORY = 20
 """Offspring over which |∇U|² is averaged: it changes fast, and 20 offspring give |∇U| within 16 %."""
+_TREND_MEMORY = 200
+"""Offspring over which the trend of |∇U| is averaged."""
 _SMALLEST, _LARGEST = 1e-30, 1e30
 
 
 class Estimates(NamedTuple):
-    """Running estimates from loss differences: TrH/2 and |∇U|², and how many offspring each of them stands for."""
+    """Running averages over offspring: TrH/2, |∇U|² and the share of successes, how many offspring each stands for, and
+    the change of ln |∇U| in a generation."""
 
     half_trace: jax.Array
     squared_slope: jax.Array
+    success: jax.Array
     trace_count: jax.Array
     slope_count: jax.Array
+    slope_trend: jax.Array
 
 
 class AdaptedState(NamedTuple):
@@ -171,7 +176,7 @@ def adapt_sigma(algorithm: Algorithm, rule: str = "strength", target: float | No
     def init(params: Params, loss_fn: LossFn | None = None) -> AdaptedState:
         inner = algorithm.init(params, loss_fn)
         zero = jnp.zeros_like(inner.sigma)
-        return AdaptedState(inner, Estimates(zero, zero, zero, zero) if rule == "strength" else None)
+        return AdaptedState(inner, Estimates(zero, zero, zero, zero, zero, zero) if rule == "strength" else None)
 
     def step(key: jax.Array, state: AdaptedState, loss_fn: LossFn) -> tuple[AdaptedState, Info]:
         inner, info = algorithm.step(key, state.inner, loss_fn)
@@ -202,6 +207,8 @@ def _success_rule(num_offspring: int, target: float):
 
 def _strength_rule(num_offspring: int, target: float):
     speed = _speed(num_offspring)
+    slope_lag = max(1.0, _SLOPE_MEMORY / num_offspring)
+    trend_weight = min(1.0, num_offspring / _TREND_MEMORY)
 
     def update(info: Info, estimates: Estimates):
         sigma = info.sigma
@@ -223,14 +230,27 @@ def _strength_rule(num_offspring: int, target: float):
         squared_slope, slope_count = _average(
             estimates.squared_slope, estimates.slope_count, square, number, _SLOPE_MEMORY
         )
-        strength = 2 * half_trace * sigma * jax.lax.rsqrt(squared_slope)
+        share = jnp.sum(scaled <= 0, where=is_finite).astype(sigma.dtype) / safe_number
+        success, _ = _average(estimates.success, estimates.trace_count, share, number, _CURVATURE_MEMORY)
+        moment_strength = 2 * half_trace * sigma * jax.lax.rsqrt(squared_slope)
+        # Where σ is so large that the loss is far from quadratic, mean/std stays near 1 however large σ is; that hardly
+        # any offspring succeeds then shows it. One standard error of caution keeps this out of the way elsewhere.
+        likely = success + jnp.sqrt(success * (1 - success) / trace_count) + 1 / trace_count
+        strength = jnp.fmax(moment_strength, -2 * jax.scipy.special.ndtri(jnp.minimum(likely, 0.5)))
         wanted = jnp.log(target / jnp.where(strength > 0, strength, jnp.nan))
         # A strength of 0 or less is noise around a value far below the target; so is a plateau (0/0).
+        # |∇U| was measured a little while ago; with few parameters it falls by several percent a generation.
+        wanted = wanted + jnp.clip(slope_lag * estimates.slope_trend, -1, 1)
         change = jnp.clip(jnp.where(jnp.isnan(wanted), speed, wanted), -speed, speed)
         change = jnp.where(number < num_offspring / 2, -speed, change)
         # What was measured at another σ is forgotten: it is imprecise if σ was smaller, not local if it was larger.
         remembered = jnp.exp(-2 * jnp.abs(change))
-        estimates = Estimates(half_trace, squared_slope, trace_count * remembered, slope_count * remembered)
+        slope_change = jnp.log(squared_slope / estimates.squared_slope) / 2
+        trend = estimates.slope_trend + trend_weight * remembered * (slope_change - estimates.slope_trend)
+        trend = jnp.where(jnp.isfinite(trend), trend, estimates.slope_trend)
+        estimates = Estimates(
+            half_trace, squared_slope, success, trace_count * remembered, slope_count * remembered, trend
+        )
         return sigma * jnp.exp(change), estimates, strength
 
     return update

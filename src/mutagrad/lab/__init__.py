@@ -1,0 +1,1 @@
+"""Experiments around the library: data, models, recorded runs and figures."""

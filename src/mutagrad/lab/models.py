@@ -1,0 +1,171 @@
+"""Networks to train: Equinox modules that map a batch of images to logits.
+
+Weights start as in PyTorch, uniform within ±1/√fan_in, which is also Equinox's default.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from mutagrad import check
+
+__all__ = ["MLP", "ConvNet", "cross_entropy"]
+
+_EXAMPLES_AT_ONCE = 32
+"""Examples a convolution handles at a time on a CPU, so that its patches stay in the cache."""
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Per-example cross-entropy [nat].
+
+    Parameters
+    ----------
+    logits : (batch, classes).
+    labels : (batch,) integers.
+
+    Returns
+    -------
+    (batch,) losses.
+
+    >>> import jax.numpy as jnp
+    >>> from mutagrad.lab.models import cross_entropy
+    >>> round(float(cross_entropy(jnp.zeros((1, 10)), jnp.array([3]))[0]), 4)
+    2.3026
+    """
+    chosen = jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+    return jax.nn.logsumexp(logits, axis=1) - chosen
+
+
+class MLP(eqx.Module):
+    """A multilayer perceptron with ReLU: inputs are flattened, the last layer gives logits.
+
+    Parameters
+    ----------
+    key : a key for the initial weights.
+    num_inputs : length of a flattened example.
+    widths : numbers of hidden units, one per hidden layer.
+    num_classes : number of logits.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from mutagrad.lab.models import MLP
+    >>> MLP(jax.random.key(0), 64, (32,), 10)(jnp.zeros((5, 8, 8))).shape
+    (5, 10)
+    """
+
+    layers: list[eqx.nn.Linear]
+
+    def __init__(self, key: jax.Array, num_inputs: int, widths: tuple[int, ...], num_classes: int):
+        sizes = [num_inputs, *widths, num_classes]
+        keys = jax.random.split(key, len(sizes) - 1)
+        self.layers = [eqx.nn.Linear(a, b, key=k) for a, b, k in zip(sizes[:-1], sizes[1:], keys, strict=True)]
+
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """Logits (batch, classes) of inputs (batch, ...)."""
+        values = inputs.reshape(inputs.shape[0], -1)
+        for layer in self.layers[:-1]:
+            values = jax.nn.relu(_linear(layer, values))
+        return _linear(self.layers[-1], values)
+
+
+class ConvNet(eqx.Module):
+    """The convolutional network of [K23], without its dropout and spectral normalisation: 9854 parameters at base size.
+
+    Convolutions 1→8 5×5, 8→16 5×5, 16→8 3×3, 8→4 3×3, ReLU after each, 2×2 max pooling after the first two; then
+    196→24, ReLU, 24→10 on 28×28 images.
+
+    Parameters
+    ----------
+    key : a key for the initial weights.
+    image_shape : (height, width), multiples of 4.
+    num_maps : maps of the first and third convolution (LM in [K23]); the second has twice, the fourth half as many.
+    num_linear : units of the first linear layer (LW in [K23]).
+    num_classes : number of logits.
+
+    Source: [K23], methods.
+
+    >>> import jax, jax.numpy as jnp, mutagrad
+    >>> from mutagrad.lab.models import ConvNet
+    >>> model = ConvNet(jax.random.key(0))
+    >>> model(jnp.zeros((5, 28, 28))).shape, mutagrad.tree.size(model)
+    ((5, 10), 9854)
+    """
+
+    convolutions: list[eqx.nn.Conv2d]
+    linear: list[eqx.nn.Linear]
+
+    def __init__(
+        self,
+        key: jax.Array,
+        image_shape: tuple[int, int] = (28, 28),
+        num_maps: int = 8,
+        num_linear: int = 24,
+        num_classes: int = 10,
+    ):
+        height, width = image_shape
+        if height % 4 or width % 4:
+            raise ValueError(f"image_shape: got {tuple(image_shape)}; pass a height and a width that 4 divides")
+        num_maps = check.count("num_maps", num_maps, 2)
+        keys = jax.random.split(key, 6)
+        maps = [1, num_maps, 2 * num_maps, num_maps, num_maps // 2]
+        kernels = [5, 5, 3, 3]
+        self.convolutions = [
+            eqx.nn.Conv2d(maps[i], maps[i + 1], kernels[i], padding=kernels[i] // 2, key=keys[i]) for i in range(4)
+        ]
+        features = maps[-1] * (height // 4) * (width // 4)
+        self.linear = [
+            eqx.nn.Linear(features, num_linear, key=keys[4]),
+            eqx.nn.Linear(num_linear, num_classes, key=keys[5]),
+        ]
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Logits (batch, classes) of images (batch, height, width)."""
+        if jax.default_backend() != "cpu":
+            return self._forward(images, jax_convolution)
+        number = images.shape[0]
+        chunk = min(number, _EXAMPLES_AT_ONCE)
+        padding = -number % chunk
+        chunks = jnp.pad(images, ((0, padding), (0, 0), (0, 0))).reshape(-1, chunk, *images.shape[1:])
+        logits = jax.lax.map(lambda part: self._forward(part, patch_convolution), chunks)
+        return logits.reshape(-1, logits.shape[-1])[:number]
+
+    def _forward(self, images: jax.Array, convolution: Any) -> jax.Array:
+        # Maps first and examples last: patches are then copied, and pooled, in long contiguous runs.
+        values = jnp.moveaxis(images, 0, -1)[None]
+        for position, layer in enumerate(self.convolutions):
+            values = jax.nn.relu(convolution(layer.weight, values) + layer.bias[..., None])
+            if position < 2:
+                values = _max_pool(values)
+        values = values.reshape(-1, values.shape[-1]).T
+        return _linear(self.linear[1], jax.nn.relu(_linear(self.linear[0], values)))
+
+
+def _linear(layer: eqx.nn.Linear, values: jax.Array) -> jax.Array:
+    return values @ layer.weight.T + layer.bias
+
+
+def _max_pool(values: jax.Array) -> jax.Array:
+    maps, height, width, number = values.shape
+    return values.reshape(maps, height // 2, 2, width // 2, 2, number).max((2, 4))
+
+
+def jax_convolution(weight: jax.Array, values: jax.Array) -> jax.Array:
+    """Same-padded convolution of (maps, height, width, batch) values, by XLA's own operator."""
+    layout = jax.lax.conv_dimension_numbers(values.shape, weight.shape, ("CHWN", "OIHW", "CHWN"))
+    return jax.lax.conv_general_dilated(values, weight, (1, 1), "SAME", dimension_numbers=layout)
+
+
+def patch_convolution(weight: jax.Array, values: jax.Array) -> jax.Array:
+    """The same convolution as one matrix product of weights and patches.
+
+    On a CPU, inside a loop over offspring, it was measured six times faster than XLA's operator (30 against 5 GFLOP/s on
+    two cores).
+    """
+    outputs, inputs, size, _ = weight.shape
+    _, height, width, number = values.shape
+    margin = size // 2
+    padded = jnp.pad(values, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+    shifts = [padded[:, row : row + height, column : column + width] for row in range(size) for column in range(size)]
+    patches = jnp.stack(shifts, axis=1).reshape(inputs * size * size, -1)
+    return (weight.reshape(outputs, -1) @ patches).reshape(outputs, height, width, number)

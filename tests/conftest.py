@@ -1,0 +1,30 @@
+"""Strictness for every test: CPU, no silent dtype or rank promotion, and Hypothesis without chance."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+from hypothesis import settings
+
+jax.config.update("jax_platforms", "cpu")
+
+settings.register_profile("ci", derandomize=True, deadline=None)
+settings.load_profile("ci")
+
+
+def pytest_configure(config):
+    config.addinivalue_line(
+        "markers", "permissive: runs third-party code that needs JAX's default dtype and rank promotion"
+    )
+
+
+@pytest.fixture(autouse=True)
+def strict_promotion(request):
+    """Mixed dtypes and implicit broadcasting of ranks raise, unless the test is marked ``permissive``."""
+    if request.node.get_closest_marker("permissive"):
+        yield
+        return
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        yield

@@ -1,0 +1,486 @@
+"""One generation on a linear loss: the moments of the displacement against quadrature (theory.md 1, 2, 6).
+
+The expected values are computed here in NumPy and SciPy alone, from the definition of each density and each rule; nothing
+of the library enters them. A displacement Δx from x = 0 on U = g·x is measured by six moments, with ĝ = g/|g|, a unit
+vector u transverse to ĝ and σ for the unit of length:
+
+    −ĝ·Δx,   u·Δx,   accepted or not,   (ĝ·Δx)²,   (u·Δx)²,   (ĝ·Δx)(u·Δx).
+
+Every law is a statement about y = ĝ·z of the raw noise z, and about u·z given y: its mean `slope`·y and its second moment
+about that mean, `spread`. Each check allows 4 standard errors of the mean over independent keys: a false alarm in 6·10⁻⁵
+of the checks, 2 % in all of this file, and with its fixed seeds the same outcome every time.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import special, stats
+
+import mutagrad
+from mutagrad import mutation as density
+
+STATISTICS = ("downhill", "transverse", "acceptance", "downhill²", "transverse²", "cross")
+NUM_KEYS = 100_000
+CHUNK = 10_000
+Z_LIMIT = 4.0
+SIGMA = 0.3
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Laws of the noise, as quadrature nodes
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Law:
+    """The joint law of y = ĝ·z and u·z: nodes (probability, y, spread), the slope of E[u·z | y], and P(Y ≤ y)."""
+
+    weight: np.ndarray
+    y: np.ndarray
+    spread: np.ndarray
+    cdf: Callable[[np.ndarray], np.ndarray]
+    slope: float = 0.0
+    is_discrete: bool = False
+
+
+def interval(low, high, num_nodes):
+    nodes, weights = np.polynomial.legendre.leggauss(num_nodes)
+    return (low + high) / 2 + (high - low) / 2 * nodes, (high - low) / 2 * weights
+
+
+def mirrored(weight, y, spread):
+    """Nodes on both sides of y = 0, where greedy and Metropolis acceptance have their kink."""
+    halves = [np.concatenate([a.ravel(), b.ravel()]) for a, b in ((weight, weight), (-y, y), (spread, spread))]
+    return halves[0] / 2, halves[1], halves[2]
+
+
+def normal_mixture(variance, weight, spread, slope=0.0):
+    """y ~ Normal(0, variance_k) with probability weight_k."""
+    variance, weight, spread = (np.atleast_1d(np.asarray(a, float)) for a in (variance, weight, spread))
+    z, dz = interval(0.0, 12.0, 240)
+    pdf = 2 * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) * dz
+    y = np.sqrt(variance)[:, None] * z
+    nodes = mirrored(weight[:, None] * pdf, y, np.broadcast_to(spread[:, None], y.shape))
+
+    def cdf(y):
+        return special.ndtr(y[:, None] / np.sqrt(variance)) @ weight
+
+    return Law(*nodes, cdf, slope)
+
+
+def normal():
+    return normal_mixture(1.0, 1.0, 1.0)
+
+
+def radial(dimension, radius, radius_weight):
+    """Uniform direction in N dimensions: the angle to ĝ has density ∝ sin^(N−2), and u·z gets R² sin²/(N−1)."""
+    theta, dtheta = interval(0.0, np.pi / 2, 160)
+    angle_weight = np.sin(theta) ** (dimension - 2) * dtheta
+    angle_weight /= angle_weight.sum()
+    radius, radius_weight = np.atleast_1d(radius), np.atleast_1d(radius_weight)
+    y = radius[:, None] * np.cos(theta)
+    spread = (radius[:, None] * np.sin(theta)) ** 2 / (dimension - 1)
+
+    def cdf(y):
+        cosine = np.clip(y[:, None] / radius, -1, 1)
+        beyond = special.betainc(0.5, (dimension - 1) / 2, cosine**2) / 2
+        return (0.5 + np.sign(cosine) * beyond) @ radius_weight
+
+    return Law(*mirrored(radius_weight[:, None] * angle_weight, y, spread), cdf)
+
+
+def sphere_law(dimension):
+    return radial(dimension, np.sqrt(dimension), 1.0)
+
+
+def ball_law(dimension):
+    radius, weight = interval(0.0, np.sqrt(dimension + 2), 120)
+    weight = weight * dimension * radius ** (dimension - 1) / (dimension + 2) ** (dimension / 2)
+    return radial(dimension, radius, weight)
+
+
+def student_t_law(dimension, nu):
+    """R²ν/((ν − 2)N) ~ F(N, ν); its upper quantile w⁵ makes the heavy tail smooth at w = 0."""
+    w, dw = interval(0.0, 1.0, 200)
+    radius = np.sqrt(dimension * (nu - 2) / nu * stats.f.isf(w**5, dimension, nu))
+    return radial(dimension, radius, 5 * w**4 * dw)
+
+
+def low_rank_law(rank, share):
+    """g = share · abᵀ on the matrix and the rest on a vector leaf; u = a′bᵀ with a′ ⟂ a.
+
+    ĝ·z = share Σ_k (a·A_k)(b·B_k)/√r + rest · normal: normal given q² = Σ_k (b·B_k)² ~ χ²_r, as is u·z ~ N(0, q²/r).
+    """
+    q, dq = interval(0.0, 12.0, 160)
+    weight = stats.chi.pdf(q, rank) * dq
+    return normal_mixture(share**2 * q**2 / rank + 1 - share**2, weight, q**2 / rank)
+
+
+def scaled_law(gradient, transverse, scale):
+    """Noise s∘z: y = ĝ·(s∘z) and u·(s∘z) are jointly normal, with a slope where C = diag(s²) turns ĝ."""
+    variance, covariance = np.sum((gradient * scale) ** 2), np.sum(gradient * transverse * scale**2)
+    slope = covariance / variance
+    return normal_mixture(variance, 1.0, np.sum((transverse * scale) ** 2) - slope * covariance, slope)
+
+
+def signs_law(gradient, transverse):
+    """All 2^N signs, grouped by y: equal values of y tie in the loss, and then the first offspring wins."""
+    signs = np.array(list(itertools.product((-1.0, 1.0), repeat=gradient.size)))
+    y, across = np.round(signs @ gradient, 9), signs @ transverse
+    values, group = np.unique(y, return_inverse=True)
+    number = np.bincount(group)
+    weight, mean = number / len(signs), np.bincount(group, across) / number
+    second = np.bincount(group, across**2) / number
+    slope = np.sum(weight * values * mean)
+    if not np.allclose(mean, slope * values):
+        # E[u·z | y] is not linear in y here: fold it into the node table.
+        return DiscreteLaw(weight, values, second, mean)
+    return DiscreteLaw(weight, values, second, slope * values)
+
+
+@dataclass(frozen=True)
+class DiscreteLaw:
+    """As `Law`, with E[(u·z)² | y] in ``spread`` and E[u·z | y] in ``mean``."""
+
+    weight: np.ndarray
+    y: np.ndarray
+    spread: np.ndarray
+    mean: np.ndarray
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Rules, as a weight on each node: the chance that an offspring with this y becomes the parent
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def moments(law, chance):
+    """The six expected moments, where ``chance`` is E[number of winners with y at this node] per unit of its weight."""
+    if isinstance(law, DiscreteLaw):
+        mean, second = law.mean, law.spread
+    else:
+        mean, second = law.slope * law.y, law.spread + (law.slope * law.y) ** 2
+    weight = law.weight * chance
+    integrands = (-law.y, mean, np.ones_like(law.y), law.y**2, second, law.y * mean)
+    return np.array([np.sum(weight * integrand) for integrand in integrands])
+
+
+def accept(rule, scale=1.0):
+    """One offspring accepted with probability rule(βΔU), βΔU = scale · y."""
+    return lambda law: moments(law, rule(scale * law.y))
+
+
+def metropolis_rule(x):
+    return np.minimum(1.0, np.exp(-np.maximum(x, 0)))
+
+
+def greedy_rule(x):
+    return (x <= 0).astype(float)
+
+
+def logistic_rule(x):
+    return special.expit(-x)
+
+
+def moran_rule(x, n, factor=1.0):
+    s = -factor * x
+    with np.errstate(all="ignore"):
+        direct = np.where(s > 0, np.expm1(-s) / np.expm1(-n * s), np.exp((n - 1) * s) * np.expm1(s) / np.expm1(n * s))
+    return np.where(np.abs(s) < 1e-12, 1 / n, direct)
+
+
+def best_of(num_offspring, beats_parent=True):
+    """The offspring with the smallest y of M, if y ≤ 0 (elitist) or whatever it is (comma)."""
+
+    def expected(law):
+        if isinstance(law, DiscreteLaw):
+            above_or_at = np.cumsum(law.weight[::-1])[::-1]
+            above = np.append(above_or_at[1:], 0.0)
+            chance = (above_or_at**num_offspring - above**num_offspring) / law.weight
+        else:
+            chance = num_offspring * (1 - law.cdf(law.y)) ** (num_offspring - 1)
+        return moments(law, np.where(law.y <= 0, chance, 0.0) if beats_parent else chance)
+
+    return expected
+
+
+def softmax(num_offspring, scale):
+    """One of M offspring and the parent, ∝ e^{−βU}: 1/S = ∫ e^{−τS} dτ makes the M offspring independent given τ."""
+
+    def expected(law):
+        weight = np.exp(-scale * law.y)
+        # τ = e^v spreads the nodes over all scales of S.
+        v, dv = interval(-40.0, 5.0, 1200)
+        tau = np.exp(v)
+        others = np.exp(-np.outer(tau, weight)) @ law.weight
+        kernel = (dv * tau * np.exp(-tau) * others ** (num_offspring - 1)) @ np.exp(-np.outer(tau, weight))
+        return moments(law, num_offspring * weight * kernel)
+
+    return expected
+
+
+def mean_of_survivors(num_offspring, num_parents):
+    """The mean of the K largest of M standard normals, given the (K+1)-th, is that of K independent tails above it."""
+    t, dt = interval(-12.0, 12.0, 400)
+    n, k = num_offspring, num_parents
+    order = n * special.comb(n - 1, k) * stats.norm.sf(t) ** k * stats.norm.cdf(t) ** (n - k - 1) * stats.norm.pdf(t)
+    hazard = np.exp(stats.norm.logpdf(t) - stats.norm.logsf(t))
+    mean, variance = hazard, 1 + t * hazard - hazard**2
+    first, second = np.sum(dt * order * mean), np.sum(dt * order * (mean**2 + variance / k))
+    return lambda law: np.array([first, 0.0, 1.0, second, 1 / k, 0.0])
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Measurement
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def dot(a, b):
+    return sum(jnp.sum(x * y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+@functools.partial(jax.jit, static_argnums=(0,))
+def _displacements(build, parameters, gradient, transverse, keys):
+    """(n, 3): −ĝ·Δx/σ, u·Δx/σ and acceptance of one generation from x = 0 for each key."""
+    algorithm = build(*parameters)
+    norm = jnp.sqrt(dot(gradient, gradient))
+    start = algorithm.init(jax.tree.map(jnp.zeros_like, gradient))
+
+    def one(key):
+        state, info = algorithm.step(key, start, lambda x: dot(gradient, x))
+        if isinstance(state, mutagrad.PopulationState):
+            params = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), state.parents)
+        else:
+            params = state.params
+        downhill, across = -dot(gradient, params) / norm, dot(transverse, params)
+        return jnp.stack([downhill / SIGMA, across / SIGMA, jnp.mean(info.is_accepted.astype(jnp.float32))])
+
+    return jax.lax.map(one, keys, batch_size=CHUNK)
+
+
+@dataclass(frozen=True)
+class Case:
+    """An algorithm on a linear loss, and the law of its displacement.
+
+    ``build(sigma, *parameters)`` makes the algorithm inside jit: cases that share it share one compilation.
+    """
+
+    name: str
+    build: Callable
+    parameters: tuple
+    gradient: Any
+    transverse: Any
+    law: Any = field(repr=False)
+    rule: Callable = field(repr=False)
+
+    @functools.cached_property
+    def expected(self):
+        return self.rule(self.law)
+
+    def measure(self, seed=0, num_keys=NUM_KEYS):
+        """Means of the six statistics and their standard errors."""
+        keys = jax.random.split(jax.random.key(seed), num_keys)
+        parameters = tuple(jnp.float32(p) for p in (SIGMA, *self.parameters))
+        samples = np.asarray(_displacements(self.build, parameters, self.gradient, self.transverse, keys), np.float64)
+        downhill, across, accepted = samples.T
+        statistics = np.stack([downhill, across, accepted, downhill**2, across**2, -downhill * across])
+        # The floor is float32 rounding, for statistics that do not vary (a length that is always √N).
+        error = statistics.std(axis=1, ddof=1) / np.sqrt(num_keys) + 3e-7 * np.abs(statistics).max(axis=1)
+        return statistics.mean(axis=1), error
+
+    def z_scores(self, seed=0, num_keys=NUM_KEYS):
+        mean, error = self.measure(seed, num_keys)
+        deviation = mean - self.expected
+        # A statistic that is 0 in every sample and in the law (comma always accepts: error 0) is no deviation.
+        return np.divide(deviation, error, out=np.zeros_like(deviation), where=(error > 0) | (np.abs(deviation) > 0))
+
+
+def as_tree(vector):
+    """A nested tree of two leaves of different rank."""
+    vector = jnp.asarray(vector, jnp.float32)
+    head = 2 * (vector.size // 3)
+    return {"layer": {"w": vector[:head].reshape(2, -1)}, "b": vector[head:]}
+
+
+def directions(dimension, length=1.7, seed=5):
+    """A gradient with unequal entries and a unit vector transverse to it, both over all leaves."""
+    rng = np.random.default_rng(seed)
+    gradient, transverse = rng.normal(size=(2, dimension))
+    gradient /= np.linalg.norm(gradient)
+    transverse -= gradient * (gradient @ transverse)
+    return length * gradient, transverse / np.linalg.norm(transverse)
+
+
+def build_metropolis(mutation):
+    return lambda sigma, beta: mutagrad.metropolis(sigma, beta, mutation=mutation)
+
+
+def build_greedy(mutation):
+    return lambda sigma: mutagrad.greedy(sigma, mutation=mutation)
+
+
+def build_elitist(mutation):
+    return lambda sigma: mutagrad.elitist(sigma, 5, mutation=mutation)
+
+
+def rule_cases():
+    """Every named algorithm, gaussian mutation, N = 20."""
+    gradient, transverse = directions(20)
+    scale = SIGMA * np.linalg.norm(gradient)
+    trees = as_tree(gradient), as_tree(transverse)
+    law = normal()
+    metropolis = build_metropolis(density.gaussian())
+
+    def case(name, build, rule, b=None):
+        """With inverse temperature β = b/(σ|g|), if any."""
+        return Case(name, build, () if b is None else (b / scale,), *trees, law, rule)
+
+    def fixation(n, model):
+        return lambda sigma, beta: mutagrad.fixation(sigma, beta, n, model)
+
+    def boltzmann(m):
+        return lambda sigma, beta: mutagrad.boltzmann(sigma, beta, m)
+
+    yield from (case(f"metropolis b={b}", metropolis, accept(metropolis_rule, b), b) for b in (0.2, 1.5, 40.0))
+    yield case("greedy", build_greedy(density.gaussian()), accept(greedy_rule))
+    yield case("logistic", lambda sigma, beta: mutagrad.logistic(sigma, beta), accept(logistic_rule, 1.5), 1.5)
+    yield case("moran", fixation(6, "moran"), accept(lambda x: moran_rule(x, 6), 0.7), 0.7)
+    wright_fisher = accept(lambda x: moran_rule(x, 4, 2.0), 0.4)
+    yield case("wright_fisher", fixation(4, "wright_fisher"), wright_fisher, 0.4)
+    yield from (case(f"boltzmann M={m}", boltzmann(m), softmax(m, b), b) for m, b in ((2, 1.5), (8, 3.0)))
+    for m in (1, 5, 20):
+        yield case(f"elitist M={m}", lambda sigma, m=m: mutagrad.elitist(sigma, m), best_of(m))
+    for m in (1, 5):
+        yield case(f"comma M={m}", lambda sigma, m=m: mutagrad.comma(sigma, m), best_of(m, beats_parent=False))
+    yield case("truncation 3 of 10", lambda sigma: mutagrad.truncation(sigma, 10, 3), mean_of_survivors(10, 3))
+
+
+def density_cases():
+    """Every density under Metropolis, greedy and the best of five."""
+
+    def three(name, mutation, gradient, transverse, law):
+        flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradient)])
+        beta = 1.5 / (SIGMA * np.linalg.norm(flat))
+        place = gradient, transverse, law
+        yield Case(f"{name} metropolis", build_metropolis(mutation), (beta,), *place, accept(metropolis_rule, 1.5))
+        yield Case(f"{name} greedy", build_greedy(mutation), (), *place, accept(greedy_rule))
+        yield Case(f"{name} elitist M=5", build_elitist(mutation), (), *place, best_of(5))
+
+    for n in (3, 20):
+        trees = tuple(map(as_tree, directions(n)))
+        yield from three(f"sphere N={n}", density.sphere(), *trees, sphere_law(n))
+        yield from three(f"ball N={n}", density.ball(), *trees, ball_law(n))
+        # ν = 12: the squares have a finite fourth moment, so that their standard error means what it says.
+        yield from three(f"student_t N={n}", density.student_t(12.0), *trees, student_t_law(n, 12.0))
+
+    gradient, transverse = directions(7)
+    trees = as_tree(gradient), as_tree(transverse)
+    unit = gradient / np.linalg.norm(gradient)
+    yield from three("rademacher", density.rademacher(), *trees, signs_law(unit, transverse))
+    # Equal entries tie exactly: in one case of three the loss does not change, and ties are accepted.
+    ones, transverse = np.ones(6), np.array([1.0, -1, 0, 0, 2, -2]) / np.sqrt(10)
+    law = signs_law(ones / np.sqrt(6), transverse)
+    yield from three("rademacher with ties", density.rademacher(), as_tree(ones), as_tree(transverse), law)
+
+    a, across = directions(4, 1.0)
+    b, _ = directions(5, 1.0, seed=6)
+    c, _ = directions(3, 1.0, seed=7)
+    gradient = {"matrix": jnp.float32(1.7 * 0.8 * np.outer(a, b)), "vector": jnp.float32(1.7 * 0.6 * c)}
+    transverse = {"matrix": jnp.float32(np.outer(across, b)), "vector": jnp.zeros(3)}
+    for rank in (1, 3):
+        yield from three(f"low_rank {rank}", density.low_rank(rank), gradient, transverse, low_rank_law(rank, 0.8))
+
+    gradient, transverse = directions(20)
+    scale = np.exp(np.random.default_rng(8).normal(size=20) / 2)
+    law = scaled_law(gradient / np.linalg.norm(gradient), transverse, scale)
+    yield from three("scaled", density.scaled(as_tree(scale)), as_tree(gradient), as_tree(transverse), law)
+
+
+CASES = {case.name: case for case in (*rule_cases(), *density_cases())}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_moments(name):
+    z = CASES[name].z_scores()
+    assert np.all(np.abs(z) < Z_LIMIT), dict(zip(STATISTICS, np.round(z, 1), strict=True))
+
+
+WRONG = {
+    "metropolis b=1.5": ("metropolis at a temperature 5 % off", accept(metropolis_rule, 1.5 * 1.05)),
+    "logistic": ("logistic at a temperature 5 % off", accept(logistic_rule, 1.5 * 1.05)),
+    "greedy": ("metropolis at b = 40", accept(metropolis_rule, 40.0)),
+    "moran": ("one individual more", accept(lambda x: moran_rule(x, 7), 0.7)),
+    "elitist M=5": ("comma", best_of(5, beats_parent=False)),
+    "elitist M=20": ("one offspring more", best_of(21)),
+    "boltzmann M=8": ("one offspring more", softmax(9, 3.0)),
+    "truncation 3 of 10": ("one survivor more", mean_of_survivors(10, 4)),
+    "rademacher with ties greedy": ("ties refused", accept(lambda x: (x < 0).astype(float))),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_power(name):
+    """The same measurement rejects a law that is wrong by little."""
+    case = CASES[name]
+    mean, error = case.measure()
+    deviation = np.abs(mean - WRONG[name][1](case.law))
+    assert np.any(deviation > Z_LIMIT * error), WRONG[name][0]
+
+
+def test_power_of_densities():
+    """At N = 3 each radial density is told from the gaussian, and low rank 1 from low rank 3."""
+    for name, law in (
+        ("sphere N=3 greedy", normal()),
+        ("ball N=3 greedy", normal()),
+        ("student_t N=3 greedy", normal()),
+        ("low_rank 1 greedy", low_rank_law(3, 0.8)),
+        ("rademacher greedy", normal()),
+    ):
+        case = CASES[name]
+        mean, error = case.measure()
+        assert np.any(np.abs(mean - case.rule(law)) > Z_LIMIT * error), name
+
+
+def test_quadrature():
+    """The laws have unit variance, and the expected values known in closed form."""
+    laws = [normal(), sphere_law(3), sphere_law(20), ball_law(3), ball_law(20), student_t_law(3, 12.0)]
+    laws += [student_t_law(20, 12.0), low_rank_law(1, 0.8), low_rank_law(3, 0.8)]
+    for law in laws:
+        total = moments(law, np.ones_like(law.y))
+        np.testing.assert_allclose(total[[2, 3, 4]], 1.0, rtol=2e-6)
+        np.testing.assert_allclose(best_of(5, beats_parent=False)(law)[2], 1.0, rtol=2e-6)
+    for b in (0.2, 1.5, 40.0):
+        closed = b * np.exp(b**2 / 2 + special.log_ndtr(-b))
+        np.testing.assert_allclose(accept(metropolis_rule, b)(normal())[0], closed, rtol=1e-9)
+    # On the sphere in three dimensions cosθ is uniform (Archimedes): E max(0, √3 cosθ) = √3/4.
+    np.testing.assert_allclose(accept(greedy_rule)(sphere_law(3))[0], np.sqrt(3) / 4, rtol=1e-9)
+    # E|PQ| = 2/π for two normals, half of it downhill.
+    np.testing.assert_allclose(accept(greedy_rule)(low_rank_law(1, 1.0))[0], 1 / np.pi, rtol=1e-7)
+
+
+def test_softmax_quadrature_against_direct_integration():
+    """The expected values of boltzmann, M = 2, by a plain two-dimensional Gauss–Hermite rule."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(120)
+    weights = weights / weights.sum()
+    first, second = np.exp(-1.5 * nodes)[:, None], np.exp(-1.5 * nodes)[None, :]
+    chance = 2 * first / (1 + first + second) * weights[:, None] * weights
+    direct = [np.sum(chance * h[:, None]) for h in (-nodes, np.ones_like(nodes), nodes**2)]
+    np.testing.assert_allclose(softmax(2, 1.5)(normal())[[0, 2, 3]], direct, rtol=1e-7)
+
+
+def test_scaled_drift_is_preconditioned():
+    """Small b: the drift of the quadrature that the samples agree with tends to −(β/2) C g, C = σ² diag(scale²)."""
+    gradient, transverse = directions(20)
+    scale = np.exp(np.random.default_rng(8).normal(size=20) / 2)
+    unit = gradient / np.linalg.norm(gradient)
+    b = 1e-4
+    drift = accept(metropolis_rule, b)(scaled_law(unit, transverse, scale))[:2]
+    law = b / 2 * scale**2 * unit
+    np.testing.assert_allclose(drift, [law @ unit, -law @ transverse], rtol=1e-3)
+    assert abs(drift[1]) > 0.02 * drift[0]  # the direction is not −ĝ
