@@ -56,8 +56,8 @@ def interleaved(runs: dict[str, Callable[[], float]], repetitions: int) -> dict[
 def looped(generation: Callable, state: Any, data: Any, number: int) -> Callable[[], float]:
     """A run of ``number`` generations in one compiled scan, from where the last one stopped: generations per second.
 
-    ``generation(key, state, data) -> (state, scalar)``; the data are an argument of the compiled function, and the state
-    is donated to it. Keys are split beforehand, in the scan's inputs, alike for whoever is measured.
+    ``generation(key, state, data) -> (state, scalar)``; the data are an argument of the compiled function, and the
+    state is donated to it. Keys are split beforehand, in the scan's inputs, alike for whoever is measured.
     """
 
     @partial(jax.jit, donate_argnums=1)

@@ -42,7 +42,7 @@ def problems() -> dict:
 
 
 def milliseconds(params, losses, data, mode, seconds: float):
-    """A run of about ``seconds``: milliseconds per generation. The loop's length is an argument, so it compiles once."""
+    """A run of about ``seconds``: milliseconds per generation. The loop's length is an argument: one program."""
     algorithm = mutagrad.elitist(SIGMA, M, evaluation=mode)
 
     @partial(jax.jit, donate_argnums=1)
@@ -109,8 +109,8 @@ def main() -> None:
         f"Milliseconds per generation, median (min to max), elitist with M = {M}; runs of {args.seconds} s. "
         f"The ConvNet is {common.CONVNET}.",
         common.table([*head, "fastest", "auto chose", "auto / fastest"], lines),
-        "## Rules\n\nTime over the fastest way's, if populations of M·N up to a threshold are vectorised: geometric mean "
-        f"and worst over the problems above. The library's threshold is {mutagrad.evaluation.VECTORIZED_ON_CPU}.",
+        "## Rules\n\nTime over the fastest way's, if populations of M·N up to a threshold are vectorised: geometric "
+        f"mean and worst over the problems above. The library's threshold is {mutagrad.evaluation.VECTORIZED_ON_CPU}.",
         common.table(["vectorise while M·N ≤", "otherwise", "mean excess", "worst excess"], rules),
     ]
     common.report("evaluation", sections, args)

@@ -1,14 +1,14 @@
 """One generation on a linear loss: the moments of the displacement against quadrature (theory.md 1, 2, 6).
 
-The expected values are computed here in NumPy and SciPy alone, from the definition of each density and each rule; nothing
-of the library enters them. A displacement Δx from x = 0 on U = g·x is measured by six moments, with ĝ = g/|g|, a unit
-vector u transverse to ĝ and σ for the unit of length:
+The expected values are computed here in NumPy and SciPy alone, from the definition of each density and each rule;
+nothing of the library enters them. A displacement Δx from x = 0 on U = g·x is measured by six moments, with ĝ = g/|g|,
+a unit vector u transverse to ĝ and σ for the unit of length:
 
     −ĝ·Δx,   u·Δx,   accepted or not,   (ĝ·Δx)²,   (u·Δx)²,   (ĝ·Δx)(u·Δx).
 
-Every law is a statement about y = ĝ·z of the raw noise z, and about u·z given y: its mean `slope`·y and its second moment
-about that mean, `spread`. Each check allows 4 standard errors of the mean over independent keys: a false alarm in 6·10⁻⁵
-of the checks, 2 % in all of this file, and with its fixed seeds the same outcome every time.
+Every law is a statement about y = ĝ·z of the raw noise z, and about u·z given y: its mean `slope`·y and its second
+moment about that mean, `spread`. Each check allows 4 standard errors of the mean over independent keys: a false alarm in
+6·10⁻⁵ of the checks, 2 % in all of this file, and with its fixed seeds the same outcome every time.
 """
 
 import functools
@@ -47,7 +47,6 @@ class Law:
     spread: np.ndarray
     cdf: Callable[[np.ndarray], np.ndarray]
     slope: float = 0.0
-    is_discrete: bool = False
 
 
 def interval(low, high, num_nodes):
@@ -64,7 +63,7 @@ def mirrored(weight, y, spread):
 def normal_mixture(variance, weight, spread, slope=0.0):
     """y ~ Normal(0, variance_k) with probability weight_k."""
     variance, weight, spread = (np.atleast_1d(np.asarray(a, float)) for a in (variance, weight, spread))
-    z, dz = interval(0.0, 12.0, 240)
+    z, dz = interval(0.0, 12.0, 160)
     pdf = 2 * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) * dz
     y = np.sqrt(variance)[:, None] * z
     nodes = mirrored(weight[:, None] * pdf, y, np.broadcast_to(spread[:, None], y.shape))
@@ -81,7 +80,7 @@ def normal():
 
 def radial(dimension, radius, radius_weight):
     """Uniform direction in N dimensions: the angle to ĝ has density ∝ sin^(N−2), and u·z gets R² sin²/(N−1)."""
-    theta, dtheta = interval(0.0, np.pi / 2, 160)
+    theta, dtheta = interval(0.0, np.pi / 2, 64)
     angle_weight = np.sin(theta) ** (dimension - 2) * dtheta
     angle_weight /= angle_weight.sum()
     radius, radius_weight = np.atleast_1d(radius), np.atleast_1d(radius_weight)
@@ -101,16 +100,16 @@ def sphere_law(dimension):
 
 
 def ball_law(dimension):
-    radius, weight = interval(0.0, np.sqrt(dimension + 2), 120)
+    radius, weight = interval(0.0, np.sqrt(dimension + 2), 48)
     weight = weight * dimension * radius ** (dimension - 1) / (dimension + 2) ** (dimension / 2)
     return radial(dimension, radius, weight)
 
 
-def student_t_law(dimension, nu):
-    """R²ν/((ν − 2)N) ~ F(N, ν); its upper quantile w⁵ makes the heavy tail smooth at w = 0."""
-    w, dw = interval(0.0, 1.0, 200)
-    radius = np.sqrt(dimension * (nu - 2) / nu * stats.f.isf(w**5, dimension, nu))
-    return radial(dimension, radius, 5 * w**4 * dw)
+def student_t_law(nu):
+    """Normal with variance (ν − 2)/χ²_ν, given which all directions are independent: the law is the same in any N."""
+    chi, dchi = interval(0.0, 15.0, 120)
+    variance = (nu - 2) / chi**2
+    return normal_mixture(variance, stats.chi.pdf(chi, nu) * dchi, variance)
 
 
 def low_rank_law(rank, share):
@@ -118,7 +117,7 @@ def low_rank_law(rank, share):
 
     ĝ·z = share Σ_k (a·A_k)(b·B_k)/√r + rest · normal: normal given q² = Σ_k (b·B_k)² ~ χ²_r, as is u·z ~ N(0, q²/r).
     """
-    q, dq = interval(0.0, 12.0, 160)
+    q, dq = interval(0.0, 12.0, 100)
     weight = stats.chi.pdf(q, rank) * dq
     return normal_mixture(share**2 * q**2 / rank + 1 - share**2, weight, q**2 / rank)
 
@@ -138,20 +137,16 @@ def signs_law(gradient, transverse):
     number = np.bincount(group)
     weight, mean = number / len(signs), np.bincount(group, across) / number
     second = np.bincount(group, across**2) / number
-    slope = np.sum(weight * values * mean)
-    if not np.allclose(mean, slope * values):
-        # E[u·z | y] is not linear in y here: fold it into the node table.
-        return DiscreteLaw(weight, values, second, mean)
-    return DiscreteLaw(weight, values, second, slope * values)
+    return DiscreteLaw(weight, values, second, mean)
 
 
 @dataclass(frozen=True)
 class DiscreteLaw:
-    """As `Law`, with E[(u·z)² | y] in ``spread`` and E[u·z | y] in ``mean``."""
+    """Atoms of y, with E[u·z | y] and E[(u·z)² | y]."""
 
     weight: np.ndarray
     y: np.ndarray
-    spread: np.ndarray
+    second: np.ndarray
     mean: np.ndarray
 
 
@@ -163,7 +158,7 @@ class DiscreteLaw:
 def moments(law, chance):
     """The six expected moments, where ``chance`` is E[number of winners with y at this node] per unit of its weight."""
     if isinstance(law, DiscreteLaw):
-        mean, second = law.mean, law.spread
+        mean, second = law.mean, law.second
     else:
         mean, second = law.slope * law.y, law.spread + (law.slope * law.y) ** 2
     weight = law.weight * chance
@@ -216,7 +211,7 @@ def softmax(num_offspring, scale):
     def expected(law):
         weight = np.exp(-scale * law.y)
         # τ = e^v spreads the nodes over all scales of S.
-        v, dv = interval(-40.0, 5.0, 1200)
+        v, dv = interval(-40.0, 5.0, 400)
         tau = np.exp(v)
         others = np.exp(-np.outer(tau, weight)) @ law.weight
         kernel = (dv * tau * np.exp(-tau) * others ** (num_offspring - 1)) @ np.exp(-np.outer(tau, weight))
@@ -321,14 +316,6 @@ def build_metropolis(mutation):
     return lambda sigma, beta: mutagrad.metropolis(sigma, beta, mutation=mutation)
 
 
-def build_greedy(mutation):
-    return lambda sigma: mutagrad.greedy(sigma, mutation=mutation)
-
-
-def build_elitist(mutation):
-    return lambda sigma: mutagrad.elitist(sigma, 5, mutation=mutation)
-
-
 def rule_cases():
     """Every named algorithm, gaussian mutation, N = 20."""
     gradient, transverse = directions(20)
@@ -348,7 +335,7 @@ def rule_cases():
         return lambda sigma, beta: mutagrad.boltzmann(sigma, beta, m)
 
     yield from (case(f"metropolis b={b}", metropolis, accept(metropolis_rule, b), b) for b in (0.2, 1.5, 40.0))
-    yield case("greedy", build_greedy(density.gaussian()), accept(greedy_rule))
+    yield case("greedy", lambda sigma: mutagrad.greedy(sigma), accept(greedy_rule))
     yield case("logistic", lambda sigma, beta: mutagrad.logistic(sigma, beta), accept(logistic_rule, 1.5), 1.5)
     yield case("moran", fixation(6, "moran"), accept(lambda x: moran_rule(x, 6), 0.7), 0.7)
     wright_fisher = accept(lambda x: moran_rule(x, 4, 2.0), 0.4)
@@ -362,47 +349,53 @@ def rule_cases():
 
 
 def density_cases():
-    """Every density under Metropolis, greedy and the best of five."""
+    """Every density under Metropolis, greedy (as β = ∞, which shares its compilation) and the best of five."""
 
-    def three(name, mutation, gradient, transverse, law):
+    def cases(name, mutation, gradient, transverse, law, with_elitist=True):
         flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradient)])
         beta = 1.5 / (SIGMA * np.linalg.norm(flat))
+        metropolis = build_metropolis(mutation)
         place = gradient, transverse, law
-        yield Case(f"{name} metropolis", build_metropolis(mutation), (beta,), *place, accept(metropolis_rule, 1.5))
-        yield Case(f"{name} greedy", build_greedy(mutation), (), *place, accept(greedy_rule))
-        yield Case(f"{name} elitist M=5", build_elitist(mutation), (), *place, best_of(5))
+        yield Case(f"{name} metropolis", metropolis, (beta,), *place, accept(metropolis_rule, 1.5))
+        yield Case(f"{name} greedy", metropolis, (np.inf,), *place, accept(greedy_rule))
+        if with_elitist:
+            elitist = lambda sigma: mutagrad.elitist(sigma, 5, mutation=mutation)  # noqa: E731
+            yield Case(f"{name} elitist M=5", elitist, (), *place, best_of(5))
 
     for n in (3, 20):
         trees = tuple(map(as_tree, directions(n)))
-        yield from three(f"sphere N={n}", density.sphere(), *trees, sphere_law(n))
-        yield from three(f"ball N={n}", density.ball(), *trees, ball_law(n))
+        yield from cases(f"sphere N={n}", density.sphere(), *trees, sphere_law(n), n == 3)
+        yield from cases(f"ball N={n}", density.ball(), *trees, ball_law(n), n == 3)
         # ν = 12: the squares have a finite fourth moment, so that their standard error means what it says.
-        yield from three(f"student_t N={n}", density.student_t(12.0), *trees, student_t_law(n, 12.0))
+        yield from cases(f"student_t N={n}", density.student_t(12.0), *trees, student_t_law(12.0), n == 3)
 
     gradient, transverse = directions(7)
     trees = as_tree(gradient), as_tree(transverse)
     unit = gradient / np.linalg.norm(gradient)
-    yield from three("rademacher", density.rademacher(), *trees, signs_law(unit, transverse))
+    yield from cases("rademacher", density.rademacher(), *trees, signs_law(unit, transverse), False)
     # Equal entries tie exactly: in one case of three the loss does not change, and ties are accepted.
     ones, transverse = np.ones(6), np.array([1.0, -1, 0, 0, 2, -2]) / np.sqrt(10)
     law = signs_law(ones / np.sqrt(6), transverse)
-    yield from three("rademacher with ties", density.rademacher(), as_tree(ones), as_tree(transverse), law)
+    yield from cases("rademacher with ties", density.rademacher(), as_tree(ones), as_tree(transverse), law)
 
     a, across = directions(4, 1.0)
     b, _ = directions(5, 1.0, seed=6)
     c, _ = directions(3, 1.0, seed=7)
     gradient = {"matrix": jnp.float32(1.7 * 0.8 * np.outer(a, b)), "vector": jnp.float32(1.7 * 0.6 * c)}
     transverse = {"matrix": jnp.float32(np.outer(across, b)), "vector": jnp.zeros(3)}
-    for rank in (1, 3):
-        yield from three(f"low_rank {rank}", density.low_rank(rank), gradient, transverse, low_rank_law(rank, 0.8))
+    for r in (1, 3):
+        yield from cases(f"low_rank {r}", density.low_rank(r), gradient, transverse, low_rank_law(r, 0.8), r == 1)
 
     gradient, transverse = directions(20)
     scale = np.exp(np.random.default_rng(8).normal(size=20) / 2)
     law = scaled_law(gradient / np.linalg.norm(gradient), transverse, scale)
-    yield from three("scaled", density.scaled(as_tree(scale)), as_tree(gradient), as_tree(transverse), law)
+    yield from cases("scaled", density.scaled(as_tree(scale)), as_tree(gradient), as_tree(transverse), law)
 
 
-CASES = {case.name: case for case in (*rule_cases(), *density_cases())}
+ALL_CASES = {case.name: case for case in (*rule_cases(), *density_cases())}
+# Left to verification/drift.py: they differ from another case in a number only, and each costs a compilation.
+LEFT_OUT = ("ball N=20", "student_t N=20", "low_rank 3", "boltzmann M=2", "comma M=1")
+CASES = {name: case for name, case in ALL_CASES.items() if not name.startswith(LEFT_OUT)}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -412,8 +405,8 @@ def test_moments(name):
 
 
 WRONG = {
-    "metropolis b=1.5": ("metropolis at a temperature 5 % off", accept(metropolis_rule, 1.5 * 1.05)),
-    "logistic": ("logistic at a temperature 5 % off", accept(logistic_rule, 1.5 * 1.05)),
+    "metropolis b=1.5": ("a temperature 10 % off", accept(metropolis_rule, 1.5 * 1.1)),
+    "logistic": ("a temperature 10 % off", accept(logistic_rule, 1.5 * 1.1)),
     "greedy": ("metropolis at b = 40", accept(metropolis_rule, 40.0)),
     "moran": ("one individual more", accept(lambda x: moran_rule(x, 7), 0.7)),
     "elitist M=5": ("comma", best_of(5, beats_parent=False)),
@@ -449,8 +442,8 @@ def test_power_of_densities():
 
 def test_quadrature():
     """The laws have unit variance, and the expected values known in closed form."""
-    laws = [normal(), sphere_law(3), sphere_law(20), ball_law(3), ball_law(20), student_t_law(3, 12.0)]
-    laws += [student_t_law(20, 12.0), low_rank_law(1, 0.8), low_rank_law(3, 0.8)]
+    laws = [normal(), sphere_law(3), sphere_law(20), ball_law(3), ball_law(20), student_t_law(12.0)]
+    laws += [low_rank_law(1, 0.8), low_rank_law(3, 0.8)]
     for law in laws:
         total = moments(law, np.ones_like(law.y))
         np.testing.assert_allclose(total[[2, 3, 4]], 1.0, rtol=2e-6)

@@ -57,6 +57,7 @@ def _info(losses: Losses, differences: jax.Array, parent_loss: jax.Array, winner
         losses=losses.means,
         parent_loss=parent_loss,
         loss_differences=differences,
+        loss_difference_variances=losses.variances,
         winner=winner,
         is_accepted=winner >= 0,
         sigma=sigma,

@@ -24,10 +24,14 @@ VECTORIZED_ON_CPU = 4096
 
 
 class Losses(NamedTuple):
-    """Losses of M offspring: their means (M,), the means of their paired differences (M,), and all values (M, B)."""
+    """Losses of M offspring.
+
+    Means (M,); means of the paired differences (M,), and the sampling variance of these (M,); all values (M, B), if kept.
+    """
 
     means: jax.Array
     differences: jax.Array
+    variances: jax.Array
     values: jax.Array | None
 
 
@@ -77,7 +81,7 @@ def evaluate(
     mode: str | int,
     keep_values: bool = False,
 ) -> Losses:
-    """Losses of offspring 0 … M−1, and the mean of their paired differences from the reference.
+    """Losses of offspring 0 … M−1, and mean and sampling variance of their paired differences from the reference.
 
     Parameters
     ----------
@@ -91,8 +95,10 @@ def evaluate(
 
     def one(index):
         values = values_fn(offspring_fn(index))
-        mean, difference = jnp.mean(values), jnp.mean(values - reference.astype(values.dtype))
-        return mean, difference, (values if keep_values else None)
+        differences = values - reference.astype(values.dtype)
+        difference = jnp.mean(differences)
+        variance = jnp.sum(jnp.square(differences - difference)) / (values.size * max(values.size - 1, 1))
+        return jnp.mean(values), difference, variance, (values if keep_values else None)
 
     indices = jnp.arange(num_offspring)
     if num_offspring == 1:

@@ -19,25 +19,44 @@ __all__ = ["AdaptedState", "adapt_sigma", "schedule_sigma"]
 _FULL_SPEED = 10
 """Offspring a generation from which σ may change by the factor `_MAX_CHANGE`; with fewer, in proportion more slowly."""
 _MAX_CHANGE = 2.0
-_CURVATURE_MEMORY = 100
+_CURVATURE_MEMORY = 200
 """Offspring over which TrH is averaged: it changes slowly while training, and one estimate is noisy."""
 _SLOPE_MEMORY = 20
 """Offspring over which |∇U|² is averaged: it changes fast, and 20 offspring give |∇U| within 16 %."""
+_NOISE_MEMORY = 400
+"""Offspring over which the share of sampling noise in |∇U|² is averaged."""
+_SMALLEST_SIGNAL = 0.05
+"""The smallest share of signal that is told from none; below it the batch is too small for any σ."""
 _TREND_MEMORY = 200
 """Offspring over which the trend of |∇U| is averaged."""
 _SMALLEST, _LARGEST = 1e-30, 1e30
 
 
 class Estimates(NamedTuple):
-    """Running averages over offspring: TrH/2, |∇U|² and the share of successes, how many offspring each stands for, and
-    the change of ln |∇U| in a generation."""
+    """What the controller remembers: running averages over offspring, and how many offspring each stands for.
+
+    Attributes
+    ----------
+    half_trace, success, trace_count : TrH/2, the share of successes, and the offspring behind both.
+    squared_slope, slope_count : |∇U|² on the batch, and the offspring behind it.
+    slope_trend : change of ln |∇U| in a generation.
+    squared_slope_long, noise_long, noise_count : over a longer time, |∇U|² on the batch and the part of it that is
+        sampling noise, TrC/B.
+    push : average direction in which σ is driven, from −1 to 1, to tell a σ that is far off from one that jitters.
+    expected_loss : the winner's loss; a parent whose loss then differs has met another batch.
+    """
 
     half_trace: jax.Array
-    squared_slope: jax.Array
     success: jax.Array
     trace_count: jax.Array
+    squared_slope: jax.Array
     slope_count: jax.Array
     slope_trend: jax.Array
+    squared_slope_long: jax.Array
+    noise_long: jax.Array
+    noise_count: jax.Array
+    push: jax.Array
+    expected_loss: jax.Array
 
 
 class AdaptedState(NamedTuple):
@@ -176,7 +195,8 @@ def adapt_sigma(algorithm: Algorithm, rule: str = "strength", target: float | No
     def init(params: Params, loss_fn: LossFn | None = None) -> AdaptedState:
         inner = algorithm.init(params, loss_fn)
         zero = jnp.zeros_like(inner.sigma)
-        return AdaptedState(inner, Estimates(zero, zero, zero, zero, zero, zero) if rule == "strength" else None)
+        estimates = Estimates(*[zero] * 9, push=zero + 1, expected_loss=zero + jnp.nan)
+        return AdaptedState(inner, estimates if rule == "strength" else None)
 
     def step(key: jax.Array, state: AdaptedState, loss_fn: LossFn) -> tuple[AdaptedState, Info]:
         inner, info = algorithm.step(key, state.inner, loss_fn)
@@ -205,12 +225,13 @@ def _success_rule(num_offspring: int, target: float):
     return update
 
 
-def _strength_rule(num_offspring: int, target: float):
+def _strength_rule(num_offspring: int, target: float) -> Callable:
     speed = _speed(num_offspring)
     slope_lag = max(1.0, _SLOPE_MEMORY / num_offspring)
     trend_weight = min(1.0, num_offspring / _TREND_MEMORY)
+    push_weight = min(0.25, num_offspring / 40)
 
-    def update(info: Info, estimates: Estimates):
+    def update(info: Info, old: Estimates):
         sigma = info.sigma
         is_finite = jnp.isfinite(info.loss_differences)
         number = jnp.sum(is_finite).astype(sigma.dtype)
@@ -219,41 +240,80 @@ def _strength_rule(num_offspring: int, target: float):
         scaled = jnp.where(is_finite, info.loss_differences.astype(sigma.dtype) / sigma, 0)
         mean = jnp.sum(scaled) / safe_number
         if num_offspring == 1:
-            center, degrees = estimates.half_trace * sigma, safe_number
+            center, degrees = old.half_trace * sigma, safe_number
         else:
             center, degrees = mean, jnp.maximum(number - 1, 1)
         square = jnp.sum(jnp.where(is_finite, jnp.square(scaled - center), 0)) / degrees
-
-        half_trace, trace_count = _average(
-            estimates.half_trace, estimates.trace_count, mean / sigma, number, _CURVATURE_MEMORY
-        )
-        squared_slope, slope_count = _average(
-            estimates.squared_slope, estimates.slope_count, square, number, _SLOPE_MEMORY
-        )
+        deviations = jnp.sqrt(jnp.where(is_finite, info.loss_difference_variances, 0)).astype(sigma.dtype) / sigma
+        noise = jnp.sum(jnp.square(deviations)) / safe_number
         share = jnp.sum(scaled <= 0, where=is_finite).astype(sigma.dtype) / safe_number
-        success, _ = _average(estimates.success, estimates.trace_count, share, number, _CURVATURE_MEMORY)
+
+        # The smaller s is held, the more offspring it takes to see the curvature: its standard error is 2/√n.
+        signal = _signal(old)
+        trace_memory = _CURVATURE_MEMORY / jnp.square(signal)
+        half_trace, trace_count = _average(old.half_trace, old.trace_count, mean / sigma, number, trace_memory)
+        success, _ = _average(old.success, old.trace_count, share, number, trace_memory)
+        squared_slope, slope_count = _average(old.squared_slope, old.slope_count, square, number, _SLOPE_MEMORY)
+        squared_slope_long, noise_count = _average(
+            old.squared_slope_long, old.noise_count, square, number, _NOISE_MEMORY
+        )
+        # A loss that never changes has no sampling noise, however much its examples differ.
+        winner_loss = info.losses[jnp.ravel(info.winner)[0]].astype(sigma.dtype)
+        parent_loss = info.parent_loss.astype(sigma.dtype)
+        is_resampled = jnp.abs(parent_loss - old.expected_loss) > 1e-4 * jnp.abs(parent_loss)
+        noise_long, _ = _average(
+            old.noise_long, old.noise_count, jnp.where(is_resampled, noise, 0), number, _NOISE_MEMORY
+        )
+
         moment_strength = 2 * half_trace * sigma * jax.lax.rsqrt(squared_slope)
         # Where σ is so large that the loss is far from quadratic, mean/std stays near 1 however large σ is; that hardly
         # any offspring succeeds then shows it. One standard error of caution keeps this out of the way elsewhere.
         likely = success + jnp.sqrt(success * (1 - success) / trace_count) + 1 / trace_count
         strength = jnp.fmax(moment_strength, -2 * jax.scipy.special.ndtri(jnp.minimum(likely, 0.5)))
-        wanted = jnp.log(target / jnp.where(strength > 0, strength, jnp.nan))
-        # A strength of 0 or less is noise around a value far below the target; so is a plateau (0/0).
+        # Act on the part of the deviation that stands out of the noise: a curvature that cannot be seen yet must send σ
+        # neither up nor down without end.
+        error = 2 * jax.lax.rsqrt(trace_count)
+        goal = target * signal
+        significance = jnp.square((goal - strength) / error)
+        wanted = significance / (1 + significance) * jnp.log(goal / jnp.maximum(strength, error / 2))
         # |∇U| was measured a little while ago; with few parameters it falls by several percent a generation.
-        wanted = wanted + jnp.clip(slope_lag * estimates.slope_trend, -1, 1)
+        wanted = wanted + jnp.clip(slope_lag * old.slope_trend, -1, 1)
+        # On a plateau the strength is 0/0: look further away.
         change = jnp.clip(jnp.where(jnp.isnan(wanted), speed, wanted), -speed, speed)
         change = jnp.where(number < num_offspring / 2, -speed, change)
-        # What was measured at another σ is forgotten: it is imprecise if σ was smaller, not local if it was larger.
-        remembered = jnp.exp(-2 * jnp.abs(change))
-        slope_change = jnp.log(squared_slope / estimates.squared_slope) / 2
-        trend = estimates.slope_trend + trend_weight * remembered * (slope_change - estimates.slope_trend)
-        trend = jnp.where(jnp.isfinite(trend), trend, estimates.slope_trend)
-        estimates = Estimates(
-            half_trace, squared_slope, success, trace_count * remembered, slope_count * remembered, trend
+
+        # While σ is driven far, what was measured before is forgotten: at a smaller σ it was imprecise, at a larger one
+        # not local.
+        push = old.push + push_weight * (change / speed - old.push)
+        remembered = jnp.where(jnp.abs(push) > 0.6, jnp.exp(-2 * jnp.abs(change)), 1.0)
+        slope_change = jnp.log(squared_slope / old.squared_slope) / 2
+        trend = old.slope_trend + trend_weight * remembered * (slope_change - old.slope_trend)
+        new = Estimates(
+            half_trace=half_trace,
+            success=success,
+            trace_count=trace_count * remembered,
+            squared_slope=squared_slope,
+            slope_count=slope_count * remembered,
+            slope_trend=jnp.where(jnp.isfinite(trend), trend, old.slope_trend),
+            squared_slope_long=squared_slope_long,
+            noise_long=noise_long,
+            noise_count=noise_count * remembered,
+            push=push,
+            expected_loss=jnp.where(jnp.ravel(info.is_accepted)[0], winner_loss, parent_loss),
         )
-        return sigma * jnp.exp(change), estimates, strength
+        return sigma * jnp.exp(change), new, moment_strength
 
     return update
+
+
+def _signal(estimates: Estimates) -> jax.Array:
+    """The share of the batch gradient's square that is not sampling noise, |∇U|²/(|∇U|² + TrC/B) (theory.md 8).
+
+    The drift along −∇U is its root times c_Mσ, so the best σ is smaller by this factor than the batch alone suggests.
+    """
+    share = 1 - estimates.noise_long / estimates.squared_slope_long
+    # On a plateau, or before anything is known, it is 0/0.
+    return jnp.where(estimates.squared_slope_long > 0, jnp.clip(share, _SMALLEST_SIGNAL, 1), 1)
 
 
 def _average(average, count, value, number, memory):

@@ -81,6 +81,8 @@ class Info(NamedTuple):
     parent_loss : scalar, loss of the parent on the same batch [loss] (the best parent's, where there are several).
     loss_differences : (M,) offspring minus its own parent, from paired per-example differences where the loss is a
         vector [loss]; non-finite where either loss is.
+    loss_difference_variances : (M,) sampling variance of each loss difference over the examples, Var_i(Δℓ_i)/B
+        [loss²]; 0 for a scalar loss.
     winner : int32 index of the selected offspring, −1 if the parent stays. (num_parents,) for several parents, best
         first.
     is_accepted : bool, whether an offspring replaced the parent. Has the shape of ``winner``.
@@ -94,6 +96,7 @@ class Info(NamedTuple):
     losses: jax.Array
     parent_loss: jax.Array
     loss_differences: jax.Array
+    loss_difference_variances: jax.Array
     winner: jax.Array
     is_accepted: jax.Array
     sigma: jax.Array

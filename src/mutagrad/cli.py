@@ -1,0 +1,105 @@
+"""The command line: arguments in, one call out. Errors are one line and exit status 2."""
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+__all__ = ["main"]
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, but an error is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def _number(kind: type, remedy: str) -> Any:
+    def parse(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"got {text!r}, pass {remedy}") from None
+
+    return parse
+
+
+_whole = _number(int, "a whole number")
+_real = _number(float, "a number")
+
+
+def _sigma(text: str) -> str | float:
+    return text if text == "auto" else _number(float, "'auto' or a positive number")(text)
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"got {text!r}, pass whole numbers such as 32 or 64,32") from None
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="mutagrad", description="Train by mutation and selection, and know which gradient descent it is.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    train = commands.add_parser(
+        "train",
+        help="train a network on images and leave a run folder",
+        description="Train a network on images by mutation and selection. With nothing set: the digits, an MLP, (1+20), σ "
+        "automatic, 2000 generations. Ctrl-C ends a run cleanly with everything saved.",
+        allow_abbrev=False,
+    )
+    add = train.add_argument
+    add("--data", default="digits", metavar="NAME", help="digits, mnist or the path of an .npz file (digits)")
+    add("--data-dir", metavar="DIR", help="folder of MNIST's files (MUTAGRAD_DATA, or ../shared/data)")
+    add("--model", default="mlp", metavar="NAME", help="mlp or convnet (mlp)")
+    add("--widths", type=_widths, default=(32,), metavar="N,N", help="hidden units of the MLP, per layer (32)")
+    add("--algorithm", default="elitist", metavar="NAME", help="elitist, comma, greedy, metropolis, … (elitist)")
+    add("--sigma", type=_sigma, default="auto", metavar="σ", help="mutation strength per parameter, or auto (auto)")
+    add("--beta", type=_real, default=math.inf, metavar="β", help="inverse temperature of rules that have one (inf)")
+    add("--num-offspring", type=_whole, default=20, metavar="M", help="mutants per generation (20)")
+    add("--num-parents", type=_whole, default=1, metavar="K", help="survivors per generation, for truncation (1)")
+    add("--population-size", type=_whole, default=100, metavar="n", help="population of the fixation rule (100)")
+    add("--batch-size", type=_whole, metavar="B", help="examples per generation (all up to 4096; 2048 of more)")
+    add("--generations", type=_whole, metavar="N", help="stop after so many generations (2000 if nothing else stops it)")
+    add("--seconds", type=_real, metavar="S", help="stop after so many seconds of this sitting")
+    add("--target-accuracy", type=_real, metavar="A", help="stop at this test accuracy, from 0 to 1")
+    add("--seed", type=_whole, default=0, metavar="N", help="of initial weights, mutations and batches (0)")
+    add("--out", metavar="DIR", help="run folder to write, new (none)")
+    add("--resume", action="store_true", help="go on with the run in --out")
+    add("--quiet", action="store_true", help="no progress bar")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    Parameters
+    ----------
+    arguments : the words after ``mutagrad``; those of the process unless given.
+
+    Returns
+    -------
+    0, or 2 after one line of explanation on standard error.
+
+    >>> from mutagrad.cli import main
+    >>> main(["train", "--generations", "0"])
+    2
+    """
+    options = vars(_parser().parse_args(arguments))
+    command, quiet = options.pop("command"), options.pop("quiet")
+    try:
+        # Imported here, so that --help and a mistyped argument do not wait for JAX.
+        from mutagrad.lab.summary import sentences
+        from mutagrad.lab.train import TrainConfig, train
+
+        outcome = train(TrainConfig(**options), progress=not quiet)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"mutagrad {command}: {error}", file=sys.stderr)
+        return 2
+    print(sentences(outcome))
+    if options["out"] is not None:
+        print(f"run folder       {options['out']}")
+    return 0

@@ -1,0 +1,94 @@
+"""What a finished run says of itself: how well it did, in which regime it was, and which gradient descent it was."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from mutagrad import theory
+from mutagrad.types import Parts
+
+__all__ = ["GRADIENT_REGIME", "drift_per_sigma", "regime", "sentences"]
+
+GRADIENT_REGIME = 0.1
+"""A run is in the gradient regime while curvature takes less than this share of what the drift gains."""
+
+
+def drift_per_sigma(parts: Parts) -> float | None:
+    """The learning rate, in units of σ, of the normalised gradient descent that an algorithm amounts to at small σ.
+
+    c_M for (1+M), E[Z_(M)] for (1,M), its mean over the K best for truncation; ``None`` for rules at finite β, whose drift
+    also depends on βσ|∇U|.
+    """
+    name, num_offspring = parts.selection.name, parts.num_offspring
+    if name in ("comma", "truncation"):
+        return theory.best_of_mean(num_offspring, parts.selection.num_winners)
+    if name in ("elitist", "greedy"):
+        return theory.best_of_moment(num_offspring)
+    return None
+
+
+def regime(parts: Parts, history: Any) -> dict[str, float]:
+    """s, σ and the shares of beneficial mutations, measured and predicted, over the last third of a run.
+
+    Returns
+    -------
+    dict with ``sigma`` and ``strength`` (medians), ``success`` (the measured share of offspring no worse than their
+    parent), ``predicted_success`` (the mean of Φ(−s/2)) and, where `drift_per_sigma` is known, ``learning_rate`` (c_M σ)
+    and ``curvature_cost`` (½ s²(1 − 2^−M) over c_M s: the share of the drift's gain that curvature takes).
+    """
+    number = history.sizes["generation"]
+    last = history.isel(generation=slice(2 * number // 3, None))
+    strengths = np.asarray(last.normalized_mutation_strength, float)
+    finite = strengths[np.isfinite(strengths)]
+    strength = float(np.median(finite)) if finite.size else math.nan
+    sigma = float(np.median(np.asarray(last.sigma, float)))
+    found = {
+        "sigma": sigma,
+        "strength": strength,
+        "success": float(np.mean(np.asarray(last.success, float))),
+        "predicted_success": float(np.mean(np.asarray(theory.success_rate(finite)))) if finite.size else math.nan,
+    }
+    drift = drift_per_sigma(parts)
+    if drift:
+        kept = 1 - 2.0**-parts.num_offspring if parts.selection.name in ("elitist", "greedy") else 1.0
+        found["learning_rate"] = drift * sigma
+        found["curvature_cost"] = kept * strength / (2 * drift)
+    return found
+
+
+def sentences(outcome: dict[str, Any]) -> str:
+    """The closing summary of a run as text."""
+    measured = outcome["regime"]
+    lines = [
+        f"test accuracy    {100 * outcome['test_accuracy']:.2f} %   (training {100 * outcome['train_accuracy']:.2f} %)",
+        f"cost             {outcome['generations']:,} generations, {outcome['evaluations']:,} loss evaluations on "
+        f"batches of {outcome['batch_size']:,}, {outcome['seconds']:.1f} s",
+    ]
+    cost = measured.get("curvature_cost")
+    if math.isnan(measured["strength"]):
+        lines.append("regime           s could not be measured: one offspring a generation and a fixed σ")
+    else:
+        text = f"regime           s = σTrH/|∇U| = {measured['strength']:.2f}"
+        if cost is not None:
+            is_gradient = cost < GRADIENT_REGIME
+            text += (
+                f": {'in' if is_gradient else 'beyond'} the gradient regime, since curvature takes {100 * cost:.0f} % of "
+                f"the drift's gain (gradient regime: under {100 * GRADIENT_REGIME:.0f} %)"
+            )
+        lines.append(text)
+        lines.append(
+            f"                 {100 * measured['success']:.1f} % of offspring no worse than their parent; "
+            f"Φ(−s/2) = {100 * measured['predicted_success']:.1f} %"
+        )
+    if "learning_rate" in measured:
+        lines.append(
+            f"gradient descent normalised, x ← x − {measured['learning_rate']:.3g} ∇U/|∇U| per generation "
+            f"(learning rate {outcome['drift']:.4f} σ, σ = {measured['sigma']:.3g})"
+        )
+    else:
+        lines.append(f"gradient descent depends on βσ|∇U| at finite β (theory.md 1); σ = {measured['sigma']:.3g}")
+    if outcome["num_nonfinite"]:
+        lines.append(f"failures         {outcome['num_nonfinite']:,} offspring had a NaN or infinite loss, and lost")
+    lines.append(f"stopped by       {outcome['stopped']}")
+    return "\n".join(lines)
