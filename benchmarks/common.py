@@ -25,10 +25,10 @@ import mutagrad
 RESULTS = Path(__file__).parent / "results"
 
 
-def arguments(description: str, **defaults: Any) -> argparse.Namespace:
+def arguments(description: str, repetitions: int = 7, **defaults: Any) -> argparse.Namespace:
     """The command line: ``--repetitions`` and whatever numbers or texts the benchmark has."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--repetitions", type=int, default=7, help="measurements of each row, interleaved")
+    parser.add_argument("--repetitions", type=int, default=repetitions, help="measurements of each row, interleaved")
     parser.add_argument("--no-write", action="store_true", help="print only; leave benchmarks/results alone")
     for name, default in defaults.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)

@@ -28,12 +28,12 @@ CACHED = ", compiled before"
 BIG = [784, 3000, 2400, 200, 10]
 TINY = [784, 6, 5, 4, 10]
 METHOD = """
-Every measurement is a fresh process: import everything; run a tiny model of the same kind through the same code, so that
-imports, compiler and thread pools are warm; return free memory to the system (as before each phase) and take the
+Every measurement is a fresh process: import everything; run a tiny model of the same kind through the same code, so
+that imports, compiler and thread pools are warm; return free memory to the system (as before each phase) and take the
 resident memory as the baseline. Then create the parameters and run one generation. Figures are resident memory above
 the baseline in units of the parameters' bytes. "Created" is what is resident once parameters and state exist, the code
 compiled for making them included; "compile" and "run" are peaks, the kernel's high-water mark (VmHWM, reset before each
-phase), and evolve has both in one. The compiler takes 50 to 100 MB whatever the model, so every path is measured twice:
+phase), and evolve has both in one. The compiler takes about 160 MB whatever the model, so every path is measured twice:
 cold, and with the programs read from a compilation cache that an earlier process filled. "XLA temporary" is the
 compiled program's own figure (memory_analysis), without parameters and state.
 """.strip()
@@ -108,9 +108,8 @@ def run_evosax(params: list, num_offspring: int, phases: Phases) -> None:
 
 
 PATHS = {
-    "ours, jitted step, auto": partial(run_step, evaluation="auto"),
-    "ours, evolve, auto": partial(run_evolve, evaluation="auto"),
     "ours, jitted step, mapped": partial(run_step, evaluation="mapped"),
+    "ours, evolve, mapped": partial(run_evolve, evaluation="mapped"),
     "ours, jitted step, chunk 4": partial(run_step, evaluation=4),
     "evosax HillClimbing": run_evosax,
 }
@@ -149,7 +148,7 @@ def fresh(path: str, num_offspring: int, cache: str | None = None) -> dict[str, 
 
 
 def main() -> None:
-    args = common.arguments(__doc__, num_offspring=64, child="", skip="")
+    args = common.arguments(__doc__, repetitions=5, num_offspring=64, child="", skip="")
     if args.child:
         print(json.dumps(measure(args.child, args.num_offspring)))
         return
@@ -178,7 +177,7 @@ def main() -> None:
         verdicts.append(f"{path}: {peak:.2f} ({'met' if peak <= DEMANDED else 'NOT MET'})")
     sections = [
         f"MLP {'-'.join(map(str, BIG))}: N = {number} float32 parameters ({4 * number / 1e6:.1f} MB), "
-        f"M = {args.num_offspring}, batch of {BATCH}. {METHOD}",
+        f"M = {args.num_offspring}, batch of {BATCH}. {METHOD}".replace("\n", " "),
         common.table(["run", *phases[:4], "XLA temporary", "peak / evosax's peak"], rows),
         f"Demanded of ours: at most {DEMANDED:g}. {'; '.join(verdicts)}.",
     ]

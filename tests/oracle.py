@@ -129,20 +129,21 @@ class Lineage:
     """Parents through the generations: ``advance`` makes offspring, evaluates them and lets ``decide`` choose.
 
     ``decide(losses, parent_loss) -> Decision``; ``parent_of`` names the parent of each offspring (all the first, unless
-    given). The losses of the last generation stay for inspection.
+    given). Offspring and losses of the last generation stay for inspection.
     """
 
     parents: list
     sigma: float
     loss: callable
+    offspring: list = field(default_factory=list)
     losses: list = field(default_factory=list)
     parent_losses: list = field(default_factory=list)
 
     def advance(self, noises, decide, parent_of=None):
         parent_of = parent_of if parent_of is not None else [0] * len(noises)
-        offspring = [mutate(self.parents[p], z, self.sigma) for p, z in zip(parent_of, noises, strict=True)]
-        self.losses = [self.loss(child) for child in offspring]
+        self.offspring = [mutate(self.parents[p], z, self.sigma) for p, z in zip(parent_of, noises, strict=True)]
+        self.losses = [self.loss(child) for child in self.offspring]
         self.parent_losses = [self.loss(parent) for parent in self.parents]
         decision = decide(self.losses, self.parent_losses[0])
-        self.parents = [offspring[winner] if winner >= 0 else self.parents[0] for winner in decision.winners]
+        self.parents = [self.offspring[winner] if winner >= 0 else self.parents[0] for winner in decision.winners]
         return decision

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from mutagrad import check, tree
 from mutagrad import mutation as mutations
 from mutagrad import selection as selections
-from mutagrad.evaluation import Losses, check_mode, evaluate, per_example, resolve_mode
+from mutagrad.evaluation import Losses, check_mode, evaluate, finite_reference, per_example, resolve_mode
 from mutagrad.types import Algorithm, Info, LossFn, Mutation, Params, Parts, PopulationState, Selection, State
 
 __all__ = [
@@ -29,17 +29,21 @@ __all__ = [
 ]
 
 
-def _finite_reference(parent_values: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Values to subtract, and the parent's loss relative to them: 0, or +inf if the parent's own loss is not finite."""
-    is_finite = jnp.isfinite(jnp.mean(parent_values))
-    return jnp.where(is_finite, parent_values, 0), jnp.where(is_finite, 0, jnp.inf).astype(parent_values.dtype)
+def _split(losses: Losses, num_parents: int) -> tuple[Losses, Losses]:
+    """The losses of the parents, which are evaluated first, and those of the offspring."""
+    return jax.tree.map(lambda leaf: leaf[:num_parents], losses), jax.tree.map(lambda leaf: leaf[num_parents:], losses)
+
+
+def _relative(parent_loss: jax.Array) -> jax.Array:
+    """The parent's loss as selection sees it: 0, or +inf if it is not finite."""
+    return jnp.where(jnp.isfinite(parent_loss), 0, jnp.inf).astype(parent_loss.dtype)
 
 
 def _select(parts: Parts, key: jax.Array, losses: Losses, parent_loss: jax.Array) -> jax.Array:
     """The winner, −1 for the parent. An offspring without a finite loss never wins, whatever the rule says."""
     is_finite = jnp.isfinite(losses.means) & jnp.isfinite(losses.differences)
     relative = jnp.where(is_finite, losses.differences, jnp.inf)
-    winner = jnp.asarray(parts.selection.select_fn(key, relative, parent_loss), jnp.int32)
+    winner = jnp.asarray(parts.selection.select_fn(key, relative, _relative(parent_loss)), jnp.int32)
     return jnp.where((winner >= 0) & is_finite[winner], winner, selections.PARENT)
 
 
@@ -78,9 +82,7 @@ def _single_parent(parts: Parts) -> Algorithm:
             parent_loss = jnp.full((), jnp.nan) if loss_fn is None else per_example(loss_fn)(params)
         return State(params, _initial_sigma(parts.sigma), jnp.zeros((), jnp.int32), parent_loss)
 
-    def parent_values(state: State, values_fn: Callable) -> jax.Array:
-        if parts.reevaluate_parent:
-            return values_fn(state.params)
+    def cached_values(state: State, values_fn: Callable) -> jax.Array:
         cached = state.parent_loss
         assert cached is not None
         shape = jax.eval_shape(values_fn, state.params).shape
@@ -97,26 +99,43 @@ def _single_parent(parts: Parts) -> Algorithm:
 
     def step(key: jax.Array, state: State, loss_fn: LossFn) -> tuple[State, Info]:
         mutation_key, selection_key = jax.random.split(key)
+        num_offspring = parts.num_offspring
 
-        def offspring(index):
+        def offspring(index, sigma=state.sigma):
             noise = parts.mutation.sample_fn(jax.random.fold_in(mutation_key, index), state.params)
-            return tree.add_scaled(state.params, noise, state.sigma)
+            return tree.add_scaled(state.params, noise, sigma)
+
+        if num_offspring == 1:
+            only = offspring(0)  # one mutation fits in memory: do not make it twice
+
+            def candidate(index):
+                return tree.where(index == 0, state.params, only)
+        else:
+            # Candidate 0 is the parent: its mutation is multiplied by 0.
+            def candidate(index):
+                return offspring(jnp.maximum(index - 1, 0), jnp.where(index == 0, 0, state.sigma))
 
         values_fn = per_example(loss_fn)
-        parent = parent_values(state, values_fn)
-        reference, relative_parent_loss = _finite_reference(parent)
-        if parts.num_offspring == 1:
-            only = offspring(0)
-            offspring = lambda index: only  # noqa: E731  one mutation fits in memory: do not make it twice
-        mode = resolve_mode(parts.evaluation, state.params, parts.num_offspring)
-        losses = evaluate(values_fn, offspring, parts.num_offspring, reference, mode, not parts.reevaluate_parent)
-        winner = _select(parts, selection_key, losses, relative_parent_loss)
-        params = jax.lax.cond(winner >= 0, lambda: offspring(winner), lambda: state.params)
+        mode = resolve_mode(parts.evaluation, state.params, num_offspring)
+        candidates = jnp.arange(num_offspring + 1)
+        if parts.reevaluate_parent:
+            of_parent, losses = _split(evaluate(values_fn, candidate, candidates, mode), 1)
+            loss = of_parent.means[0]
+        else:
+            cached = cached_values(state, values_fn)
+            losses = evaluate(values_fn, candidate, candidates[1:], mode, finite_reference(cached), keep_values=True)
+            loss = jnp.mean(cached)
+        winner = _select(parts, selection_key, losses, loss)
+
+        def selected():
+            return only if num_offspring == 1 else offspring(winner)
+
+        params = jax.lax.cond(winner >= 0, selected, lambda: state.params)
         parent_loss = None
         if losses.values is not None and state.parent_loss is not None:
-            kept = jnp.where(winner >= 0, losses.values[winner], parent)
+            kept = jnp.where(winner >= 0, losses.values[winner], cached)
             parent_loss = kept.reshape(state.parent_loss.shape).astype(state.parent_loss.dtype)
-        info = _info(losses, losses.differences - relative_parent_loss, jnp.mean(parent), winner, state.sigma)
+        info = _info(losses, losses.differences - _relative(loss), loss, winner, state.sigma)
         return State(params, state.sigma, state.generation + 1, parent_loss), info
 
     return Algorithm(init, step, parts)
@@ -137,26 +156,24 @@ def _several_parents(parts: Parts) -> Algorithm:
         def parent(index):
             return tree.map_floating(lambda leaf: leaf[index], state.parents)
 
-        def offspring(index):
-            params = parent(parent_of[index])
-            noise = parts.mutation.sample_fn(jax.random.fold_in(mutation_key, index), params)
-            return tree.add_scaled(params, noise, state.sigma)
+        def candidate(index):
+            params = parent(jnp.where(index < num_parents, index, parent_of[index - num_parents]))
+            noise = parts.mutation.sample_fn(jax.random.fold_in(mutation_key, index - num_parents), params)
+            return tree.add_scaled(params, noise, jnp.where(index < num_parents, 0, state.sigma))
 
-        values_fn = per_example(loss_fn)
-        parent_values = jax.lax.map(lambda index: values_fn(parent(index)), jnp.arange(num_parents))
-        reference, relative_parent_loss = _finite_reference(parent_values[0])
         mode = resolve_mode(parts.evaluation, state.params, parts.num_offspring)
-        losses = evaluate(values_fn, offspring, parts.num_offspring, reference, mode)
-        winners = _select(parts, selection_key, losses, relative_parent_loss)
+        candidates = jnp.arange(num_parents + parts.num_offspring)
+        of_parents, losses = _split(evaluate(per_example(loss_fn), candidate, candidates, mode), num_parents)
+        winners = _select(parts, selection_key, losses, of_parents.means[0])
 
         def survivor(winner):
             # Where fewer than num_parents offspring have a finite loss, the best parent fills the gap.
-            return jax.lax.cond(winner >= 0, offspring, lambda _: parent(0), winner)
+            return candidate(jnp.where(winner >= 0, winner + num_parents, 0))
 
         only_floating = jax.lax.map(lambda winner: _floating_leaves(survivor(winner)), winners)
         parents = _replace_floating(state.parents, only_floating)
-        own_parents = jnp.mean(parent_values - reference, axis=1)[parent_of]
-        info = _info(losses, losses.differences - own_parents, jnp.mean(parent_values[0]), winners, state.sigma)
+        own = losses.differences - of_parents.differences[parent_of] - _relative(of_parents.means[parent_of])
+        info = _info(losses, own, of_parents.means[0], winners, state.sigma)
         return PopulationState(parents, state.sigma, state.generation + 1), info
 
     return Algorithm(init, step, parts)

@@ -42,7 +42,9 @@ def _widths(text: str) -> tuple[int, ...]:
 
 
 def _parser() -> _Parser:
-    parser = _Parser(prog="mutagrad", description="Train by mutation and selection, and know which gradient descent it is.")
+    parser = _Parser(
+        prog="mutagrad", description="Train by mutation and selection, and know which gradient descent it is."
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     train = commands.add_parser(
         "train",
@@ -63,7 +65,9 @@ def _parser() -> _Parser:
     add("--num-parents", type=_whole, default=1, metavar="K", help="survivors per generation, for truncation (1)")
     add("--population-size", type=_whole, default=100, metavar="n", help="population of the fixation rule (100)")
     add("--batch-size", type=_whole, metavar="B", help="examples per generation (all up to 4096; 2048 of more)")
-    add("--generations", type=_whole, metavar="N", help="stop after so many generations (2000 if nothing else stops it)")
+    add(
+        "--generations", type=_whole, metavar="N", help="stop after so many generations (2000 if nothing else stops it)"
+    )
     add("--seconds", type=_real, metavar="S", help="stop after so many seconds of this sitting")
     add("--target-accuracy", type=_real, metavar="A", help="stop at this test accuracy, from 0 to 1")
     add("--seed", type=_whole, default=0, metavar="N", help="of initial weights, mutations and batches (0)")
@@ -103,3 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options["out"] is not None:
         print(f"run folder       {options['out']}")
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -19,14 +19,14 @@ import jax.numpy as jnp
 from mutagrad import check, tree
 from mutagrad.types import LossFn, Params
 
-VECTORIZED_ON_CPU = 4096
+VECTORIZED_ON_CPU = 65_536
 """On a CPU, "auto" vectorises while M × N, the numbers in a population, is no larger than this."""
 
 
 class Losses(NamedTuple):
-    """Losses of M offspring.
+    """Losses of n candidates.
 
-    Means (M,); means of the paired differences (M,), and the sampling variance of these (M,); all values (M, B), if kept.
+    Means (n,); means of the paired differences (n,), and the sampling variance of these (n,); all values (n, B), if kept.
     """
 
     means: jax.Array
@@ -73,39 +73,61 @@ def per_example(loss_fn: LossFn) -> Callable[[Params], jax.Array]:
     return values
 
 
+def finite_reference(values: jax.Array) -> jax.Array:
+    """Per-example losses to subtract: zeros in place of a parent whose own loss is not finite."""
+    return jnp.where(jnp.isfinite(jnp.mean(values)), values, 0)
+
+
 def evaluate(
     values_fn: Callable[[Params], jax.Array],
-    offspring_fn: Callable[[jax.Array], Params],
-    num_offspring: int,
-    reference: jax.Array,
+    candidate_fn: Callable[[jax.Array], Params],
+    candidates: jax.Array,
     mode: str | int,
+    reference: jax.Array | None = None,
     keep_values: bool = False,
 ) -> Losses:
-    """Losses of offspring 0 … M−1, and mean and sampling variance of their paired differences from the reference.
+    """Losses of candidates, and mean and sampling variance of their paired differences from a reference.
+
+    The parent is a candidate like its offspring, so that one compiled program evaluates both: two programs may round
+    differently, and at small σ that offset would drown the differences.
 
     Parameters
     ----------
     values_fn : per-example losses of given params, from `per_example`.
-    offspring_fn : makes the parameters of offspring ``index``.
-    num_offspring : M.
-    reference : (B,) finite per-example losses to subtract before averaging.
+    candidate_fn : makes the parameters of a candidate.
+    candidates : (n,) integers, the candidates.
     mode : "vectorized", "mapped" or the size of a chunk.
-    keep_values : whether to return all (M, B) per-example losses.
+    reference : (B,) finite per-example losses to subtract before averaging; those of the first candidate unless given.
+    keep_values : whether to return all (n, B) per-example losses.
     """
 
-    def one(index):
-        values = values_fn(offspring_fn(index))
+    def compare(values, reference):
         differences = values - reference.astype(values.dtype)
         difference = jnp.mean(differences)
         variance = jnp.sum(jnp.square(differences - difference)) / (values.size * max(values.size - 1, 1))
-        return jnp.mean(values), difference, variance, (values if keep_values else None)
+        return Losses(jnp.mean(values), difference, variance, values if keep_values else None)
 
-    indices = jnp.arange(num_offspring)
-    if num_offspring == 1:
-        return Losses(*jax.tree.map(lambda leaf: leaf[None], one(indices[0])))
-    if mode == "vectorized":
-        return Losses(*jax.vmap(one)(indices))
-    return Losses(*jax.lax.map(one, indices, batch_size=mode if isinstance(mode, int) else None))
+    def values_of(candidate):
+        return values_fn(candidate_fn(candidate))
+
+    if mode == "mapped" and candidates.size > 1:
+        # One after another, reduced at once: no more than two vectors of losses in memory.
+        def body(reference, candidate):
+            values = values_of(candidate)
+            if reference_is_first:
+                reference = jnp.where(candidate == candidates[0], finite_reference(values), reference)
+            return reference, compare(values, reference)
+
+        reference_is_first = reference is None
+        shape = jax.eval_shape(values_of, candidates[0])
+        start = jnp.zeros(shape.shape, shape.dtype) if reference is None else reference
+        return jax.lax.scan(body, start, candidates)[1]
+    if mode == "vectorized" or candidates.size == 1:
+        values = jax.vmap(values_of)(candidates)
+    else:
+        values = jax.lax.map(values_of, candidates, batch_size=mode if isinstance(mode, int) else None)
+    first = finite_reference(values[0]) if reference is None else reference
+    return jax.vmap(lambda one: compare(one, first))(values)
 
 
 def resolve_mode(mode: str | int, params: Params, num_offspring: int) -> str | int:

@@ -17,8 +17,17 @@ from mutagrad.types import Mutation, Params
 __all__ = ["ball", "gaussian", "low_rank", "rademacher", "scaled", "sphere", "student_t"]
 
 
+_BLOCK = 2**18
+"""Normal numbers drawn at a time: the generator's counters and bits take several times the memory of what it makes."""
+
+
 def _normal(key: jax.Array, leaf: jax.Array) -> jax.Array:
-    return jax.random.normal(key, leaf.shape, tree.compute_dtype(leaf))
+    dtype = tree.compute_dtype(leaf)
+    if leaf.size <= _BLOCK:
+        return jax.random.normal(key, leaf.shape, dtype)
+    blocks = jnp.arange(-(-leaf.size // _BLOCK))
+    noise = jax.lax.map(lambda block: jax.random.normal(jax.random.fold_in(key, block), (_BLOCK,), dtype), blocks)
+    return noise.ravel()[: leaf.size].reshape(leaf.shape)
 
 
 def _normal_noise(key: jax.Array, params: Params) -> Params:

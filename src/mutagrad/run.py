@@ -94,10 +94,14 @@ def generations(
     Generation t uses ``fold_in(key, t)``, so a run continued from a state is the run that was never stopped. The state is
     donated: do not use a chunk's state after asking for the next.
     """
+    draw: Callable | None = None
+    data: Any = None
     if isinstance(batches, Minibatches):
         draw, data = batches.draw, batches.data
-    elif batches is None or callable(batches):
-        draw, data = (lambda batch_key, _: batches(batch_key)) if batches else None, None
+    elif callable(batches):
+        draw = lambda batch_key, _: batches(batch_key)  # noqa: E731
+    elif batches is None:
+        pass
     else:
         yield from _generations_of_iterable(key, algorithm, state, loss_fn, num_generations, iter(batches), record)
         return
@@ -127,7 +131,8 @@ def generations(
     while completed < num_generations:
         start = time.perf_counter()
         state, buffers = chunk(key, state, data, number)
-        records, parent_loss = jax.tree.map(lambda buffer: np.asarray(buffer[:number]), buffers)  # noqa: B023
+        # Cut in NumPy: JAX would compile a slice for every length of chunk.
+        records, parent_loss = jax.tree.map(lambda buffer: np.array(np.asarray(buffer)[:number]), buffers)  # noqa: B023
         if completed == 0 and not np.isfinite(parent_loss[0]):
             raise ValueError(_first_line(parent_loss[0]))
         seconds = time.perf_counter() - start
@@ -164,7 +169,27 @@ def _of_batch(loss_fn: Callable, batch: Any, params: Params) -> jax.Array:
     return loss_fn(params, batch)
 
 
-def _generations_of_iterable(key, algorithm, state, loss_fn, num_generations, iterator, record) -> Iterator[Chunk]:
+def _constant_loss(loss_fn: Callable, batches: Any) -> Callable:
+    """The loss that never changes, which an algorithm with ``reevaluate_parent=False`` may keep."""
+    if batches is None:
+        return loss_fn
+    if isinstance(batches, Minibatches) and batches.batch_size is None:
+        return partial(_of_batch, loss_fn, batches.data)
+    raise ValueError(
+        "reevaluate_parent: got False with batches that change, so the parent's kept loss would be of another batch; "
+        "build the algorithm with reevaluate_parent=True, or use minibatches(data, None)"
+    )
+
+
+def _generations_of_iterable(
+    key: jax.Array,
+    algorithm: Algorithm,
+    state: Any,
+    loss_fn: Callable,
+    num_generations: int,
+    iterator: Iterator,
+    record: Callable,
+) -> Iterator[Chunk]:
     @partial(jax.jit, donate_argnums=1)
     def generation(key, state, batch):
         step_key, _ = jax.random.split(jax.random.fold_in(key, state.generation))
@@ -226,9 +251,9 @@ def evolve(
     """
     num_generations = check.count("num_generations", num_generations)
     record = record or default_record
-    batch_free = loss_fn if batches is None else None
+    constant_loss_fn = None if algorithm.parts.reevaluate_parent else _constant_loss(loss_fn, batches)
     # The run donates its state to each next chunk; the caller's arrays are not to be consumed.
-    state = jax.tree.map(jnp.copy, algorithm.init(params, batch_free))
+    state = jax.tree.map(jnp.copy, algorithm.init(params, constant_loss_fn))
     if checkpoint is not None:
         from mutagrad.checkpoint import restore_or, save
 

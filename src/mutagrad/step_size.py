@@ -195,7 +195,8 @@ def adapt_sigma(algorithm: Algorithm, rule: str = "strength", target: float | No
     def init(params: Params, loss_fn: LossFn | None = None) -> AdaptedState:
         inner = algorithm.init(params, loss_fn)
         zero = jnp.zeros_like(inner.sigma)
-        estimates = Estimates(*[zero] * 9, push=zero + 1, expected_loss=zero + jnp.nan)
+        start = dict.fromkeys(Estimates._fields, zero)
+        estimates = Estimates(**start | {"push": zero + 1, "expected_loss": zero + jnp.nan})
         return AdaptedState(inner, estimates if rule == "strength" else None)
 
     def step(key: jax.Array, state: AdaptedState, loss_fn: LossFn) -> tuple[AdaptedState, Info]:
@@ -214,10 +215,10 @@ def _speed(num_offspring: int) -> float:
     return math.log(_MAX_CHANGE) * min(1.0, num_offspring / _FULL_SPEED)
 
 
-def _success_rule(num_offspring: int, target: float):
+def _success_rule(num_offspring: int, target: float) -> Callable:
     speed = _speed(num_offspring)
 
-    def update(info: Info, estimates):
+    def update(info: Info, estimates: None) -> tuple:
         # A comparison with NaN or +inf is false: a failed offspring is no success.
         share = jnp.mean(info.loss_differences <= 0)
         return info.sigma * jnp.exp(speed * (share - target).astype(info.sigma.dtype)), estimates, None
@@ -231,7 +232,7 @@ def _strength_rule(num_offspring: int, target: float) -> Callable:
     trend_weight = min(1.0, num_offspring / _TREND_MEMORY)
     push_weight = min(0.25, num_offspring / 40)
 
-    def update(info: Info, old: Estimates):
+    def update(info: Info, old: Estimates) -> tuple:
         sigma = info.sigma
         is_finite = jnp.isfinite(info.loss_differences)
         number = jnp.sum(is_finite).astype(sigma.dtype)
@@ -316,7 +317,7 @@ def _signal(estimates: Estimates) -> jax.Array:
     return jnp.where(estimates.squared_slope_long > 0, jnp.clip(share, _SMALLEST_SIGNAL, 1), 1)
 
 
-def _average(average, count, value, number, memory):
+def _average(average: Any, count: Any, value: Any, number: Any, memory: Any) -> tuple[jax.Array, jax.Array]:
     """Running average of ``value``, the mean of ``number`` observations, over at most ``memory`` observations."""
     kept = jnp.clip(memory - number, 0, count)
     updated = average + number / jnp.maximum(kept + number, 1) * (value - average)

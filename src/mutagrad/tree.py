@@ -19,7 +19,8 @@ def is_floating(leaf: Any) -> bool:
 
 def compute_dtype(leaf: Any) -> jnp.dtype:
     """The dtype in which a leaf is mutated: its own, but float32 for 16-bit leaves (the sum is rounded once)."""
-    return jnp.promote_types(jnp.result_type(leaf), jnp.float32)
+    dtype = jnp.result_type(leaf)
+    return dtype if dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
 
 
 def map_floating(fn: Callable, tree: Tree, *rest: Tree) -> Tree:

@@ -1,6 +1,7 @@
 """The data that flow through a generation: what the next step needs, what it reports, and the pair of functions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -118,7 +119,7 @@ class Mutation(NamedTuple):
 
     sample_fn: Callable[[jax.Array, Params], Params]
     name: str = "user"
-    options: dict[str, Any] = {}
+    options: Mapping[str, Any] = MappingProxyType({})
 
 
 class Selection(NamedTuple):
@@ -136,7 +137,7 @@ class Selection(NamedTuple):
 
     select_fn: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
     name: str = "user"
-    options: dict[str, Any] = {}
+    options: Mapping[str, Any] = MappingProxyType({})
     acceptance_fn: Callable[[jax.Array], jax.Array] | None = None
     num_winners: int = 1
 
@@ -155,13 +156,17 @@ class Parts(NamedTuple):
 class InitFn(Protocol):
     """``init(params, loss_fn=None) -> state``; ``loss_fn`` is used only with ``reevaluate_parent=False``."""
 
-    def __call__(self, params: Params, loss_fn: LossFn | None = None) -> Any: ...
+    def __call__(self, params: Params, loss_fn: LossFn | None = None) -> Any:
+        """The state to start from."""
+        ...
 
 
 class StepFn(Protocol):
     """``step(key, state, loss_fn) -> (state, info)``: one generation, a pure function."""
 
-    def __call__(self, key: jax.Array, state: Any, loss_fn: LossFn) -> tuple[Any, Info]: ...
+    def __call__(self, key: jax.Array, state: Any, loss_fn: LossFn) -> tuple[Any, Info]:
+        """The state after one generation, and what happened in it."""
+        ...
 
 
 class Algorithm(NamedTuple):

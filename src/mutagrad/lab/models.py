@@ -134,15 +134,20 @@ class ConvNet(eqx.Module):
         # Maps first and examples last: patches are then copied, and pooled, in long contiguous runs.
         values = jnp.moveaxis(images, 0, -1)[None]
         for position, layer in enumerate(self.convolutions):
-            values = jax.nn.relu(convolution(layer.weight, values) + layer.bias[..., None])
+            values = jax.nn.relu(convolution(layer.weight, values) + _bias(layer)[..., None])
             if position < 2:
                 values = _max_pool(values)
         values = values.reshape(-1, values.shape[-1]).T
         return _linear(self.linear[1], jax.nn.relu(_linear(self.linear[0], values)))
 
 
+def _bias(layer: eqx.nn.Conv2d | eqx.nn.Linear) -> jax.Array:
+    assert layer.bias is not None
+    return layer.bias
+
+
 def _linear(layer: eqx.nn.Linear, values: jax.Array) -> jax.Array:
-    return values @ layer.weight.T + layer.bias
+    return values @ layer.weight.T + _bias(layer)
 
 
 def _max_pool(values: jax.Array) -> jax.Array:

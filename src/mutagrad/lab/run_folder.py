@@ -20,7 +20,9 @@ def create(folder: Path) -> None:
     OSError : if it cannot be made or written.
     """
     if folder.exists():
-        raise FileExistsError(f"out: got {str(folder)!r}, which exists; pass a new folder, or --resume to go on with it")
+        raise FileExistsError(
+            f"out: got {str(folder)!r}, which exists; pass a new folder, or --resume to go on with it"
+        )
     try:
         folder.mkdir(parents=True)
         (folder / ".writable").touch()
@@ -41,7 +43,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / "config.json"
     if not path.is_file():
-        raise FileNotFoundError(f"out: got {str(folder)!r}, which holds no run to resume (no config.json); check the path")
+        raise FileNotFoundError(
+            f"out: got {str(folder)!r}, which holds no run to resume (no config.json); check the path"
+        )
     try:
         return json.loads(path.read_text())
     except ValueError as error:

@@ -20,7 +20,7 @@ from mutagrad.lab.models import MLP, ConvNet, cross_entropy
 from mutagrad.report.figures import training_figure
 from mutagrad.run import generations, interruptible
 from mutagrad.step_size import best_strength
-from mutagrad.types import Algorithm, Info
+from mutagrad.types import Algorithm
 
 __all__ = ["ALGORITHMS", "MODELS", "TrainConfig", "train"]
 
@@ -126,10 +126,6 @@ def _check(config: TrainConfig) -> None:
         raise ValueError("out: got none with --resume; pass the folder of the run to go on with")
 
 
-def _record(state: Any, info: Info) -> dict[str, jax.Array]:
-    return mutagrad.default_record(state, info)
-
-
 class _Accuracy:
     """Accuracy on given examples, compiled once per number of examples."""
 
@@ -217,7 +213,7 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
     pause = 1.0
     bar = tqdm(total=wanted, initial=first, disable=not progress, unit="gen", dynamic_ncols=True)
     with bar, interruptible() as interrupted:
-        for chunk in generations(run_key, algorithm, state, loss_fn, remaining, batches, _record):
+        for chunk in generations(run_key, algorithm, state, loss_fn, remaining, batches):
             state = chunk.state
             records.append(chunk.records)
             now = time.perf_counter()
@@ -256,7 +252,17 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
     return _finish(config, folder, settings, algorithm, run_key, state, records, measured, outcome)
 
 
-def _finish(config, folder, settings, algorithm, run_key, state, records, measured, outcome) -> dict[str, Any]:
+def _finish(
+    config: TrainConfig,
+    folder: Path | None,
+    settings: dict[str, Any],
+    algorithm: Algorithm,
+    run_key: jax.Array,
+    state: Any,
+    records: list[dict[str, np.ndarray]],
+    measured: dict[str, list],
+    outcome: dict[str, Any],
+) -> dict[str, Any]:
     """Write everything, and complete the outcome with the regime."""
     import xarray
 

@@ -1,5 +1,6 @@
 """The figure of a run: loss, accuracy, σ and s against generations and evaluations."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ _POINTS = 400
 def _summarised(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Centres of at most `_POINTS` blocks of generations, and their 10, 50 and 90 % quantiles."""
     edges = np.unique(np.linspace(0, len(values), _POINTS + 1).astype(int))
-    blocks = [values[a:b][np.isfinite(values[a:b])] for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    blocks = [values[a:b][np.isfinite(values[a:b])] for a, b in itertools.pairwise(edges)]
     quantiles = np.array([np.quantile(block, (0.1, 0.5, 0.9)) if block.size else (np.nan,) * 3 for block in blocks])
     return (edges[:-1] + edges[1:] + 1) / 2, quantiles.T
 

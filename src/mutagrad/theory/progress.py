@@ -1,10 +1,12 @@
 """What the best of M gains: order-statistic moments, gain at finite σ, and the optimal normalised strength (theory.md 2, 3)."""
 
 from functools import lru_cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from scipy import integrate, optimize, stats
 
 from mutagrad import check
@@ -23,7 +25,7 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(96)
 _UPPER = 9.0
 
 
-def normalized_mutation_strength(sigma, hessian_trace, grad_norm):
+def normalized_mutation_strength(sigma: Any, hessian_trace: Any, grad_norm: Any) -> Any:
     """s = σ TrH / |∇U|: mutation strength in units of the curvature and slope that it meets.
 
     The gradient regime is s ≪ 1; the best σ has s = `optimal_strength`. On the sphere it is Beyer's σ* = σN/R.
@@ -102,7 +104,7 @@ def best_of_mean(num_offspring: int, num_parents: int = 1) -> float:
     return num_offspring / num_parents * float(integral)
 
 
-def expected_gain(strength, num_offspring: int):
+def expected_gain(strength: ArrayLike, num_offspring: int) -> jax.Array:
     r"""Expected decrease of the loss per generation of (1+M), G_M(s) = E[max(0, s Z_(M) − s²/2)].
 
     In units of |∇U|²/TrH, for a Hessian with many eigenvalues. It includes the finite-σ cost that the drift alone,
@@ -160,7 +162,7 @@ def optimal_strength(num_offspring: int) -> float:
     return float(optimize.brentq(slope, 1e-3, 2 * best_of_moment(num_offspring) + 2, xtol=1e-12))
 
 
-def success_rate(strength):
+def success_rate(strength: ArrayLike) -> jax.Array:
     """Fraction of mutations that lower the loss, Φ(−s/2): ½ far from a minimum, 0 at it.
 
     Parameters

@@ -1,0 +1,36 @@
+# Two commands for a newcomer: make demo, make test. Nothing but Python 3.11 or newer and make is needed first.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint types docs check lock clean
+
+demo: .venv/.installed
+	@out=runs/demo-$$(date +%Y%m%d-%H%M%S); $(BIN)/mutagrad train --data digits --generations 1500 --out $$out \
+	  && echo "figure           $$out/training.png"
+
+test: .venv/.installed
+	$(BIN)/python -m pytest -n 2
+
+lint: .venv/.installed
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: .venv/.installed
+	$(BIN)/mypy
+
+check: lint types test
+
+.venv/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mutagrad needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+# The locked versions: resolved by uv for every platform and Python from 3.11 on, from the ranges in pyproject.toml.
+lock:
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --all-extras --no-header --no-emit-index-url \
+	  --no-emit-find-links pyproject.toml --output-file requirements.lock
+
+clean:
+	rm -rf .venv runs build dist

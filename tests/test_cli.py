@@ -1,0 +1,170 @@
+"""mutagrad train: the run folder, going on, Ctrl-C, and one line for every wrong argument."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+import xarray
+from mutagrad.cli import main
+from mutagrad.lab.run_folder import read_history
+from safetensors.numpy import load_file
+
+pytestmark = pytest.mark.permissive  # the networks have JAX's default promotion
+
+
+@pytest.fixture(scope="module")
+def blobs(tmp_path_factory):
+    """Two classes of 4×4 images that differ in mean, as an .npz file."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 200)
+    images = (rng.normal(size=(200, 4, 4)) + 2.0 * labels[:, None, None]).astype(np.float32)
+    path = tmp_path_factory.mktemp("data") / "blobs.npz"
+    np.savez(path, x_train=images[:150], y_train=labels[:150], x_test=images[150:], y_test=labels[150:])
+    return str(path)
+
+
+def train(*arguments):
+    return main(["train", "--quiet", *map(str, arguments)])
+
+
+def test_run_folder(blobs, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert train("--data", blobs, "--widths", 4, "--generations", 60, "--num-offspring", 5, "--out", out) == 0
+    printed = capsys.readouterr().out
+    for words in ("test accuracy", "loss evaluations", "regime", "Φ(−s/2)", "learning rate", "stopped by"):
+        assert words in printed
+    outcome = json.loads((out / "config.json").read_text())["outcome"]
+    assert outcome["generations"] == 60
+    assert outcome["evaluations"] == 60 * 6
+    assert outcome["test_accuracy"] > 0.9
+    assert outcome["regime"]["learning_rate"] == pytest.approx(outcome["drift"] * outcome["regime"]["sigma"])
+    with xarray.open_zarr(out / "history.zarr", consolidated=True) as history:
+        assert history.sizes["generation"] == 60
+        assert float(history.test_accuracy[-1]) == pytest.approx(outcome["test_accuracy"])
+        assert {"loss", "sigma", "normalized_mutation_strength", "success", "num_nonfinite"} <= set(history)
+    parameters = load_file(out / "params.safetensors")
+    assert sum(array.size for array in parameters.values()) == outcome["num_parameters"] == 16 * 4 + 4 + 4 * 2 + 2
+    assert (out / "training.png").read_bytes().startswith(b"\x89PNG")
+    # A second run does not touch the first.
+    before = (out / "config.json").read_bytes()
+    assert train("--data", blobs, "--out", out) == 2
+    assert (out / "config.json").read_bytes() == before
+
+
+def test_resumed_run_is_the_run_that_never_stopped(blobs, tmp_path):
+    settings = ("--data", blobs, "--widths", 4, "--num-offspring", 5, "--batch-size", 32, "--seed", 3)
+    assert train(*settings, "--generations", 50, "--out", tmp_path / "whole") == 0
+    assert train(*settings, "--generations", 20, "--out", tmp_path / "parts") == 0
+    assert train(*settings, "--generations", 50, "--out", tmp_path / "parts", "--resume") == 0
+    whole, parts = (load_file(tmp_path / name / "params.safetensors") for name in ("whole", "parts"))
+    assert all(np.array_equal(whole[name], parts[name]) for name in whole)
+    np.testing.assert_array_equal(read_history(tmp_path / "parts").loss, read_history(tmp_path / "whole").loss)
+    assert list(read_history(tmp_path / "parts").generation) == list(range(1, 51))
+
+
+@pytest.mark.parametrize("algorithm", ["comma", "greedy", "metropolis", "boltzmann", "truncation"])
+def test_every_algorithm_trains(blobs, algorithm):
+    arguments = ("--algorithm", algorithm, "--beta", 1e4, "--num-offspring", 6, "--num-parents", 2)
+    assert train("--data", blobs, "--widths", 4, "--generations", 30, *arguments) == 0
+
+
+def test_stops_by_accuracy(blobs, capsys):
+    assert train("--data", blobs, "--widths", 4, "--target-accuracy", 0.4, "--generations", 10**6) == 0
+    assert "stopped by       test accuracy 0.4" in capsys.readouterr().out
+
+
+def test_convnet_on_images_of_its_own_size(tmp_path, capsys):
+    path = tmp_path / "images.npz"
+    rng = np.random.default_rng(0)
+    np.savez(path, x_train=rng.normal(size=(20, 8, 8)), y_train=np.arange(20) % 2)
+    assert train("--data", path, "--model", "convnet", "--generations", 2, "--num-offspring", 2) == 0
+    np.savez(path, x_train=rng.normal(size=(20, 9)), y_train=np.arange(20) % 2)
+    assert train("--data", path, "--model", "convnet", "--generations", 2) == 2
+    assert "model: got 'convnet'" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_cleanly_with_everything_saved(blobs, tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "mutagrad.cli", "train", "--data", blobs, "--out", str(out), "--widths", "4"]
+    process = subprocess.Popen(
+        [*command, "--generations", "1000000000", "--quiet"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not (out / "config.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(15)
+    process.send_signal(signal.SIGINT)
+    printed, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "stopped by       Ctrl-C" in printed
+    for name in ("config.json", "history.zarr", "params.safetensors", "training.png", "checkpoint"):
+        assert (out / name).exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--sigma", "-1"], "sigma: got -1.0; pass a positive finite number"),
+        (["--sigma", "nan"], "sigma: got nan"),
+        (["--sigma", "abc"], "got 'abc', pass 'auto' or a positive number"),
+        (["--beta", "-2", "--algorithm", "metropolis"], "beta: got -2.0"),
+        (["--num-offspring", "0"], "num_offspring: got 0"),
+        (["--num-offspring", "2.5"], "got '2.5', pass a whole number"),
+        (["--algorithm", "truncation", "--num-offspring", "4", "--num-parents", "9"], "num_parents: got 9"),
+        (["--algorithm", "annealing"], "algorithm: got 'annealing'; pass one of elitist"),
+        (["--model", "transformer"], "model: got 'transformer'; pass one of mlp, convnet"),
+        (["--data", "cifar"], "data: got 'cifar'"),
+        (["--data", "missing.npz"], "missing.npz"),
+        (["--widths", "a,b"], "got 'a,b'"),
+        (["--widths", "0"], "widths: got 0"),
+        (["--batch-size", "0"], "batch_size: got 0"),
+        (["--generations", "0"], "generations: got 0"),
+        (["--seconds", "-3"], "seconds: got -3.0"),
+        (["--target-accuracy", "95"], "target_accuracy: got 95.0"),
+        (["--seed", "-1"], "seed: got -1"),
+        (["--resume"], "out: got none with --resume"),
+        (["--resume", "--out", "nowhere"], "out: got 'nowhere', which holds no run"),
+        (["--out", "/proc/none/run"], "out: got '/proc/none/run', which cannot be written"),
+        (["--data", "mnist", "--data-dir", "nowhere"], "nowhere"),
+        (["--sgima", "1"], "unrecognized arguments: --sgima 1"),
+    ],
+)
+def test_wrong_arguments_get_one_line_and_status_2(arguments, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    try:
+        status = main(["train", *arguments])
+    except SystemExit as stop:
+        status = stop.code
+    printed = capsys.readouterr()
+    assert status == 2
+    assert words in printed.err
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
+    assert os.listdir(tmp_path) == []
+
+
+def test_resume_refuses_other_settings(blobs, tmp_path, capsys):
+    assert train("--data", blobs, "--widths", 4, "--generations", 5, "--out", tmp_path / "run") == 0
+    capsys.readouterr()
+    assert train("--data", blobs, "--widths", 8, "--generations", 9, "--out", tmp_path / "run", "--resume") == 2
+    assert "widths: got (8,)" in capsys.readouterr().err
+    (tmp_path / "run" / "config.json").write_text("{")
+    assert train("--data", blobs, "--widths", 4, "--out", tmp_path / "run", "--resume") == 2
+    assert "damaged" in capsys.readouterr().err
+
+
+def test_patch_convolution_is_the_convolution():
+    from mutagrad.lab.models import jax_convolution, patch_convolution
+
+    keys = jax.random.split(jax.random.key(0))
+    values = jax.random.normal(keys[0], (3, 8, 12, 5))
+    weight = jax.random.normal(keys[1], (4, 3, 5, 5))
+    np.testing.assert_allclose(
+        patch_convolution(weight, values), jax_convolution(weight, values), rtol=1e-4, atol=1e-4
+    )
