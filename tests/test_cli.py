@@ -11,9 +11,10 @@ import jax
 import numpy as np
 import pytest
 import xarray
+from safetensors.numpy import load_file
+
 from mutagrad.cli import main
 from mutagrad.lab.run_folder import read_history
-from safetensors.numpy import load_file
 
 pytestmark = pytest.mark.permissive  # the networks have JAX's default promotion
 
@@ -165,6 +166,4 @@ def test_patch_convolution_is_the_convolution():
     keys = jax.random.split(jax.random.key(0))
     values = jax.random.normal(keys[0], (3, 8, 12, 5))
     weight = jax.random.normal(keys[1], (4, 3, 5, 5))
-    np.testing.assert_allclose(
-        patch_convolution(weight, values), jax_convolution(weight, values), rtol=1e-4, atol=1e-4
-    )
+    np.testing.assert_allclose(patch_convolution(weight, values), jax_convolution(weight, values), rtol=1e-4, atol=1e-4)

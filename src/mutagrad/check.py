@@ -5,13 +5,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def concrete(value: Any) -> Any:
     """The value as a Python number, or ``None`` where it is not known before the program runs (under jit or vmap)."""
     if isinstance(value, jax.core.Tracer):
         return None
-    array = jnp.asarray(value)
+    # NumPy, not JAX: inside jit a JAX array of a plain number is not yet known.
+    array = np.asarray(value)
     if array.ndim != 0 or not jnp.issubdtype(array.dtype, jnp.number):
         raise ValueError(f"got {value!r}; pass one number")
     return array.item()

@@ -29,6 +29,12 @@ PARENT = -1
 """The index of the winner when the parent stays."""
 
 
+def _product(beta: Any, difference: Any) -> jax.Array:
+    """β ΔU, with 0 · ∞ = 0: a tie at β = ∞ is a tie, and at β = 0 no loss counts, however large."""
+    is_zero = (jnp.asarray(beta) == 0) | (jnp.asarray(difference) == 0)
+    return jnp.where(is_zero, 0.0, jnp.where(is_zero, 1.0, beta) * jnp.where(is_zero, 1.0, difference))
+
+
 def _accept(name: str, acceptance_fn: Callable[[jax.Array], jax.Array], options: dict[str, Any]) -> Selection:
     def select(key, losses, parent_loss):
         probability = acceptance_fn(losses[0] - parent_loss)
@@ -54,9 +60,7 @@ def metropolis(beta: Any) -> Selection:
     beta = check.inverse_temperature(beta)
 
     def acceptance(difference):
-        # Not min(1, exp): at β = ∞ a tie is 0 · ∞.
-        uphill = jnp.maximum(difference, 0)
-        return jnp.where(difference <= 0, 1.0, jnp.exp(-beta * jnp.where(uphill > 0, uphill, 1.0)))
+        return jnp.exp(-_product(beta, jnp.maximum(difference, 0)))
 
     return _accept("metropolis", acceptance, {"beta": beta})
 
@@ -89,8 +93,7 @@ def logistic(beta: Any) -> Selection:
     beta = check.inverse_temperature(beta)
 
     def acceptance(difference):
-        difference = jnp.asarray(difference)
-        return jax.nn.sigmoid(jnp.where(difference == 0, 0.0, -beta * jnp.where(difference == 0, 1.0, difference)))
+        return jax.nn.sigmoid(-_product(beta, difference))
 
     return _accept("logistic", acceptance, {"beta": beta})
 
@@ -118,8 +121,7 @@ def fixation(beta: Any, population_size: int, model: str = "moran") -> Selection
     factor = {"moran": 1.0, "wright_fisher": 2.0}[check.choice("model", model, ("moran", "wright_fisher"))]
 
     def acceptance(difference):
-        difference = jnp.asarray(difference)
-        advantage = jnp.where(difference == 0, 0.0, -factor * beta * jnp.where(difference == 0, 1.0, difference))
+        advantage = -factor * _product(beta, difference)
         strength = jnp.abs(advantage)
         tiny = strength < 1e-30
         safe = jnp.where(tiny, 1.0, strength)

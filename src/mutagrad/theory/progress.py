@@ -126,12 +126,15 @@ def expected_gain(strength: ArrayLike, num_offspring: int) -> jax.Array:
     1.7495
     """
     num_offspring = check.count("num_offspring", num_offspring)
-    strength = jnp.asarray(strength, jnp.result_type(float))
-    lower = jnp.minimum(strength / 2, _UPPER)[..., None]
+    strength = jnp.asarray(strength, jnp.result_type(float))[..., None]
+    lower = jnp.minimum(strength / 2, _UPPER)
     half_width = (_UPPER - lower) / 2
-    nodes = lower + half_width * (1 + jnp.asarray(_NODES, strength.dtype))
-    tail = -jnp.expm1(num_offspring * jax.scipy.stats.norm.logcdf(nodes))
-    return strength * jnp.sum(half_width * jnp.asarray(_WEIGHTS, strength.dtype) * tail, axis=-1)
+    shape = (1,) * (strength.ndim - 1) + (-1,)
+    nodes = lower + half_width * (1 + jnp.asarray(_NODES, strength.dtype).reshape(shape))
+    # ln Φ from the upper tail: close to Φ = 1 the library's logcdf has lost its digits.
+    tail = -jnp.expm1(num_offspring * jnp.log1p(-jax.scipy.stats.norm.sf(nodes)))
+    weights = half_width * jnp.asarray(_WEIGHTS, strength.dtype).reshape(shape)
+    return strength[..., 0] * jnp.sum(weights * tail, axis=-1)
 
 
 @lru_cache
