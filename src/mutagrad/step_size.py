@@ -171,7 +171,9 @@ def adapt_sigma(algorithm: Algorithm, rule: str = "strength", target: float | No
         would be needed.
 
     Domain: the estimates assume ΔU nearly normal, that is, many parameters and a Hessian without a dominating
-    eigenvalue; with few parameters s is held up to the factor that tests/test_step_size.py states.
+    eigenvalue; with few parameters s is held up to the factor that tests/test_step_size.py states. The differences must
+    stand above the rounding of the loss: where σ may start far too small, return per-example losses. On a minibatch far
+    below the gradient noise scale TrC/|∇U|² the share of signal is hardly measurable, and σ may wander: enlarge it.
 
     Source: theory.md 3, derived for this project; rule "success": Rechenberg 1973, [B01].
 

@@ -55,10 +55,11 @@ def training_figure(history: Any, path: str | Path, title: str, best_strength: f
             f"most gain per generation, s = {best_strength:.2f}",
             (0.98, best_strength),
             xycoords=("axes fraction", "data"),
-            xytext=(0, 4),
+            xytext=(0, 60),
             textcoords="offset points",
             ha="right",
             color="C3",
+            arrowprops={"arrowstyle": "-", "color": "C3", "linewidth": 0.8, "relpos": (1, 0)},
         )
         axes[1, 1].set_ylim(0, max(2 * best_strength, 1))
     axis = axes[0, 1]
