@@ -13,7 +13,7 @@ import xarray
 from safetensors.numpy import load_file
 
 from mutagrad.cli import main
-from mutagrad.lab.run_folder import read_history
+from mutagrad.lab.run_folder import append_history, read_history
 
 pytestmark = pytest.mark.permissive  # the networks have JAX's default promotion
 
@@ -66,6 +66,13 @@ def test_resumed_run_is_the_run_that_never_stopped(blobs, tmp_path):
     assert all(np.array_equal(whole[name], parts[name]) for name in whole)
     np.testing.assert_array_equal(read_history(tmp_path / "parts").loss, read_history(tmp_path / "whole").loss)
     assert list(read_history(tmp_path / "parts").generation) == list(range(1, 51))
+
+
+def test_history_after_a_killed_sitting_says_which_generations_it_holds(tmp_path):
+    # Generations 1 to 7 were checkpointed and their records lost; two sittings follow.
+    for last, number in ((10, 3), (12, 2)):
+        append_history(tmp_path, {"loss": np.ones(number)}, {"test_accuracy": [0.5]}, {}, last)
+    assert list(read_history(tmp_path).generation) == [8, 9, 10, 11, 12]
 
 
 @pytest.mark.parametrize("algorithm", ["comma", "greedy", "metropolis", "boltzmann", "truncation"])

@@ -94,15 +94,16 @@ def generations(
     Generation t uses ``fold_in(key, t)``, so a run continued from a state is the run that was never stopped. The state is
     donated: do not use a chunk's state after asking for the next.
     """
-    draw: Callable | None = None
     data: Any = None
+    draw: Callable | None = None
     if isinstance(batches, Minibatches):
         draw, data = batches.draw, batches.data
     elif callable(batches):
-        draw = lambda batch_key, _: batches(batch_key)  # noqa: E731
-    elif batches is None:
-        pass
-    else:
+
+        def draw(batch_key, _):
+            return batches(batch_key)
+
+    elif batches is not None:
         yield from _generations_of_iterable(key, algorithm, state, loss_fn, num_generations, iter(batches), record)
         return
 

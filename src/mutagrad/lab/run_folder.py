@@ -59,20 +59,22 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     temporary.replace(path)
 
 
-def append_history(folder: Path, records: dict[str, np.ndarray], measured: dict[str, list], attributes: dict) -> Any:
+def append_history(
+    folder: Path, records: dict[str, np.ndarray], measured: dict[str, list], attributes: dict, last_generation: int
+) -> Any:
     """Write history.zarr: what was recorded every generation, and what was measured now and then; returns it as xarray.
 
-    The records of an earlier sitting of the same run, if there are any, come first.
+    The records end at ``last_generation``. Those of an earlier sitting of the same run come first; of a sitting that was
+    killed only the checkpoint is left, and its generations are missing from the history.
     """
     import xarray
 
     earlier = read_history(folder)
-    first = int(earlier.sizes["generation"]) if earlier is not None else 0
     number = len(next(iter(records.values())))
     history = xarray.Dataset(
         {name: ("generation", values) for name, values in records.items()}
         | {name: ("measurement", np.asarray(values)) for name, values in measured.items()},
-        coords={"generation": np.arange(first + 1, first + number + 1)},
+        coords={"generation": np.arange(last_generation - number, last_generation) + 1},
         attrs=attributes,
     )
     if earlier is not None:

@@ -273,7 +273,7 @@ def _finish(
     elif joined:
         checkpoint.save(folder / "checkpoint", run_key, state)
         run_folder.write_params(folder, state.params)
-        history = run_folder.append_history(folder, joined, measured, attributes)
+        history = run_folder.append_history(folder, joined, measured, attributes, outcome["generations"])
     else:
         history = run_folder.read_history(folder)
     outcome["num_nonfinite"] = int(history.num_nonfinite.sum())
