@@ -24,6 +24,7 @@ ORDER = [
     "algorithms",
     "theory",
     "step_size",
+    "alternation",
     "batches",
     "checkpoint",
     "run",

@@ -12,6 +12,7 @@ from mutagrad.algorithms import (
     mutation_selection,
     truncation,
 )
+from mutagrad.alternation import AlternateState, alternate
 from mutagrad.batches import Minibatches, minibatches
 from mutagrad.gradient_transformation import GradientTransformationState, as_gradient_transformation
 from mutagrad.run import Result, default_record, evolve
@@ -21,6 +22,7 @@ from mutagrad.types import Algorithm, Info, Mutation, Parts, PopulationState, Se
 __all__ = [
     "AdaptedState",
     "Algorithm",
+    "AlternateState",
     "GradientTransformationState",
     "Info",
     "Minibatches",
@@ -31,6 +33,7 @@ __all__ = [
     "Selection",
     "State",
     "adapt_sigma",
+    "alternate",
     "as_gradient_transformation",
     "boltzmann",
     "comma",

@@ -58,12 +58,26 @@ def _parser() -> _Parser:
     add("--data-dir", metavar="DIR", help="folder of MNIST's files (MUTAGRAD_DATA, or ../shared/data)")
     add("--model", default="mlp", metavar="NAME", help="mlp or convnet (mlp)")
     add("--widths", type=_widths, default=(32,), metavar="N,N", help="hidden units of the MLP, per layer (32)")
+    add("--initial", default="lecun", metavar="NAME", help="scale of the initial weights: lecun or pytorch (lecun)")
     add("--algorithm", default="elitist", metavar="NAME", help="elitist, comma, greedy, metropolis, … (elitist)")
     add("--sigma", type=_sigma, default="auto", metavar="σ", help="mutation strength per parameter, or auto (auto)")
     add("--beta", type=_real, default=math.inf, metavar="β", help="inverse temperature of rules that have one (inf)")
     add("--num-offspring", type=_whole, default=20, metavar="M", help="mutants per generation (20)")
     add("--num-parents", type=_whole, default=1, metavar="K", help="survivors per generation, for truncation (1)")
     add("--population-size", type=_whole, default=100, metavar="n", help="population of the fixation rule (100)")
+    add(
+        "--shared-layers",
+        type=_whole,
+        metavar="L",
+        help="first layers that are mutated in turns with the others (2 of the convnet, 0 of the mlp)",
+    )
+    add(
+        "--shared-generations",
+        type=_whole,
+        default=9,
+        metavar="N",
+        help="generations in which they are shared, for each in which they are mutated (9)",
+    )
     add("--batch-size", type=_whole, metavar="B", help="examples per generation (all up to 4096; 2048 of more)")
     add(
         "--generations", type=_whole, metavar="N", help="stop after so many generations (2000 if nothing else stops it)"

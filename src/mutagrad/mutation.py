@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from mutagrad import check, tree
 from mutagrad.types import Mutation, Params
 
-__all__ = ["ball", "gaussian", "low_rank", "rademacher", "scaled", "sphere", "student_t"]
+__all__ = ["ball", "gaussian", "low_rank", "masked", "rademacher", "scaled", "sphere", "student_t"]
 
 
 _BLOCK = 2**18
@@ -202,6 +202,60 @@ def low_rank(rank: int = 1) -> Mutation:
     return Mutation(lambda key, params: tree.map_with_keys(product, key, params), "low_rank", {"rank": rank})
 
 
+def masked(mask: Any, mutation: Mutation | None = None) -> Mutation:
+    """Mutations of some leaves only; all offspring share the others with their parent.
+
+    What a loss computes from shared leaves alone is computed once a generation, whatever M, where offspring are evaluated
+    with ``evaluation="vectorized"``: mutating only the late layers of a network then costs little more than one forward
+    pass through the early ones.
+
+    Parameters
+    ----------
+    mask : a pytree of booleans with the structure of the params, or of a part of it seen from the root (one boolean then
+        speaks for everything below a node). True mutates.
+    mutation : the density of the mutated leaves; `gaussian` unless given. A radial one sees only their parameters.
+
+    Returns
+    -------
+    Mutation
+
+    Raises
+    ------
+    ValueError : if the mask holds something else than booleans, is False everywhere, or does not fit the params.
+
+    See Also
+    --------
+    mutagrad.alternate : mutate one group of leaves in some generations, and another in the next.
+
+    >>> import jax, jax.numpy as jnp, mutagrad
+    >>> mutation = mutagrad.mutation.masked({"early": False, "late": True})
+    >>> algorithm = mutagrad.elitist(sigma=0.1, num_offspring=8, mutation=mutation)
+    >>> state = algorithm.init({"early": jnp.ones(2), "late": jnp.ones(3)})
+    >>> state, info = algorithm.step(jax.random.key(0), state, lambda p: jnp.sum(p["early"]) + jnp.sum(p["late"] ** 2))
+    >>> bool(jnp.all(state.params["early"] == 1)), bool(jnp.any(state.params["late"] == 1))
+    (True, False)
+    """
+    base = mutation or gaussian()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(mask):
+        if not isinstance(leaf, bool):
+            raise ValueError(f"mask{jax.tree_util.keystr(path)}: got {leaf!r}; pass True (mutate) or False (share)")
+    if not any(jax.tree.leaves(mask)):
+        raise ValueError("mask: got no True, so there is nothing to mutate; pass True for at least one leaf")
+
+    def sample(key, params):
+        try:
+            is_mutated = jax.tree.broadcast(mask, params)
+        except ValueError:
+            raise ValueError(
+                f"mask: got a tree {jax.tree.structure(mask)}, which is no prefix of the params "
+                f"{jax.tree.structure(params)}; give one boolean per leaf"
+            ) from None
+        # None is an empty tree: the density does not see the leaf, and the noise has none for it.
+        return base.sample_fn(key, jax.tree.map(lambda leaf, kept: leaf if kept else None, params, is_mutated))
+
+    return Mutation(sample, f"masked {base.name}", {"mask": mask, "mutation": base})
+
+
 def scaled(scale: Any, mutation: Mutation | None = None) -> Mutation:
     """Mutations of another density, multiplied per leaf or per parameter: σ_i = σ · scale_i.
 
@@ -244,7 +298,7 @@ def scaled(scale: Any, mutation: Mutation | None = None) -> Mutation:
             ) from None
 
         def multiply(path, leaf, noise_leaf, factor):
-            if not tree.is_floating(leaf):
+            if noise_leaf is None or not tree.is_floating(leaf):
                 return noise_leaf
             factor = jnp.asarray(factor, noise_leaf.dtype)
             if factor.ndim and factor.shape != leaf.shape:

@@ -48,9 +48,14 @@ def radius_key(key: jax.Array, tree: Tree) -> jax.Array:
 
 
 def add_scaled(params: Tree, noise: Tree, sigma: jax.Array) -> Tree:
-    """``params + sigma * noise`` on the floating leaves, summed in `compute_dtype` and rounded once."""
+    """``params + sigma * noise`` on the floating leaves, summed in `compute_dtype` and rounded once.
+
+    Where the noise is ``None`` the leaf itself is passed on: no arithmetic ties it to one offspring.
+    """
 
     def add(leaf, noise_leaf):
+        if noise_leaf is None:
+            return leaf
         dtype = compute_dtype(leaf)
         total = leaf.astype(dtype) + sigma.astype(dtype) * jnp.asarray(noise_leaf).astype(dtype)
         return total.astype(leaf.dtype)

@@ -111,8 +111,8 @@ class Mutation(NamedTuple):
     Attributes
     ----------
     sample_fn : ``sample_fn(key, params) -> noise``, a pytree of the structure of ``params``. Entries at leaves that are
-        not floating are ignored. The noise has mean zero and covariance I (or the documented one); the library
-        multiplies it by σ.
+        not floating are ignored; ``None`` for a leaf leaves it as it is. The noise has mean zero and covariance I (or
+        the documented one); the library multiplies it by σ.
     name : the density's name, as `repr` and theory show it.
     options : the arguments that the density was built with.
     """
