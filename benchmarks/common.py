@@ -39,12 +39,14 @@ def arguments(description: str, repetitions: int = 7, **defaults: Any) -> argpar
 
 
 def interleaved(runs: dict[str, Callable[[], float]], repetitions: int) -> dict[str, list[float]]:
-    """What each run returns, measured A, B, C, A, B, C, … after one round that does not count.
+    """What each run returns, measured A, B, C, A, B, C, … after two rounds that do not count.
+
+    Two, because what the first one returns may differ in type from what it was given, and compiles once more.
 
     A run does its own timing, so that preparation and compilation can be left out of it.
     """
     measured: dict[str, list[float]] = {name: [] for name in runs}
-    for repetition in range(repetitions + 1):
+    for repetition in range(-1, repetitions + 1):
         for name, run in runs.items():
             value = run()
             print(f"  {repetition}/{repetitions} {name}: {value:.4g}", file=sys.stderr, flush=True)
@@ -272,7 +274,7 @@ def report(name: str, sections: list[str], args: argparse.Namespace) -> None:
         f"{_LOAD:.2f}/{os.getloadavg()[0]:.2f}; backend {jax.default_backend()}",
         f"- python {platform.python_version()}, {versions}, mutagrad {mutagrad.__version__}",
         f"- command: `{' '.join(['python -m', f'benchmarks.{name}', *sys.argv[1:]])}`",
-        f"- repetitions: {args.repetitions}, interleaved, after one round of warming up; a ratio is taken within each "
+        f"- repetitions: {args.repetitions}, interleaved, after two rounds of warming up; a ratio is taken within each "
         "round, then its median (smallest to largest)",
     ]
     text = header[0] + "\n\n" + "\n".join(header[1:]) + "\n\n" + "\n\n".join(sections) + "\n"

@@ -67,9 +67,7 @@ def main() -> None:
     data = load("mnist")
     rows, seconds = [], []
     for seed in range(args.repetitions):
-        config = TrainConfig(
-            model="convnet", seed=seed, batch_size=args.batch_size, shared_layers=args.shared_layers
-        )
+        config = TrainConfig(model="convnet", seed=seed, batch_size=args.batch_size, shared_layers=args.shared_layers)
         found = seconds_to_target(config, args.limit, data)
         seconds.append(found["seconds"])
         row = [f"{found['seconds']:.1f}", f"{found['compiling']:.1f}", str(found["generations"])]

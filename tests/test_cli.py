@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -68,11 +69,46 @@ def test_resumed_run_is_the_run_that_never_stopped(blobs, tmp_path):
     assert list(read_history(tmp_path / "parts").generation) == list(range(1, 51))
 
 
-def test_history_after_a_killed_sitting_says_which_generations_it_holds(tmp_path):
-    # Generations 1 to 7 were checkpointed and their records lost; two sittings follow.
-    for last, number in ((10, 3), (12, 2)):
-        append_history(tmp_path, {"loss": np.ones(number)}, {"test_accuracy": [0.5]}, {}, last)
-    assert list(read_history(tmp_path).generation) == [8, 9, 10, 11, 12]
+def test_history_drops_what_a_killed_sitting_wrote_after_its_checkpoint(tmp_path):
+    # Records to generation 10, a checkpoint at 8: the next sitting goes on from 8 and measures accuracy there.
+    for first, last in ((0, 6), (6, 10), (8, 12)):
+        measured = {"measured_generation": [first, last], "test_accuracy": [first / 100, last / 100]}
+        append_history(tmp_path, {"loss": np.full(last - first, float(last))}, measured, {}, last)
+    history = read_history(tmp_path)
+    assert list(history.generation) == list(range(1, 13))
+    assert list(history.loss) == [6] * 6 + [10] * 2 + [12] * 4
+    assert list(history.measured_generation) == [0, 6, 8, 12]
+
+
+def test_a_killed_run_goes_on_with_its_history(blobs, tmp_path):
+    """SIGKILL leaves what was saved with the last checkpoint, and resuming gives the run that was never killed."""
+    settings = ["--data", blobs, "--widths", "4", "--num-offspring", "5", "--seed", "3"]
+    code = "import sys, mutagrad.lab.train as t; t._CHECKPOINT_SECONDS = 0.5; from mutagrad.cli import main; main(sys.argv[1:])"
+    out = tmp_path / "killed"
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "train",
+        "--quiet",
+        *settings,
+        "--generations",
+        "1000000000",
+        "--out",
+        str(out),
+    ]
+    process = subprocess.Popen(command)
+    while not (out / "checkpoint").exists() or not (out / "history.zarr").exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    time.sleep(1.0)
+    process.kill()
+    process.wait()
+    number = int(read_history(out).generation[-1]) + 50
+    assert train(*settings, "--generations", number, "--out", out, "--resume") == 0
+    assert train(*settings, "--generations", number, "--out", tmp_path / "whole") == 0
+    np.testing.assert_array_equal(read_history(out).loss, read_history(tmp_path / "whole").loss)
+    assert list(read_history(out).generation) == list(range(1, number + 1))
 
 
 @pytest.mark.parametrize("algorithm", ["comma", "greedy", "metropolis", "boltzmann", "truncation"])
@@ -90,7 +126,8 @@ def test_convnet_on_images_of_its_own_size(tmp_path, capsys):
     path = tmp_path / "images.npz"
     rng = np.random.default_rng(0)
     np.savez(path, x_train=rng.normal(size=(20, 8, 8)), y_train=np.arange(20) % 2)
-    assert train("--data", path, "--model", "convnet", "--generations", 2, "--num-offspring", 2) == 0
+    assert train("--data", path, "--model", "convnet", "--generations", 11, "--num-offspring", 2) == 0
+    assert "the first 2 mutated in one generation of 10" in capsys.readouterr().out
     np.savez(path, x_train=rng.normal(size=(20, 9)), y_train=np.arange(20) % 2)
     assert train("--data", path, "--model", "convnet", "--generations", 2) == 2
     assert "model: got 'convnet'" in capsys.readouterr().err
@@ -130,6 +167,11 @@ def test_ctrl_c_ends_cleanly_with_everything_saved(blobs, tmp_path):
         (["--data", "cifar"], "data: got 'cifar'"),
         (["--data", "missing.npz"], "missing.npz"),
         (["--widths", "a,b"], "got 'a,b'"),
+        (["--initial", "he"], "initial: got 'he'; pass one of lecun, pytorch"),
+        (["--shared-layers", "2"], "shared_layers: got 2 of 2 layers; pass 0 to 1"),
+        (["--shared-layers", "1", "--shared-generations", "0"], "shared_generations: got 0"),
+        (["--components", "-1"], "components: got -1"),
+        (["--components", "65"], "components: got 65; pass 1 to 64"),
         (["--widths", "0"], "widths: got 0"),
         (["--batch-size", "0"], "batch_size: got 0"),
         (["--generations", "0"], "generations: got 0"),
@@ -173,4 +215,6 @@ def test_patch_convolution_is_the_convolution():
     keys = jax.random.split(jax.random.key(0))
     values = jax.random.normal(keys[0], (3, 8, 12, 5))
     weight = jax.random.normal(keys[1], (4, 3, 5, 5))
-    np.testing.assert_allclose(patch_convolution(weight, values), jax_convolution(weight, values), rtol=1e-4, atol=1e-4)
+    for pool in (False, True):
+        expected = jax_convolution(weight, values, pool)
+        np.testing.assert_allclose(patch_convolution(weight, values, pool), expected, rtol=1e-4, atol=1e-4)

@@ -4,6 +4,7 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 __all__ = ["main"]
@@ -78,7 +79,18 @@ def _parser() -> _Parser:
         metavar="N",
         help="generations in which they are shared, for each in which they are mutated (9)",
     )
-    add("--batch-size", type=_whole, metavar="B", help="examples per generation (all up to 4096; 2048 of more)")
+    add(
+        "--components",
+        type=_whole,
+        metavar="K",
+        help="principal components in place of the inputs; 0 for none (40 for an mlp on inputs longer than 100)",
+    )
+    add(
+        "--batch-size",
+        type=_whole,
+        metavar="B",
+        help="examples per generation (all up to 4096; of more, 16384 for the mlp and 512 for the convnet)",
+    )
     add(
         "--generations", type=_whole, metavar="N", help="stop after so many generations (2000 if nothing else stops it)"
     )
@@ -88,6 +100,18 @@ def _parser() -> _Parser:
     add("--out", metavar="DIR", help="run folder to write, new (none)")
     add("--resume", action="store_true", help="go on with the run in --out")
     add("--quiet", action="store_true", help="no progress bar")
+    commands.add_parser("claims", help="all claims with their last verdicts", allow_abbrev=False)
+    reproduce = commands.add_parser(
+        "reproduce",
+        help="decide claims by simulation",
+        description="Decide a claim: write its figure, data and verdict into OUT/ID. A claim that has a verdict there for the "
+        "same settings is not run again, so that a series can be interrupted and continued.",
+        allow_abbrev=False,
+    )
+    reproduce.add_argument("claim", metavar="CLAIM", help="an id such as W21-9, a work such as whitelam2021, or all")
+    reproduce.add_argument("--scale", default="quick", metavar="NAME", help="quick or paper (quick)")
+    reproduce.add_argument("--out", default="claims", metavar="DIR", help="where the claims are written (claims)")
+    reproduce.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
 
 
@@ -107,19 +131,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     2
     """
     options = vars(_parser().parse_args(arguments))
-    command, quiet = options.pop("command"), options.pop("quiet")
+    command = options.pop("command")
     try:
-        # Imported here, so that --help and a mistyped argument do not wait for JAX.
-        from mutagrad.lab.summary import sentences
-        from mutagrad.lab.train import TrainConfig, train
-
-        outcome = train(TrainConfig(**options), progress=not quiet)
+        if command == "train":
+            return _train(**options)
+        return _reproduce(**options) if command == "reproduce" else _claims()
     except (ValueError, OSError, ImportError) as error:
         print(f"mutagrad {command}: {error}", file=sys.stderr)
         return 2
+
+
+# Imports are inside, so that --help and a mistyped argument do not wait for JAX.
+
+
+def _train(quiet: bool, **options: Any) -> int:
+    from mutagrad.lab.summary import sentences
+    from mutagrad.lab.train import TrainConfig, train
+
+    outcome = train(TrainConfig(**options), progress=not quiet)
     print(sentences(outcome))
     if options["out"] is not None:
         print(f"run folder       {options['out']}")
+    return 0
+
+
+def _claims() -> int:
+    from mutagrad.lab.claims import table
+
+    print(table())
+    return 0
+
+
+def _reproduce(claim: str, scale: str, out: str, quiet: bool) -> int:
+    from mutagrad.lab import claims
+
+    found = claims.find(claim)
+    claims.check_scale(found, scale)
+    for one in found:
+        print(claims.sentences(claims.reproduce(one, Path(out), scale, progress=not quiet)), flush=True)
+    print(f"figures          {Path(out) / found[0].id / 'figure.png'}" + (" and beside it" if len(found) > 1 else ""))
     return 0
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mutagrad import check, tree
 from mutagrad.types import Mutation, Params
@@ -283,7 +284,7 @@ def scaled(scale: Any, mutation: Mutation | None = None) -> Mutation:
     """
     base = mutation or gaussian()
     for path, leaf in jax.tree_util.tree_leaves_with_path(scale):
-        if not isinstance(leaf, jax.core.Tracer) and not bool(jnp.all(jnp.isfinite(leaf) & (jnp.asarray(leaf) >= 0))):
+        if tree.is_concrete(leaf) and not (tree.all_finite(leaf) and bool(np.all(np.asarray(leaf) >= 0))):
             where = jax.tree_util.keystr(path)
             raise ValueError(f"scale{where}: got {leaf!r}; pass finite numbers of 0 or more")
 

@@ -63,6 +63,11 @@ def add_scaled(params: Tree, noise: Tree, sigma: jax.Array) -> Tree:
     return map_floating(add, params, noise)
 
 
+def scale(tree: Tree, factor: jax.Array) -> Tree:
+    """Every floating leaf times one number, each in its own dtype."""
+    return map_floating(lambda leaf: (leaf.astype(compute_dtype(leaf)) * factor).astype(leaf.dtype), tree)
+
+
 def where(condition: jax.Array, if_true: Tree, if_false: Tree) -> Tree:
     """Leaf by leaf ``jnp.where`` on the floating leaves; the others are those of ``if_true``."""
     return map_floating(lambda a, b: jnp.where(condition, a, b), if_true, if_false)
@@ -103,6 +108,17 @@ def as_arrays(tree: Tree) -> Tree:
     return jax.tree_util.tree_map_with_path(convert, tree)
 
 
+def is_concrete(leaf: Any) -> bool:
+    """Whether a leaf has values to look at: not while it is traced by ``jit``, ``vmap`` or ``grad``."""
+    return not isinstance(leaf, jax.core.Tracer)
+
+
+def all_finite(leaf: Any) -> bool:
+    """Whether a concrete leaf is finite throughout, also while something else is traced."""
+    with jax.ensure_compile_time_eval():
+        return bool(jnp.all(jnp.isfinite(leaf)))
+
+
 def check_params(params: Tree) -> Tree:
     """The params as arrays, refused with a ValueError if nothing can be mutated or a value is not finite."""
     params = as_arrays(params)
@@ -113,8 +129,8 @@ def check_params(params: Tree) -> Tree:
             "is nothing to mutate; pass at least one float array"
         )
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        if is_floating(leaf) and not isinstance(leaf, jax.core.Tracer) and not bool(jnp.all(jnp.isfinite(leaf))):
-            count = int(jnp.sum(~jnp.isfinite(leaf)))
+        if is_floating(leaf) and is_concrete(leaf) and not all_finite(leaf):
+            count = int(np.sum(~np.isfinite(np.asarray(leaf))))
             raise ValueError(
                 f"params{jax.tree_util.keystr(path)}: got {count} of {leaf.size} values NaN or infinite; "
                 "start from finite parameters"

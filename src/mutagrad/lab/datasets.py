@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Dataset", "load", "read_idx"]
+__all__ = ["Dataset", "load", "principal_components", "read_idx"]
 
 _NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -80,6 +80,46 @@ def load(name: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None =
     if Path(str(name)).suffix == ".npz":
         return _npz(Path(str(name)))
     raise ValueError(f"data: got {str(name)!r}; pass digits, mnist or the path of an .npz file")
+
+
+def principal_components(data: Dataset, number: int) -> tuple[Dataset, dict[str, np.ndarray]]:
+    """The data set in its first principal components, each of mean 0 and variance 1 over the training examples.
+
+    Mutation and selection pay TrH where gradient descent pays λ_max (theory.md 4): inputs that are centred and of equal
+    variance, and few of them, lower TrH at the same slope.
+
+    Parameters
+    ----------
+    data : examples of any shape, flattened.
+    number : how many components, from 1 to the length of a flattened example, and no more than training examples.
+
+    Returns
+    -------
+    The data set with inputs (n, number); and the float32 ``mean`` (length,) and ``directions`` (length, number) of the
+    training inputs with which it was made: new = (flattened − mean) @ directions.
+
+    Raises
+    ------
+    ValueError : if the number is out of its domain, or the training inputs vary in fewer directions.
+    ImportError : if scikit-learn is not installed.
+
+    >>> data, transform = principal_components(load("digits"), 20)
+    >>> data.train_inputs.shape, transform["directions"].shape, round(float(data.train_inputs[:, 7].var()), 2)
+    ((1437, 20), (64, 20), 1.0)
+    """
+    from sklearn.decomposition import PCA
+
+    train, test = (inputs.reshape(len(inputs), -1) for inputs in (data.train_inputs, data.test_inputs))
+    largest = min(train.shape)
+    if not 1 <= number <= largest:
+        raise ValueError(f"components: got {number}; pass 1 to {largest} for {len(train)} examples of {train.shape[1]}")
+    found = PCA(number, svd_solver="covariance_eigh").fit(train)
+    deviations = np.sqrt(found.explained_variance_)
+    if not deviations[-1] > 1e-6 * deviations[0]:
+        raise ValueError(f"components: got {number}, but the inputs vary in fewer directions; pass fewer")
+    mean, directions = found.mean_.astype(np.float32), (found.components_.T / deviations).astype(np.float32)
+    changed = {"train_inputs": (train - mean) @ directions, "test_inputs": (test - mean) @ directions}
+    return data._replace(**changed), {"mean": mean, "directions": directions}
 
 
 def read_idx(path: str | os.PathLike[str]) -> np.ndarray:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["append_history", "create", "read_config", "read_history", "write_json", "write_params"]
+__all__ = ["append_history", "create", "read_config", "read_history", "write_arrays", "write_json"]
 
 
 def create(folder: Path) -> None:
@@ -64,13 +65,17 @@ def append_history(
 ) -> Any:
     """Write history.zarr: what was recorded every generation, and what was measured now and then; returns it as xarray.
 
-    The records end at ``last_generation``. Those of an earlier sitting of the same run come first; of a sitting that was
-    killed only the checkpoint is left, and its generations are missing from the history.
+    The records end at ``last_generation``. What was written before of the same run comes first, up to the generation at
+    which these begin: a sitting that was killed may have written records later than the checkpoint that it left.
     """
     import xarray
 
     earlier = read_history(folder)
     number = len(next(iter(records.values())))
+    if earlier is not None:
+        first = last_generation - number
+        earlier = earlier.sel(generation=earlier.generation <= first)
+        earlier = earlier.isel(measurement=earlier.measured_generation.values < measured["measured_generation"][0])
     history = xarray.Dataset(
         {name: ("generation", values) for name, values in records.items()}
         | {name: ("measurement", np.asarray(values)) for name, values in measured.items()},
@@ -102,11 +107,11 @@ def read_history(folder: Path) -> Any:
         return history.load()
 
 
-def write_params(folder: Path, params: Any) -> None:
-    """Write params.safetensors, a flat file of arrays by the path of their leaf."""
+def write_arrays(folder: Path, name: str, tree: Any) -> None:
+    """Write NAME.safetensors, a flat file of arrays by the path of their leaf."""
     from safetensors.flax import save_file
 
-    arrays = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
-    temporary = folder / "params.tmp"
+    arrays = {jax.tree_util.keystr(path): jnp.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    temporary = folder / f"{name}.tmp"
     save_file(arrays, str(temporary))
-    temporary.replace(folder / "params.safetensors")
+    temporary.replace(folder / f"{name}.safetensors")

@@ -65,6 +65,16 @@ def sentences(outcome: dict[str, Any]) -> str:
         f"cost             {outcome['generations']:,} generations, {outcome['evaluations']:,} loss evaluations on "
         f"batches of {outcome['batch_size']:,}, {outcome['seconds']:.1f} s",
     ]
+    if outcome["components"]:
+        lines.append(
+            f"inputs           {outcome['components']} principal components, of unit variance, of {outcome['input_size']}"
+        )
+    if outcome["shared_layers"]:
+        number, period = outcome["shared_layers"], outcome["shared_generations"] + 1
+        lines.append(
+            f"layers           the first {number} mutated in one generation of {period}, the others in "
+            f"{outcome['shared_generations']}; what follows is of both together"
+        )
     cost = measured.get("curvature_cost")
     if math.isnan(measured["strength"]):
         lines.append("regime           s could not be measured: one offspring a generation and a fixed σ")

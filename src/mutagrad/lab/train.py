@@ -15,7 +15,7 @@ from tqdm import tqdm
 import mutagrad
 from mutagrad import check, checkpoint, tree
 from mutagrad.lab import run_folder, summary
-from mutagrad.lab.datasets import Dataset, load
+from mutagrad.lab.datasets import Dataset, load, principal_components
 from mutagrad.lab.models import MLP, ConvNet, cross_entropy, lecun
 from mutagrad.report.figures import training_figure
 from mutagrad.run import generations, interruptible
@@ -30,7 +30,9 @@ INITIAL = ("lecun", "pytorch")
 
 _FULL_BATCH = 4096
 """Data of up to this many examples are used whole each generation, unless told otherwise."""
-_DEFAULT_BATCH = 2048
+_DEFAULT_BATCH = {"mlp": 16_384, "convnet": 512}
+_DEFAULT_COMPONENTS = 40
+_LONG_INPUT = 100
 _DEFAULT_GENERATIONS = 2000
 _FIRST_SIGMA = 0.01
 _CHECKPOINT_SECONDS = 60.0
@@ -54,7 +56,11 @@ class TrainConfig:
     shared_layers, shared_generations : so many first layers are mutated in turns with the others, one generation for so
         many of theirs, in which all offspring share what the first layers compute (`mutagrad.alternate`). ``None``: two
         layers of the convnet, which take nine tenths of its arithmetic, and none of the MLP.
-    batch_size : examples per generation; ``None`` is all of them up to 4096, and 2048 of more.
+    components : so many principal components of the training inputs, of unit variance, in place of the inputs
+        (`mutagrad.lab.datasets.principal_components`); 0 leaves them as they are. ``None``: 40 for an MLP on inputs longer
+        than 100.
+    batch_size : examples per generation; ``None`` is all of them up to 4096; of more, 16384 for the MLP and 512 for the
+        convnet.
     generations, seconds, target_accuracy : stop at whichever comes first; 2000 generations if none is given. The target
         is on the test set, from 0 to 1.
     seed : of initial weights, mutations and batches. out : the run folder. resume : go on with the run in ``out``.
@@ -73,6 +79,7 @@ class TrainConfig:
     population_size: int = 100
     shared_layers: int | None = None
     shared_generations: int = 9
+    components: int | None = None
     batch_size: int | None = None
     generations: int | None = None
     seconds: float | None = None
@@ -88,9 +95,7 @@ _MAY_CHANGE = ("generations", "seconds", "target_accuracy", "resume", "out", "da
 
 def make_algorithm(config: TrainConfig, params: Any) -> Algorithm:
     """The algorithm that the settings describe for a network, σ controlled if it is "auto"."""
-    shared = config.shared_layers
-    if shared is None:
-        shared = 2 if config.model == "convnet" and config.algorithm != "truncation" else 0
+    shared = _shared_layers(config)
     if shared == 0:
         return _algorithm(config, {})
     leaves, structure = jax.tree.flatten(params)
@@ -98,10 +103,19 @@ def make_algorithm(config: TrainConfig, params: Any) -> Algorithm:
     if not 0 < shared < num_layers:
         raise ValueError(f"shared_layers: got {shared} of {num_layers} layers; pass 0 to {num_layers - 1}")
     is_early = [position // 2 < shared for position in range(len(leaves))]
-    early = mutagrad.mutation.masked(structure.unflatten(is_early))
-    late = mutagrad.mutation.masked(structure.unflatten([not one for one in is_early]))
-    turns = [_algorithm(config, {"mutation": late, "evaluation": "vectorized"}), _algorithm(config, {"mutation": early})]
+    early = mutagrad.mutation.masked(jax.tree.unflatten(structure, is_early))
+    late = mutagrad.mutation.masked(jax.tree.unflatten(structure, [not one for one in is_early]))
+    turns = [
+        _algorithm(config, {"mutation": late, "evaluation": "vectorized"}),
+        _algorithm(config, {"mutation": early}),
+    ]
     return mutagrad.alternate(turns, [check.count("shared_generations", config.shared_generations), 1])
+
+
+def _shared_layers(config: TrainConfig) -> int:
+    if config.shared_layers is not None:
+        return config.shared_layers
+    return 2 if config.model == "convnet" and config.algorithm != "truncation" else 0
 
 
 def _algorithm(config: TrainConfig, options: dict[str, Any]) -> Algorithm:
@@ -141,6 +155,8 @@ def _check(config: TrainConfig) -> None:
     check.choice("model", config.model, MODELS)
     if config.generations is not None:
         check.count("generations", config.generations)
+    if config.components:
+        check.count("components", config.components)
     if config.seconds is not None:
         check.positive("seconds", config.seconds)
     if config.batch_size is not None:
@@ -178,7 +194,8 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
     -------
     dict : accuracies, generations, evaluations, seconds, why it stopped, and the regime (see `summary.regime`). With
     ``out`` the folder then holds config.json (settings, versions and this outcome), history.zarr, checkpoint (Orbax),
-    params.safetensors and training.png. Ctrl-C ends the run cleanly with all of that written.
+    params.safetensors, training.png and, where there are ``components``, inputs.safetensors, which makes them. Ctrl-C ends
+    the run cleanly with all of that written.
 
     Raises
     ------
@@ -193,6 +210,13 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
     _check(config)
     _algorithm(config, {})  # refuses bad arguments before the data are read
     data = load(config.data, config.data_dir)
+    input_size = math.prod(data.train_inputs.shape[1:])
+    components = config.components
+    if components is None:
+        components = _DEFAULT_COMPONENTS if config.model == "mlp" and input_size > _LONG_INPUT else 0
+    transform = None
+    if components:
+        data, transform = principal_components(data, components)
     model_key, run_key = jax.random.split(jax.random.key(config.seed))
     params, static = eqx.partition(make_model(config, data, model_key), eqx.is_array)
     if config.initial == "lecun":
@@ -206,7 +230,7 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
     num_examples = len(data.train_labels)
     batch_size = config.batch_size
     if batch_size is None and num_examples > _FULL_BATCH:
-        batch_size = _DEFAULT_BATCH
+        batch_size = _DEFAULT_BATCH[config.model]
     batches = mutagrad.minibatches((data.train_inputs, data.train_labels), batch_size)
     state = jax.tree.map(jnp.copy, algorithm.init(params))
 
@@ -219,6 +243,8 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
     settings = {"settings": dataclasses.asdict(config), "versions": _versions()}
     if folder is not None:
         run_folder.write_json(folder / "config.json", settings)
+        if transform is not None:
+            run_folder.write_arrays(folder, "inputs", transform)
 
     first = int(state.generation)
     wanted = config.generations
@@ -237,6 +263,7 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
         return test
 
     measure(state)
+    attributes = {"evaluations_per_generation": _evaluations(algorithm), "batch_size": batch_size or num_examples}
     records: list[dict[str, np.ndarray]] = []
     stopped = "generations"
     start = last_saved = last_measured = time.perf_counter()
@@ -254,6 +281,9 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
             bar.set_postfix(_postfix(chunk.records, measured["test_accuracy"][-1]), refresh=False)
             bar.update(chunk.num_generations)
             if folder is not None and time.perf_counter() - last_saved > _CHECKPOINT_SECONDS:
+                # The history first: a resumed run drops records later than its checkpoint, and cannot make up missing ones.
+                _append(folder, records, measured, attributes, int(state.generation))
+                records, measured = [], {name: values[-1:] for name, values in measured.items()}
                 checkpoint.save(folder / "checkpoint", run_key, state)
                 last_saved = time.perf_counter()
             if interrupted.is_set():
@@ -278,8 +308,12 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
         "seconds": seconds,
         "stopped": stopped,
         "drift": summary.drift_per_sigma(algorithm.parts),
+        "components": components,
+        "input_size": input_size,
+        "shared_layers": _shared_layers(config),
+        "shared_generations": config.shared_generations,
     }
-    return _finish(config, folder, settings, algorithm, run_key, state, records, measured, outcome)
+    return _finish(config, folder, settings, algorithm, run_key, state, records, measured, attributes, outcome)
 
 
 def _finish(
@@ -291,19 +325,18 @@ def _finish(
     state: Any,
     records: list[dict[str, np.ndarray]],
     measured: dict[str, list],
+    attributes: dict[str, Any],
     outcome: dict[str, Any],
 ) -> dict[str, Any]:
     """Write everything, and complete the outcome with the regime."""
     import xarray
 
-    joined = {name: np.concatenate([part[name] for part in records]) for name in records[0]} if records else {}
-    attributes = {"evaluations_per_generation": _evaluations(algorithm), "batch_size": outcome["batch_size"]}
     if folder is None:
-        history = xarray.Dataset({name: ("generation", values) for name, values in joined.items()})
-    elif joined:
+        history = xarray.Dataset({name: ("generation", values) for name, values in _joined(records).items()})
+    elif records:
+        history = _append(folder, records, measured, attributes, outcome["generations"])
         checkpoint.save(folder / "checkpoint", run_key, state)
-        run_folder.write_params(folder, state.params)
-        history = run_folder.append_history(folder, joined, measured, attributes, outcome["generations"])
+        run_folder.write_arrays(folder, "params", state.params)
     else:
         history = run_folder.read_history(folder)
     outcome["num_nonfinite"] = int(history.num_nonfinite.sum())
@@ -318,6 +351,16 @@ def _finish(
         best = best_strength(algorithm.parts) if config.sigma == "auto" else None
         training_figure(history, folder / "training.png", title, best)
     return outcome
+
+
+def _joined(records: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([part[name] for part in records]) for name in records[0]} if records else {}
+
+
+def _append(
+    folder: Path, records: list[dict[str, np.ndarray]], measured: dict[str, list], attributes: dict, generation: int
+) -> Any:
+    return run_folder.append_history(folder, _joined(records), measured, attributes, generation)
 
 
 def _evaluations(algorithm: Algorithm) -> int:
