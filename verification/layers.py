@@ -15,8 +15,8 @@ import optax
 from mutagrad.lab.datasets import load
 from mutagrad.lab.models import ConvNet, cross_entropy, lecun
 
-NUM_PROBES = 64
-BATCH = 2048
+NUM_PROBES = 20
+BATCH = 512
 STEPS = (0, 60, 120, 600)
 
 

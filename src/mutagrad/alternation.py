@@ -62,7 +62,7 @@ def alternate(algorithms: Sequence[Algorithm], generations: Sequence[int] | None
     ValueError : if there are fewer than two algorithms, ``generations`` does not fit them, they differ in their number of
         offspring, or one has several parents or keeps the parent's loss.
 
-    Source: derived for this project (theory.md 3, per group of parameters); measured in benchmarks/results/mnist.md.
+    Source: derived for this project (theory.md 3, per group of parameters); `verification/layers.py` measures the ratio.
 
     >>> import jax, jax.numpy as jnp, mutagrad
     >>> def only(name):
