@@ -104,7 +104,10 @@ def evosax_hill_climbing(
     def generation(key, state, data):
         ask_key, tell_key = jax.random.split(key)
         population, state = strategy.ask(ask_key, state, options)
-        loss = lambda params: loss_fn(params, data)  # noqa: E731
+
+        def loss(params):
+            return loss_fn(params, data)
+
         fitness = jax.vmap(loss)(population) if map_fn is None else map_fn(loss, population)
         state, metrics = strategy.tell(tell_key, population, fitness, state, options)
         return state, metrics["best_fitness_in_generation"]

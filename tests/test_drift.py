@@ -365,7 +365,7 @@ def density_cases():
         yield Case(f"{name} metropolis", metropolis, (beta,), *place, accept(metropolis_rule, 1.5))
         yield Case(f"{name} greedy", metropolis, (np.inf,), *place, accept(greedy_rule))
         if with_elitist:
-            elitist = lambda sigma: mutagrad.elitist(sigma, 5, mutation=mutation)  # noqa: E731
+            elitist = functools.partial(mutagrad.elitist, num_offspring=5, mutation=mutation)
             yield Case(f"{name} elitist M=5", elitist, (), *place, best_of(5))
 
     for n in (3, 20):

@@ -75,7 +75,10 @@ def test_flax_model():
 def test_update_is_the_step_of_the_algorithm():
     algorithm = mutagrad.elitist(sigma=0.1, num_offspring=8)
     key, params = jax.random.key(5), {"a": jnp.arange(4.0)}
-    loss_fn = lambda p: jnp.sum(p["a"] ** 2)  # noqa: E731
+
+    def loss_fn(p):
+        return jnp.sum(p["a"] ** 2)
+
     state = algorithm.init(params)
     fitted, _ = fit(mutagrad.as_gradient_transformation(algorithm, key), params, loss_fn, 10)
     for generation in range(10):
@@ -89,7 +92,10 @@ def test_composes_with_chain():
     key, params = jax.random.key(5), jnp.arange(4.0)
     plain = mutagrad.as_gradient_transformation(algorithm, key)
     halved = optax.chain(mutagrad.as_gradient_transformation(algorithm, key), optax.scale(0.5))
-    loss_fn = lambda x: jnp.sum(x**2)  # noqa: E731
+
+    def loss_fn(x):
+        return jnp.sum(x**2)
+
     whole, _ = plain.update(None, plain.init(params), params, value_fn=loss_fn)
     half, _ = halved.update(None, halved.init(params), params, value_fn=loss_fn)
     np.testing.assert_allclose(half, whole / 2, rtol=1e-6)

@@ -239,7 +239,10 @@ def test_failures_and_ties(name, evaluation):
     def generation(key, row):
         noise, draws = chance(index_of_offspring, num_offspring, num_parents, key, jnp.zeros(()))
         places = jnp.append(noise, 0.0)
-        loss = lambda x: row[jnp.argmin(jnp.abs(places - x))]  # noqa: E731
+
+        def loss(x):
+            return row[jnp.argmin(jnp.abs(places - x))]
+
         state, info = algorithm.step(key, algorithm.init(jnp.zeros(())), loss)
         parents = state.parents if num_parents > 1 else state.params[None]
         return draws, info, parents, places

@@ -79,7 +79,10 @@ def test_compiles_once():
 
 def test_evolve_is_the_loop_over_step():
     algorithm = mutagrad.elitist(0.1, 8)
-    loss_fn = lambda x: jnp.sum(jnp.square(x))  # noqa: E731
+
+    def loss_fn(x):
+        return jnp.sum(jnp.square(x))
+
     result = mutagrad.evolve(jax.random.key(3), algorithm, jnp.ones(4), loss_fn, 25, progress=False)
     state = algorithm.init(jnp.ones(4))
     step = jax.jit(lambda key, state: algorithm.step(key, state, loss_fn))

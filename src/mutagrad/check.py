@@ -8,9 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 
 
+def is_concrete(value: Any) -> bool:
+    """Whether a value can be looked at: not while it is traced by ``jit``, ``vmap`` or ``grad``."""
+    return not isinstance(value, jax.core.Tracer)
+
+
 def concrete(value: Any) -> Any:
     """The value as a Python number, or ``None`` where it is not known before the program runs (under jit or vmap)."""
-    if isinstance(value, jax.core.Tracer):
+    if not is_concrete(value):
         return None
     # NumPy, not JAX: inside jit a JAX array of a plain number is not yet known.
     array = np.asarray(value)

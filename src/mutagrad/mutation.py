@@ -35,10 +35,6 @@ def _normal_noise(key: jax.Array, params: Params) -> Params:
     return tree.map_with_keys(_normal, key, params)
 
 
-def _scale(noise: Params, factor: jax.Array) -> Params:
-    return jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), noise)
-
-
 def gaussian() -> Mutation:
     """Independent standard normal mutations, z ~ N(0, I). The default of every algorithm.
 
@@ -62,7 +58,7 @@ def _radial(name: str, radius_fn: Callable[[jax.Array, int], jax.Array], options
         radius = radius_fn(tree.radius_key(key, params), tree.size(params))
         # The direction is uniform on the sphere because the normal density is radially symmetric.
         square = tree.squared_norm(direction)
-        return _scale(direction, radius.astype(square.dtype) * jax.lax.rsqrt(square))
+        return tree.scale(direction, radius.astype(square.dtype) * jax.lax.rsqrt(square))
 
     return Mutation(sample, name, options)
 
@@ -139,7 +135,7 @@ def student_t(degrees_of_freedom: float = 5.0) -> Mutation:
 
     def sample(key, params):
         chi_square = 2 * jax.random.gamma(tree.radius_key(key, params), nu / 2)
-        return _scale(_normal_noise(key, params), jnp.sqrt((nu - 2) / chi_square))
+        return tree.scale(_normal_noise(key, params), jnp.sqrt((nu - 2) / chi_square))
 
     return Mutation(sample, "student_t", {"degrees_of_freedom": nu})
 
@@ -244,13 +240,7 @@ def masked(mask: Any, mutation: Mutation | None = None) -> Mutation:
         raise ValueError("mask: got no True, so there is nothing to mutate; pass True for at least one leaf")
 
     def sample(key, params):
-        try:
-            is_mutated = jax.tree.broadcast(mask, params)
-        except ValueError:
-            raise ValueError(
-                f"mask: got a tree {jax.tree.structure(mask)}, which is no prefix of the params "
-                f"{jax.tree.structure(params)}; give one boolean per leaf"
-            ) from None
+        is_mutated = tree.broadcast_prefix("mask", mask, params, "boolean")
         # None is an empty tree: the density does not see the leaf, and the noise has none for it.
         return base.sample_fn(key, jax.tree.map(lambda leaf, kept: leaf if kept else None, params, is_mutated))
 
@@ -284,19 +274,13 @@ def scaled(scale: Any, mutation: Mutation | None = None) -> Mutation:
     """
     base = mutation or gaussian()
     for path, leaf in jax.tree_util.tree_leaves_with_path(scale):
-        if tree.is_concrete(leaf) and not (tree.all_finite(leaf) and bool(np.all(np.asarray(leaf) >= 0))):
+        if check.is_concrete(leaf) and not (tree.all_finite(leaf) and bool(np.all(np.asarray(leaf) >= 0))):
             where = jax.tree_util.keystr(path)
             raise ValueError(f"scale{where}: got {leaf!r}; pass finite numbers of 0 or more")
 
     def sample(key, params):
         noise = base.sample_fn(key, params)
-        try:
-            scales = jax.tree.broadcast(scale, params)
-        except ValueError:
-            raise ValueError(
-                f"scale: got a tree {jax.tree.structure(scale)}, which is no prefix of the params "
-                f"{jax.tree.structure(params)}; give one number or array per leaf"
-            ) from None
+        scales = tree.broadcast_prefix("scale", scale, params, "number or array")
 
         def multiply(path, leaf, noise_leaf, factor):
             if noise_leaf is None or not tree.is_floating(leaf):

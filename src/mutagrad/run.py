@@ -132,8 +132,7 @@ def generations(
     while completed < num_generations:
         start = time.perf_counter()
         state, buffers = chunk(key, state, data, number)
-        # Cut in NumPy: JAX would compile a slice for every length of chunk.
-        records, parent_loss = jax.tree.map(lambda buffer: np.array(np.asarray(buffer)[:number]), buffers)  # noqa: B023
+        records, parent_loss = jax.tree.map(partial(_first_rows, number), buffers)
         if completed == 0 and not np.isfinite(parent_loss[0]):
             raise ValueError(_first_line(parent_loss[0]))
         seconds = time.perf_counter() - start
@@ -164,6 +163,11 @@ def interruptible() -> Iterator[threading.Event]:
         yield interrupted
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+def _first_rows(number: int, buffer: jax.Array) -> np.ndarray:
+    """Cut in NumPy: JAX would compile a slice for every length of chunk."""
+    return np.array(np.asarray(buffer)[:number])
 
 
 def _of_batch(loss_fn: Callable, batch: Any, params: Params) -> jax.Array:

@@ -29,7 +29,7 @@ PARENT = -1
 """The index of the winner when the parent stays."""
 
 
-def _product(beta: Any, difference: Any) -> jax.Array:
+def product(beta: Any, difference: Any) -> jax.Array:
     """β ΔU, with 0 · ∞ = 0: a tie at β = ∞ is a tie, and at β = 0 no loss counts, however large."""
     is_zero = (jnp.asarray(beta) == 0) | (jnp.asarray(difference) == 0)
     return jnp.where(is_zero, 0.0, jnp.where(is_zero, 1.0, beta) * jnp.where(is_zero, 1.0, difference))
@@ -60,7 +60,7 @@ def metropolis(beta: Any) -> Selection:
     beta = check.inverse_temperature(beta)
 
     def acceptance(difference):
-        return jnp.exp(-_product(beta, jnp.maximum(difference, 0)))
+        return jnp.exp(-product(beta, jnp.maximum(difference, 0)))
 
     return _accept("metropolis", acceptance, {"beta": beta})
 
@@ -93,7 +93,7 @@ def logistic(beta: Any) -> Selection:
     beta = check.inverse_temperature(beta)
 
     def acceptance(difference):
-        return jax.nn.sigmoid(-_product(beta, difference))
+        return jax.nn.sigmoid(-product(beta, difference))
 
     return _accept("logistic", acceptance, {"beta": beta})
 
@@ -121,7 +121,7 @@ def fixation(beta: Any, population_size: int, model: str = "moran") -> Selection
     factor = {"moran": 1.0, "wright_fisher": 2.0}[check.choice("model", model, ("moran", "wright_fisher"))]
 
     def acceptance(difference):
-        advantage = -factor * _product(beta, difference)
+        advantage = -factor * product(beta, difference)
         strength = jnp.abs(advantage)
         tiny = strength < 1e-30
         safe = jnp.where(tiny, 1.0, strength)

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mutagrad import check
+
 Tree = Any
 
 
@@ -64,13 +66,29 @@ def add_scaled(params: Tree, noise: Tree, sigma: jax.Array) -> Tree:
 
 
 def scale(tree: Tree, factor: jax.Array) -> Tree:
-    """Every floating leaf times one number, each in its own dtype."""
-    return map_floating(lambda leaf: (leaf.astype(compute_dtype(leaf)) * factor).astype(leaf.dtype), tree)
+    """Every floating leaf times one number, multiplied in `compute_dtype` and rounded once."""
+
+    def multiply(leaf):
+        dtype = compute_dtype(leaf)
+        return (leaf.astype(dtype) * factor.astype(dtype)).astype(leaf.dtype)
+
+    return map_floating(multiply, tree)
 
 
 def where(condition: jax.Array, if_true: Tree, if_false: Tree) -> Tree:
     """Leaf by leaf ``jnp.where`` on the floating leaves; the others are those of ``if_true``."""
     return map_floating(lambda a, b: jnp.where(condition, a, b), if_true, if_false)
+
+
+def broadcast_prefix(name: str, prefix: Any, tree: Tree, entry: str) -> Tree:
+    """``prefix``, the argument ``name``, with one entry for every leaf of ``tree``; a ValueError if it does not fit."""
+    try:
+        return jax.tree.broadcast(prefix, tree)
+    except ValueError:
+        raise ValueError(
+            f"{name}: got a tree {jax.tree.structure(prefix)}, which is no prefix of the params "
+            f"{jax.tree.structure(tree)}; give one {entry} per leaf"
+        ) from None
 
 
 def size(tree: Tree) -> int:
@@ -108,11 +126,6 @@ def as_arrays(tree: Tree) -> Tree:
     return jax.tree_util.tree_map_with_path(convert, tree)
 
 
-def is_concrete(leaf: Any) -> bool:
-    """Whether a leaf has values to look at: not while it is traced by ``jit``, ``vmap`` or ``grad``."""
-    return not isinstance(leaf, jax.core.Tracer)
-
-
 def all_finite(leaf: Any) -> bool:
     """Whether a concrete leaf is finite throughout, also while something else is traced."""
     with jax.ensure_compile_time_eval():
@@ -129,7 +142,7 @@ def check_params(params: Tree) -> Tree:
             "is nothing to mutate; pass at least one float array"
         )
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        if is_floating(leaf) and is_concrete(leaf) and not all_finite(leaf):
+        if is_floating(leaf) and check.is_concrete(leaf) and not all_finite(leaf):
             count = int(np.sum(~np.isfinite(np.asarray(leaf))))
             raise ValueError(
                 f"params{jax.tree_util.keystr(path)}: got {count} of {leaf.size} values NaN or infinite; "

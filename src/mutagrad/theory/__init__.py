@@ -1,7 +1,7 @@
 """The laws that tie selection to gradient descent; it reads algorithms and is read by none of them."""
 
 from mutagrad.theory.dynamics import Langevin, equivalent_gradient_descent, langevin, learning_rate
-from mutagrad.theory.moments import (
+from mutagrad.theory.laws import (
     Diffusion,
     acceptance_rate,
     diffusion,

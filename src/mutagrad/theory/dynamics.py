@@ -1,6 +1,6 @@
 """The gradient descent and the Langevin equation that an algorithm amounts to (theory.md 1, 2 and 5)."""
 
-import math
+import importlib.util
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import optax
 
 from mutagrad import check, tree
-from mutagrad.theory.moments import Geometry, diffusion, drift
+from mutagrad.theory.laws import Geometry, diffusion, drift, radial, with_mutation
+from mutagrad.theory.moments import inverse_temperature, sees_ranks_only
 from mutagrad.types import Algorithm, Params
 
 __all__ = ["Langevin", "equivalent_gradient_descent", "langevin", "learning_rate"]
@@ -44,26 +45,19 @@ def learning_rate(algorithm: Algorithm, regime: str = "plain", sigma: Any = None
     0.005
     """
     check.choice("regime", regime, ("plain", "normalized"))
-    selection = algorithm.parts.selection
-    sigma = jnp.asarray(algorithm.parts.sigma if sigma is None else sigma, jnp.result_type(float))
-    beta = selection.options.get("beta", math.inf)
-    is_sharp = isinstance(beta, float) and math.isinf(beta)
+    parts = algorithm.parts
+    algorithm = with_mutation(algorithm, radial(parts.mutation))
+    sigma = jnp.asarray(parts.sigma if sigma is None else sigma, jnp.result_type(float))
+    kappa, is_ranked = inverse_temperature(parts), sees_ranks_only(parts)
+    if kappa is None or (regime == "plain" and is_ranked):
+        why = "whose law is not known" if kappa is None else "which sees only the order of the losses: use 'normalized'"
+        raise ValueError(f"regime: got {regime!r} with {parts.selection.name} selection, {why}")
+    if check.concrete(kappa) == 0:
+        raise ValueError(f"regime: got {regime!r} with β = 0, a random walk that descends no gradient; pass β > 0")
     if regime == "normalized":
-        return -drift(_radial(algorithm), 1.0 if is_sharp else _LARGE / (sigma * beta), sigma)
-    if is_sharp:
-        raise ValueError(
-            f"regime: got 'plain' with {selection.name} selection at β = ∞, which sees only the order of the losses; use "
-            "'normalized'"
-        )
-    norm = _SMALL / (sigma * beta)
-    return -drift(_radial(algorithm), norm, sigma) / norm
-
-
-def _radial(algorithm: Algorithm) -> Algorithm:
-    mutation = algorithm.parts.mutation
-    while mutation.name.startswith(("scaled", "masked")):
-        mutation = mutation.options["mutation"]
-    return algorithm._replace(parts=algorithm.parts._replace(mutation=mutation))
+        return -drift(algorithm, 1.0 if is_ranked else _LARGE / (sigma * kappa), sigma)
+    norm = _SMALL / (sigma * kappa)
+    return -drift(algorithm, norm, sigma) / norm
 
 
 def equivalent_gradient_descent(algorithm: Algorithm, regime: str = "crossover") -> optax.GradientTransformation:
@@ -171,7 +165,7 @@ class Langevin(NamedTuple):
         import diffrax
 
         slope = tree.squared_norm(self.drift(0.0, params, None))
-        if not isinstance(slope, jax.core.Tracer) and float(slope) == 0:
+        if check.concrete(slope) == 0:
             raise ValueError(
                 "grad_fn: got a gradient of exactly zero at the start; if the loss has steps it has no useful gradient: "
                 "train it without one, by mutagrad.evolve"
@@ -224,11 +218,10 @@ def langevin(algorithm: Algorithm, grad_fn: Callable[[Params], Params]) -> Lange
     >>> round(float(jnp.linalg.norm(step)), 6)
     0.018675
     """
-    try:
-        import diffrax  # noqa: F401
-        import lineax
-    except ImportError:
-        raise ImportError("diffrax: not installed; install mutagrad[lab] for Langevin equations") from None
+    for name in ("diffrax", "lineax"):
+        if importlib.util.find_spec(name) is None:
+            raise ImportError(f"{name}: not installed; install mutagrad[lab] for Langevin equations")
+    import lineax
 
     def moments(x: Params) -> tuple[Geometry, Params, jax.Array, jax.Array, jax.Array]:
         geometry = Geometry.of(algorithm, x)

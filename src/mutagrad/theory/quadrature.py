@@ -37,6 +37,11 @@ class Nodes(NamedTuple):
     transverse: np.ndarray
     upper: np.ndarray
 
+    @property
+    def powers(self) -> np.ndarray:
+        """(n, 4): weights for the sums of 1, z, z² and u². Multiplied here, in float64: far out z² overflows in float32."""
+        return self.weight[:, None] * np.stack([np.ones_like(self.z), self.z, self.z**2, self.transverse], axis=1)
+
 
 def _nodes(
     position: np.ndarray, jacobian: np.ndarray, log_density: np.ndarray, transverse: np.ndarray, upper: np.ndarray
@@ -99,7 +104,13 @@ def _cached(name: str, argument: Any, is_fine: bool) -> Nodes:
     return gaussian(step) if argument is None else builders[name](argument, step)
 
 
-NORMAL_IN_MANY_DIMENSIONS = ("gaussian", "rademacher", "low_rank", "sphere", "ball")
+_NORMAL_IN_MANY_DIMENSIONS = ("gaussian", "rademacher", "low_rank", "sphere", "ball")
+
+
+def is_normal(mutation: Mutation, num_parameters: int | None) -> bool:
+    """Whether a density's component along the gradient is taken to be normal."""
+    is_finite = mutation.name in ("sphere", "ball") and num_parameters is not None
+    return mutation.name in _NORMAL_IN_MANY_DIMENSIONS and not is_finite
 
 
 def nodes(mutation: Mutation, num_parameters: int | None, is_fine: bool = False) -> Nodes:
@@ -114,7 +125,7 @@ def nodes(mutation: Mutation, num_parameters: int | None, is_fine: bool = False)
         return _cached(name, float(mutation.options["degrees_of_freedom"]), is_fine)
     if name in ("sphere", "ball") and num_parameters is not None:
         return _cached(name, num_parameters, is_fine)
-    if name in NORMAL_IN_MANY_DIMENSIONS:
+    if is_normal(mutation, num_parameters):
         return _cached("gaussian", None, is_fine)
     if name.startswith(("scaled", "masked")):
         raise ValueError(
