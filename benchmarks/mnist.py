@@ -7,46 +7,29 @@ while accuracy is measured, on 6000 training images every so often and on all of
 import statistics
 import time
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
-
-import mutagrad
 from benchmarks import common
-from mutagrad.lab.datasets import load
-from mutagrad.lab.models import ConvNet, cross_entropy, lecun
-from mutagrad.lab.train import TrainConfig, make_algorithm
+from mutagrad.lab.datasets import Dataset, load
+from mutagrad.lab.train import TrainConfig, set_up
 from mutagrad.run import generations
 
 TARGET = 0.615
+SAMPLE = 6000
 
 
-def seconds_to_target(config: TrainConfig, limit: float, data) -> dict[str, float]:
+def seconds_to_target(config: TrainConfig, limit: float, data: Dataset) -> dict[str, float]:
     """One run: seconds, generations and the accuracy on all training images when it stopped."""
     began = time.perf_counter()
-    model_key, run_key = jax.random.split(jax.random.key(config.seed))
-    params, static = eqx.partition(ConvNet(model_key), eqx.is_array)
-    params = lecun(params) if config.initial == "lecun" else params
-    algorithm = make_algorithm(config, params)
+    problem = set_up(config, data)
+    state = problem.state
 
-    def loss_fn(params, batch):
-        return cross_entropy(eqx.combine(params, static)(batch[0]), batch[1])
+    def accuracy(number: int | None = None) -> float:
+        return problem.accuracy_fn(state.params, data.train_inputs[:number], data.train_labels[:number])
 
-    @jax.jit
-    def accuracy(params, inputs, labels):
-        return jnp.mean(jnp.argmax(eqx.combine(params, static)(inputs), axis=1) == labels)
-
-    def on_all(params):
-        parts = [(data.train_inputs[i : i + 6000], data.train_labels[i : i + 6000]) for i in range(0, 60_000, 6000)]
-        return sum(float(accuracy(params, *part)) for part in parts) / len(parts)
-
-    state = jax.tree.map(jnp.copy, algorithm.init(params))
-    batches = mutagrad.minibatches((data.train_inputs, data.train_labels), config.batch_size)
     elapsed, number, next_look, compiling, start = 0.0, 0, 2.0, 0.0, time.perf_counter()
-    for chunk in generations(run_key, algorithm, state, loss_fn, 10**6, batches):
+    for chunk in generations(problem.key, problem.algorithm, state, problem.loss_fn, 10**6, problem.batches):
         state, number = chunk.state, number + chunk.num_generations
         if number == 1:  # the first generation compiled
-            float(accuracy(state.params, data.train_inputs[:6000], data.train_labels[:6000]))
+            accuracy(SAMPLE)
             start = time.perf_counter()
             compiling = start - began
             continue
@@ -54,11 +37,10 @@ def seconds_to_target(config: TrainConfig, limit: float, data) -> dict[str, floa
         elapsed, start = elapsed + now - start, now
         if elapsed >= next_look or elapsed > limit:
             next_look = elapsed + 1
-            sampled = float(accuracy(state.params, data.train_inputs[:6000], data.train_labels[:6000]))
-            if elapsed > limit or (sampled >= TARGET and on_all(state.params) >= TARGET):
+            if elapsed > limit or (accuracy(SAMPLE) >= TARGET and accuracy() >= TARGET):
                 break
             start = time.perf_counter()
-    return {"seconds": elapsed, "compiling": compiling, "generations": number, "accuracy": on_all(state.params)}
+    return {"seconds": elapsed, "compiling": compiling, "generations": number, "accuracy": accuracy()}
 
 
 def main() -> None:

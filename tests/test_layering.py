@@ -21,6 +21,7 @@ ORDER = [
     "mutation",
     "evaluation",
     "selection",
+    "generation",
     "algorithms",
     "theory",
     "step_size",

@@ -4,7 +4,17 @@ At its best σ a generation that mutates layer l alone gains G_M(s*) |g_l|²/TrH
 standard errors; the points lie on a run of SGD from each start.
 
     python -m verification.layers
+
+writes verification/results/layers.md; with --no-write it only prints.
 """
+
+import argparse
+import datetime
+import importlib.metadata
+import os
+import platform
+import time
+from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -14,56 +24,113 @@ import optax
 
 from mutagrad.lab.datasets import load
 from mutagrad.lab.models import ConvNet, cross_entropy, lecun
+from mutagrad.mutation import rademacher
 
+RESULTS = Path(__file__).parent / "results"
 NUM_PROBES = 20
 BATCH = 512
+"""Images on which gradient and traces are taken."""
+SGD_BATCH = 128
 STEPS = (0, 60, 120, 600)
+LAYERS = [*(f"convolution {i}" for i in range(1, 5)), "linear 1", "linear 2"]
+GROUPS = {"first two": slice(0, 2), "other four": slice(2, None), "all": slice(None)}
+"""The two that `mutagrad train` mutates in turns, and all together."""
+
+PARAMS, STATIC = eqx.partition(ConvNet(jax.random.key(0)), eqx.is_array)
+STARTS = {"pytorch": PARAMS, "lecun": lecun(PARAMS)}
 
 
-def main() -> None:
-    """Print one table per start."""
+def loss_fn(params, inputs, labels):
+    return jnp.mean(cross_entropy(eqx.combine(params, STATIC)(inputs), labels))
+
+
+def per_layer(first, second):
+    """The inner product of two trees, layer by layer: a weight and a bias each."""
+    products = jax.tree.map(lambda a, b: jnp.sum(a * b), first, second)
+    return jnp.stack(jax.tree.leaves(products)).reshape(-1, 2).sum(1)
+
+
+@jax.jit
+def measure(key, params, inputs, labels):
+    """Loss, |g_l|² (layers,) and vᵀHv layer by layer (probes, layers)."""
+
+    def gradient(params):
+        return jax.grad(loss_fn)(params, inputs, labels)
+
+    def product(key):
+        probe = rademacher().sample_fn(key, params)
+        return per_layer(probe, jax.jvp(gradient, (params,), (probe,))[1])
+
+    slope = gradient(params)
+    products = jax.lax.map(product, jax.random.split(key, NUM_PROBES))
+    return loss_fn(params, inputs, labels), per_layer(slope, slope), products
+
+
+def cell(square, products):
+    """1000 |g|²/TrH ± standard error, unless TrH is lost in its own."""
+    trace, error = products.mean(), products.std(ddof=1) / len(products) ** 0.5
+    if trace < 2 * error:
+        return "unresolved"
+    return f"{1e3 * square / trace:.1f} ± {1e3 * square / trace**2 * error:.1f}"
+
+
+def trajectory(params, data):
+    """Parameters along a run of SGD, at each of `STEPS`."""
+    optimizer = optax.sgd(0.05, momentum=0.9)
+
+    @jax.jit
+    def advance(params, state, inputs, labels):
+        updates, state = optimizer.update(jax.grad(loss_fn)(params, inputs, labels), state)
+        return optax.apply_updates(params, updates), state
+
+    state = optimizer.init(params)
+    for step in range(max(STEPS) + 1):
+        if step in STEPS:
+            yield step, params
+        rows = np.arange(step * SGD_BATCH, (step + 1) * SGD_BATCH) % len(data.train_labels)
+        params, state = advance(params, state, data.train_inputs[rows], data.train_labels[rows])
+
+
+def header():
+    versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in ("jax", "numpy", "mutagrad"))
+    return "\n".join(
+        [
+            "# verification/layers.py\n",
+            f"- date: {datetime.date.today().isoformat()}",
+            f"- machine: {platform.machine()}, {len(os.sched_getaffinity(0))} cores; backend {jax.default_backend()}",
+            f"- python {platform.python_version()}, {versions}",
+            "- command: `python -m verification.layers`",
+        ]
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--no-write", action="store_true", help="print only; leave verification/results alone")
+    arguments = parser.parse_args()
+    began = time.perf_counter()
     data = load("mnist")
-    inputs, labels = jnp.asarray(data.train_inputs[:BATCH]), jnp.asarray(data.train_labels[:BATCH])
-    for start in ("pytorch", "lecun"):
-        params, static = eqx.partition(ConvNet(jax.random.key(0)), eqx.is_array)
-        params = lecun(params) if start == "lecun" else params
-
-        def loss_fn(params, inputs, labels, static=static):
-            return jnp.mean(cross_entropy(eqx.combine(params, static)(inputs), labels))
-
-        gradient = jax.jit(jax.grad(loss_fn))
-
-        @jax.jit
-        def products(key, params, gradient=gradient):
-            leaves, structure = jax.tree.flatten(params)
-            keys = jax.random.split(key, len(leaves))
-            probe = [jax.random.rademacher(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
-            slope = lambda at: gradient(at, inputs, labels)  # noqa: E731
-            image = jax.jvp(slope, (params,), (structure.unflatten(probe),))[1]
-            return jnp.stack([jnp.vdot(v, hv) for v, hv in zip(probe, jax.tree.leaves(image), strict=True)])
-
-        optimizer = optax.sgd(0.05, momentum=0.9)
-        state = optimizer.init(params)
-        names = [f"convolution {i + 1}" for i in range(4)] + ["linear 1", "linear 2"]
-        print(f"\n{start} start: |g|²/TrH ± standard error, × 1000\n")
-        print("| step | loss | " + " | ".join(names) + " | all |\n|" + "---|" * (len(names) + 3))
-        for step in range(max(STEPS) + 1):
-            if step in STEPS:
-                squares = np.array([float(jnp.sum(g**2)) for g in jax.tree.leaves(gradient(params, inputs, labels))])
-                keys = jax.random.split(jax.random.key(step), NUM_PROBES)
-                probes = np.array([products(key, params) for key in keys])
-                squares, probes = squares.reshape(-1, 2).sum(1), probes.reshape(NUM_PROBES, -1, 2).sum(2)
-                squares, probes = np.append(squares, squares.sum()), np.column_stack([probes, probes.sum(1)])
-                traces, errors = probes.mean(0), probes.std(0, ddof=1) / NUM_PROBES**0.5
-                cells = [
-                    f"{1e3 * g / t:.1f} ± {1e3 * g / t**2 * e:.1f}" if t > 2 * e else "TrH ≤ 0 within 2 errors"
-                    for g, t, e in zip(squares, traces, errors, strict=True)
-                ]
-                print(f"| {step} | {loss_fn(params, inputs, labels):.3f} | " + " | ".join(cells) + " |", flush=True)
-            rows = (np.arange(256) + 256 * step) % 60_000
-            slope = gradient(params, data.train_inputs[rows], data.train_labels[rows])
-            updates, state = optimizer.update(slope, state)
-            params = optax.apply_updates(params, updates)
+    inputs, labels = data.train_inputs[:BATCH], data.train_labels[:BATCH]
+    head = ["start", "step", "loss", *LAYERS, *GROUPS]
+    lines = [head, ["---"] * len(head)]
+    for start, first in STARTS.items():
+        for step, params in trajectory(first, data):
+            loss, squares, products = map(np.asarray, measure(jax.random.key(step), params, inputs, labels))
+            cells = [cell(squares[layer], products[:, layer]) for layer in range(len(LAYERS))]
+            cells += [cell(squares[group].sum(), products[:, group].sum(1)) for group in GROUPS.values()]
+            lines.append([start, str(step), f"{loss:.3f}", *cells])
+            print(*lines[-1], sep=" | ", flush=True)
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    note = (
+        f"1000 |g|²/TrH ± the standard error of TrH's {NUM_PROBES} probes, on the first {BATCH} training images, along SGD "
+        f"(rate 0.05, momentum 0.9, batches of {SGD_BATCH}). Unresolved: TrH is below two standard errors. It took "
+        f"{time.perf_counter() - began:.0f} s."
+    )
+    text = "\n\n".join([header(), table, note]) + "\n"
+    print(text)
+    if not arguments.no_write:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / "layers.md").write_text(text)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 import dataclasses
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -18,11 +19,11 @@ from mutagrad.lab import run_folder, summary
 from mutagrad.lab.datasets import Dataset, load, principal_components
 from mutagrad.lab.models import MLP, ConvNet, cross_entropy, lecun
 from mutagrad.report.figures import training_figure
-from mutagrad.run import generations, interruptible
+from mutagrad.run import Chunk, generations, interruptible
 from mutagrad.step_size import best_strength
 from mutagrad.types import Algorithm
 
-__all__ = ["ALGORITHMS", "MODELS", "TrainConfig", "train"]
+__all__ = ["ALGORITHMS", "MODELS", "Problem", "TrainConfig", "set_up", "train"]
 
 ALGORITHMS = ("elitist", "comma", "greedy", "metropolis", "logistic", "boltzmann", "fixation", "truncation")
 MODELS = ("mlp", "convnet")
@@ -40,6 +41,8 @@ _MEASURING_SHARE = 0.1
 """Accuracy is measured as often as leaves it this share of the time, once a second at most."""
 _TRAIN_SAMPLE = 10_000
 """Training accuracy is measured on so many examples while running, and on all of them at the end."""
+_AT_ONCE = 10_000
+"""Accuracy is measured on so many examples at a time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,17 +172,180 @@ def _check(config: TrainConfig) -> None:
         raise ValueError("out: got none with --resume; pass the folder of the run to go on with")
 
 
-class _Accuracy:
-    """Accuracy on given examples, compiled once per number of examples."""
+class Problem(NamedTuple):
+    """What the settings describe for given data: all that a run needs; see `set_up`.
 
-    def __init__(self, static: Any):
-        def correct(params, inputs, labels):
-            return jnp.mean(jnp.argmax(eqx.combine(params, static)(inputs), axis=1) == labels)
+    Attributes
+    ----------
+    data : as the network sees them, in their principal components if there are any.
+    components, transform : how many there are (0 for none), and the arrays that make them.
+    key : of the run.
+    algorithm, state : the algorithm and its first state, of arrays of its own that a run may consume.
+    loss_fn : ``loss_fn(params, batch) -> (examples,)`` cross-entropies [nat].
+    accuracy_fn : ``accuracy_fn(params, inputs, labels)``, the share of examples that are classified rightly.
+    batches, batch_size : the training examples of a generation, and how many they are.
+    """
 
-        self._compiled = jax.jit(correct)
+    data: Dataset
+    components: int
+    transform: dict[str, np.ndarray] | None
+    key: jax.Array
+    algorithm: Algorithm
+    state: Any
+    loss_fn: Callable[[Any, tuple], jax.Array]
+    accuracy_fn: Callable[[Any, np.ndarray, np.ndarray], float]
+    batches: mutagrad.Minibatches
+    batch_size: int
 
-    def __call__(self, params: Any, inputs: np.ndarray, labels: np.ndarray) -> float:
-        return float(self._compiled(params, inputs, labels))
+
+def set_up(config: TrainConfig, data: Dataset) -> Problem:
+    """The network, its start, the algorithm, the loss and the batches that the settings describe.
+
+    Parameters
+    ----------
+    config : see `TrainConfig`.
+    data : images of any shape for an MLP, (height, width) for the convnet.
+
+    Raises
+    ------
+    ValueError : if the settings do not fit the data or each other.
+
+    >>> from mutagrad.lab.datasets import load
+    >>> from mutagrad.lab.train import TrainConfig, set_up
+    >>> problem = set_up(TrainConfig(), load("digits"))
+    >>> problem.batch_size, problem.components
+    (1437, 0)
+    """
+    components = config.components
+    if components is None:
+        input_size = math.prod(data.train_inputs.shape[1:])
+        components = _DEFAULT_COMPONENTS if config.model == "mlp" and input_size > _LONG_INPUT else 0
+    transform = None
+    if components:
+        data, transform = principal_components(data, components)
+    model_key, run_key = jax.random.split(jax.random.key(config.seed))
+    params, static = eqx.partition(make_model(config, data, model_key), eqx.is_array)
+    if config.initial == "lecun":
+        params = lecun(params)
+    algorithm = make_algorithm(config, params)
+
+    def loss_fn(params, batch):
+        inputs, labels = batch
+        return cross_entropy(eqx.combine(params, static)(inputs), labels)
+
+    num_examples = len(data.train_labels)
+    batch_size = config.batch_size
+    if batch_size is None and num_examples > _FULL_BATCH:
+        batch_size = _DEFAULT_BATCH[config.model]
+    return Problem(
+        data=data,
+        components=components,
+        transform=transform,
+        key=run_key,
+        algorithm=algorithm,
+        state=jax.tree.map(jnp.copy, algorithm.init(params)),
+        loss_fn=loss_fn,
+        accuracy_fn=_accuracy_fn(static),
+        batches=mutagrad.minibatches((data.train_inputs, data.train_labels), batch_size),
+        batch_size=batch_size or num_examples,
+    )
+
+
+def _accuracy_fn(static: Any) -> Callable[[Any, np.ndarray, np.ndarray], float]:
+    """Accuracy of the network with this structure, compiled once per number of examples and in parts if they are many."""
+
+    @jax.jit
+    def of_part(params, inputs, labels):
+        return jnp.mean(jnp.argmax(eqx.combine(params, static)(inputs), axis=1) == labels)
+
+    def accuracy(params, inputs, labels):
+        parts = [slice(first, first + _AT_ONCE) for first in range(0, len(labels), _AT_ONCE)]
+        return sum(float(of_part(params, inputs[p], labels[p])) * len(labels[p]) for p in parts) / len(labels)
+
+    return accuracy
+
+
+class _Recorder:
+    """What a run has recorded and measured, and the folder, if any, that it is saved in.
+
+    In a folder, what has been saved is let go; without one, everything is kept to the end.
+    """
+
+    def __init__(self, problem: Problem, folder: Path | None):
+        self._problem = problem
+        self._folder = folder
+        self._records: list[dict[str, np.ndarray]] = []
+        self._measured: dict[str, list] = {"measured_generation": [], "test_accuracy": [], "train_accuracy": []}
+        self._last_saved = self._last_measured = time.perf_counter()
+        self._pause = 1.0
+
+    @property
+    def test_accuracy(self) -> float:
+        """As it was measured last."""
+        return self._measured["test_accuracy"][-1]
+
+    def add(self, chunk: Chunk) -> None:
+        """Take the records of a chunk; measure and save if it is time to."""
+        self._records.append(chunk.records)
+        now = time.perf_counter()
+        if now - self._last_measured > self._pause:
+            self.measure(chunk.state)
+            self._pause = max(1.0, (self._last_measured - now) / _MEASURING_SHARE)
+        if self._folder is not None and time.perf_counter() - self._last_saved > _CHECKPOINT_SECONDS:
+            self.save(chunk.state)
+
+    def measure(self, state: Any) -> None:
+        """Measure accuracy, unless it has been at this generation."""
+        generation = int(state.generation)
+        if self._measured["measured_generation"][-1:] == [generation]:
+            return
+        data, accuracy_fn = self._problem.data, self._problem.accuracy_fn
+        some = slice(0, _TRAIN_SAMPLE)
+        self._measured["measured_generation"].append(generation)
+        self._measured["test_accuracy"].append(accuracy_fn(state.params, data.test_inputs, data.test_labels))
+        self._measured["train_accuracy"].append(
+            accuracy_fn(state.params, data.train_inputs[some], data.train_labels[some])
+        )
+        self._last_measured = time.perf_counter()
+
+    def save(self, state: Any) -> Any:
+        """Bring history, checkpoint and parameters in the folder to this state; the history so far, as xarray."""
+        records = _joined(self._records)
+        if self._folder is None:
+            import xarray
+
+            return xarray.Dataset(
+                {name: ("generation", values) for name, values in records.items()}
+                | {name: ("measurement", values) for name, values in self._measured.items()}
+            )
+        attributes = {
+            "evaluations_per_generation": _evaluations(self._problem.algorithm),
+            "batch_size": self._problem.batch_size,
+        }
+        # The history first: a resumed run drops records later than its checkpoint, and cannot make up missing ones.
+        history = run_folder.append_history(
+            self._folder, records or _no_records(self._folder), self._measured, attributes, int(state.generation)
+        )
+        checkpoint.save(self._folder / "checkpoint", self._problem.key, state)
+        run_folder.write_arrays(self._folder, "params", state.params)
+        self._records = []
+        self._measured = {name: values[-1:] for name, values in self._measured.items()}
+        self._last_saved = time.perf_counter()
+        return history
+
+
+def _joined(records: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([part[name] for part in records]) for name in records[0]} if records else {}
+
+
+def _no_records(folder: Path) -> dict[str, np.ndarray]:
+    """Records of no generation, for a run that has been saved since its last one."""
+    history = run_folder.read_history(folder)
+    if history is None:
+        raise FileNotFoundError(
+            f"out: got {str(folder)!r}, which has lost its history.zarr; pass more generations, or start a new run"
+        )
+    return {name: values.values[:0] for name, values in history.items() if values.dims == ("generation",)}
 
 
 def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
@@ -210,168 +376,91 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
     _check(config)
     _algorithm(config, {})  # refuses bad arguments before the data are read
     data = load(config.data, config.data_dir)
-    input_size = math.prod(data.train_inputs.shape[1:])
-    components = config.components
-    if components is None:
-        components = _DEFAULT_COMPONENTS if config.model == "mlp" and input_size > _LONG_INPUT else 0
-    transform = None
-    if components:
-        data, transform = principal_components(data, components)
-    model_key, run_key = jax.random.split(jax.random.key(config.seed))
-    params, static = eqx.partition(make_model(config, data, model_key), eqx.is_array)
-    if config.initial == "lecun":
-        params = lecun(params)
-    algorithm = make_algorithm(config, params)
-
-    def loss_fn(params, batch):
-        inputs, labels = batch
-        return cross_entropy(eqx.combine(params, static)(inputs), labels)
-
-    num_examples = len(data.train_labels)
-    batch_size = config.batch_size
-    if batch_size is None and num_examples > _FULL_BATCH:
-        batch_size = _DEFAULT_BATCH[config.model]
-    batches = mutagrad.minibatches((data.train_inputs, data.train_labels), batch_size)
-    state = jax.tree.map(jnp.copy, algorithm.init(params))
-
+    problem = set_up(config, data)
     folder = Path(config.out) if config.out is not None else None
-    if folder is not None and config.resume:
-        _check_same(config, run_folder.read_config(folder))
-        state = checkpoint.restore_or(folder / "checkpoint", run_key, state)
-    elif folder is not None:
-        run_folder.create(folder)
     settings = {"settings": dataclasses.asdict(config), "versions": _versions()}
+    state = problem.state if folder is None else _open(folder, config, problem, settings)
+    recorder = _Recorder(problem, folder)
+    recorder.measure(state)
+    start = time.perf_counter()
+    state, stopped = _run(config, problem, state, recorder, progress)
+    seconds = time.perf_counter() - start
+    recorder.measure(state)
+    history = recorder.save(state)
+    outcome = {
+        "test_accuracy": recorder.test_accuracy,
+        "train_accuracy": problem.accuracy_fn(state.params, problem.data.train_inputs, problem.data.train_labels),
+        "generations": int(state.generation),
+        "evaluations": int(state.generation) * _evaluations(problem.algorithm),
+        "batch_size": problem.batch_size,
+        "num_parameters": tree.size(state.params),
+        "seconds": seconds,
+        "stopped": stopped,
+        "drift": summary.drift_per_sigma(problem.algorithm.parts),
+        "components": problem.components,
+        "input_size": math.prod(data.train_inputs.shape[1:]),
+        "shared_layers": _shared_layers(config),
+        "shared_generations": config.shared_generations,
+        "num_nonfinite": int(history.num_nonfinite.sum()),
+        "regime": summary.regime(problem.algorithm.parts, history),
+    }
     if folder is not None:
-        run_folder.write_json(folder / "config.json", settings)
-        if transform is not None:
-            run_folder.write_arrays(folder, "inputs", transform)
+        run_folder.write_json(folder / "config.json", settings | {"outcome": outcome})
+        _draw(folder, config, problem.algorithm, history, outcome)
+    return outcome
 
+
+def _open(folder: Path, config: TrainConfig, problem: Problem, settings: dict[str, Any]) -> Any:
+    """Make the folder of a new run, or find that of an old one: the state to go on from."""
+    state = problem.state
+    if config.resume:
+        _check_same(config, run_folder.read_config(folder))
+        state = checkpoint.restore_or(folder / "checkpoint", problem.key, state)
+    else:
+        run_folder.create(folder)
+    run_folder.write_json(folder / "config.json", settings)
+    if problem.transform is not None:
+        run_folder.write_arrays(folder, "inputs", problem.transform)
+    return state
+
+
+def _run(config: TrainConfig, problem: Problem, state: Any, recorder: _Recorder, progress: bool) -> tuple[Any, str]:
+    """Generations until something stops them: the last state, and what it was."""
     first = int(state.generation)
     wanted = config.generations
     if wanted is None and config.seconds is None and config.target_accuracy is None:
         wanted = _DEFAULT_GENERATIONS
     remaining = max(0, wanted - first) if wanted is not None else 2**31 - 1 - first
-    accuracy = _Accuracy(static)
-    sample = slice(0, _TRAIN_SAMPLE)
-    measured: dict[str, list] = {"measured_generation": [], "test_accuracy": [], "train_accuracy": []}
-
-    def measure(state: Any) -> float:
-        test = accuracy(state.params, data.test_inputs, data.test_labels)
-        measured["measured_generation"].append(int(state.generation))
-        measured["test_accuracy"].append(test)
-        measured["train_accuracy"].append(accuracy(state.params, data.train_inputs[sample], data.train_labels[sample]))
-        return test
-
-    measure(state)
-    attributes = {"evaluations_per_generation": _evaluations(algorithm), "batch_size": batch_size or num_examples}
-    records: list[dict[str, np.ndarray]] = []
-    stopped = "generations"
-    start = last_saved = last_measured = time.perf_counter()
-    pause = 1.0
+    start = time.perf_counter()
     bar = tqdm(total=wanted, initial=first, disable=not progress, unit="gen", dynamic_ncols=True)
     with bar, interruptible() as interrupted:
-        for chunk in generations(run_key, algorithm, state, loss_fn, remaining, batches):
+        for chunk in generations(problem.key, problem.algorithm, state, problem.loss_fn, remaining, problem.batches):
             state = chunk.state
-            records.append(chunk.records)
-            now = time.perf_counter()
-            if now - last_measured > pause:
-                measure(state)
-                last_measured = time.perf_counter()
-                pause = max(1.0, (last_measured - now) / _MEASURING_SHARE)
-            bar.set_postfix(_postfix(chunk.records, measured["test_accuracy"][-1]), refresh=False)
+            recorder.add(chunk)
+            bar.set_postfix(_postfix(chunk.records, recorder.test_accuracy), refresh=False)
             bar.update(chunk.num_generations)
-            if folder is not None and time.perf_counter() - last_saved > _CHECKPOINT_SECONDS:
-                # The history first: a resumed run drops records later than its checkpoint, and cannot make up missing ones.
-                _append(folder, records, measured, attributes, int(state.generation))
-                records, measured = [], {name: values[-1:] for name, values in measured.items()}
-                checkpoint.save(folder / "checkpoint", run_key, state)
-                last_saved = time.perf_counter()
             if interrupted.is_set():
-                stopped = "Ctrl-C"
-            elif config.seconds is not None and time.perf_counter() - start > config.seconds:
-                stopped = f"{config.seconds:g} seconds"
-            elif config.target_accuracy is not None and measured["test_accuracy"][-1] >= config.target_accuracy:
-                stopped = f"test accuracy {config.target_accuracy:g}"
-            else:
-                continue
-            break
-    seconds = time.perf_counter() - start
-    if measured["measured_generation"][-1] != int(state.generation):
-        measure(state)
-    outcome = {
-        "test_accuracy": measured["test_accuracy"][-1],
-        "train_accuracy": _in_parts(accuracy, state.params, data.train_inputs, data.train_labels),
-        "generations": int(state.generation),
-        "evaluations": int(state.generation) * _evaluations(algorithm),
-        "batch_size": batch_size or num_examples,
-        "num_parameters": tree.size(params),
-        "seconds": seconds,
-        "stopped": stopped,
-        "drift": summary.drift_per_sigma(algorithm.parts),
-        "components": components,
-        "input_size": input_size,
-        "shared_layers": _shared_layers(config),
-        "shared_generations": config.shared_generations,
-    }
-    return _finish(config, folder, settings, algorithm, run_key, state, records, measured, attributes, outcome)
+                return state, "Ctrl-C"
+            if config.seconds is not None and time.perf_counter() - start > config.seconds:
+                return state, f"{config.seconds:g} seconds"
+            if config.target_accuracy is not None and recorder.test_accuracy >= config.target_accuracy:
+                return state, f"test accuracy {config.target_accuracy:g}"
+    return state, "generations"
 
 
-def _finish(
-    config: TrainConfig,
-    folder: Path | None,
-    settings: dict[str, Any],
-    algorithm: Algorithm,
-    run_key: jax.Array,
-    state: Any,
-    records: list[dict[str, np.ndarray]],
-    measured: dict[str, list],
-    attributes: dict[str, Any],
-    outcome: dict[str, Any],
-) -> dict[str, Any]:
-    """Write everything, and complete the outcome with the regime."""
-    import xarray
-
-    if folder is None:
-        history = xarray.Dataset({name: ("generation", values) for name, values in _joined(records).items()})
-    elif records:
-        history = _append(folder, records, measured, attributes, outcome["generations"])
-        checkpoint.save(folder / "checkpoint", run_key, state)
-        run_folder.write_arrays(folder, "params", state.params)
-    else:
-        history = run_folder.read_history(folder)
-    outcome["num_nonfinite"] = int(history.num_nonfinite.sum())
-    outcome["regime"] = summary.regime(algorithm.parts, history)
-    if folder is not None:
-        run_folder.write_json(folder / "config.json", settings | {"outcome": outcome})
-        title = (
-            f"{config.data}, {config.model} of {outcome['num_parameters']:,} parameters, "
-            f"{config.algorithm} with M = {algorithm.parts.num_offspring}, σ {config.sigma}, "
-            f"batch {outcome['batch_size']:,}, seed {config.seed}"
-        )
-        best = best_strength(algorithm.parts) if config.sigma == "auto" else None
-        training_figure(history, folder / "training.png", title, best)
-    return outcome
-
-
-def _joined(records: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([part[name] for part in records]) for name in records[0]} if records else {}
-
-
-def _append(
-    folder: Path, records: list[dict[str, np.ndarray]], measured: dict[str, list], attributes: dict, generation: int
-) -> Any:
-    return run_folder.append_history(folder, _joined(records), measured, attributes, generation)
+def _draw(folder: Path, config: TrainConfig, algorithm: Algorithm, history: Any, outcome: dict[str, Any]) -> None:
+    title = (
+        f"{config.data}, {config.model} of {outcome['num_parameters']:,} parameters, "
+        f"{config.algorithm} with M = {algorithm.parts.num_offspring}, σ {config.sigma}, "
+        f"batch {outcome['batch_size']:,}, seed {config.seed}"
+    )
+    best = best_strength(algorithm.parts) if config.sigma == "auto" else None
+    training_figure(history, folder / "training.png", title, best)
 
 
 def _evaluations(algorithm: Algorithm) -> int:
     """Loss evaluations in a generation: the offspring and the parents."""
     return algorithm.parts.num_offspring + algorithm.parts.selection.num_winners
-
-
-def _in_parts(accuracy: _Accuracy, params: Any, inputs: np.ndarray, labels: np.ndarray) -> float:
-    starts = range(0, len(labels), _TRAIN_SAMPLE)
-    parts = [(inputs[i : i + _TRAIN_SAMPLE], labels[i : i + _TRAIN_SAMPLE]) for i in starts]
-    return sum(accuracy(params, *part) * len(part[1]) for part in parts) / len(labels)
 
 
 def _postfix(records: dict[str, np.ndarray], test_accuracy: float) -> dict[str, str]:

@@ -1,0 +1,91 @@
+"""What a run leaves in its folder: checkpoint, history and parameters are of the same generation, however it ended."""
+
+import json
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from safetensors.numpy import load_file
+
+from mutagrad.lab import train as module
+from mutagrad.lab.run_folder import append_history, read_history
+from mutagrad.lab.train import TrainConfig, train
+
+pytestmark = pytest.mark.permissive  # the networks have JAX's default promotion
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """40 images in two classes that differ in mean, as an .npz file."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(40) % 2
+    path = tmp_path_factory.mktemp("data") / "blobs.npz"
+    np.savez(path, x_train=(rng.normal(size=(40, 2, 2)) + labels[:, None, None]).astype(np.float32), y_train=labels)
+    return str(path)
+
+
+def config(data, folder, generations, **others):
+    return TrainConfig(
+        data=data, widths=(3,), num_offspring=4, generations=generations, out=str(folder), seed=5, **others
+    )
+
+
+def checkpointed(folder):
+    """The newest checkpoint: its generation and its parameters, by their names in params.safetensors."""
+    with ocp.CheckpointManager((folder / "checkpoint").resolve()) as manager:
+        step = manager.latest_step()
+        state = manager.restore(step, args=ocp.args.StandardRestore())["state"]
+    return step, {name.split("params", 1)[1]: leaf for name, leaf in state.items() if "params" in name}
+
+
+def assert_consistent(folder, generation):
+    step, params = checkpointed(folder)
+    written = load_file(folder / "params.safetensors")
+    assert step == generation
+    assert written.keys() == params.keys()
+    assert written
+    assert all(np.array_equal(written[name], params[name]) for name in written)
+    history = read_history(folder)
+    outcome = json.loads((folder / "config.json").read_text())["outcome"]
+    assert list(history.generation) == list(range(1, generation + 1))
+    assert np.all(np.diff(history.measured_generation) > 0)
+    assert history.measured_generation[0] == 0
+    assert history.measured_generation[-1] == generation == outcome["generations"]
+    assert history.test_accuracy[-1] == outcome["test_accuracy"]
+    assert (folder / "training.png").exists()
+
+
+def test_a_run_that_has_just_been_saved_still_leaves_everything(data, tmp_path, monkeypatch):
+    train(config(data, tmp_path / "once", 30), progress=False)
+    monkeypatch.setattr(module, "_CHECKPOINT_SECONDS", 0.0)
+    train(config(data, tmp_path / "often", 30), progress=False)
+    for name in ("once", "often"):
+        assert_consistent(tmp_path / name, 30)
+    once, often = (load_file(tmp_path / name / "params.safetensors") for name in ("once", "often"))
+    assert all(np.array_equal(once[name], often[name]) for name in once)
+    once, often = (read_history(tmp_path / name) for name in ("once", "often"))
+    for name in ("loss", "sigma", "is_accepted", "num_nonfinite"):
+        assert once[name].dtype == often[name].dtype
+        np.testing.assert_array_equal(once[name], often[name])
+
+
+def test_resuming_with_nothing_left_to_do_completes_the_folder(data, tmp_path):
+    folder = tmp_path / "run"
+    first = train(config(data, folder, 12), progress=False)
+    history = read_history(folder)
+    # As a run leaves it that was killed after its history, to generation 15, and before its checkpoint and parameters.
+    late = {name: history[name].values[:3] for name in history if history[name].dims == ("generation",)}
+    measured = {name: history[name].values[-1:] for name in history if history[name].dims == ("measurement",)}
+    append_history(folder, late, measured | {"measured_generation": [14]}, history.attrs, 15)
+    (folder / "params.safetensors").unlink()
+    second = train(config(data, folder, 12, resume=True), progress=False)
+    assert_consistent(folder, 12)
+    assert read_history(folder).identical(history)
+    assert {**second, "seconds": 0} == {**first, "seconds": 0}
+
+
+def test_resuming_with_nothing_left_and_no_history_says_so(data, tmp_path):
+    train(config(data, tmp_path / "run", 2), progress=False)
+    (tmp_path / "run" / "history.zarr").rename(tmp_path / "elsewhere")
+    with pytest.raises(FileNotFoundError, match=r"out: got '.*run', which has lost its history.zarr"):
+        train(config(data, tmp_path / "run", 2, resume=True), progress=False)
