@@ -9,11 +9,11 @@ from mutagrad.algorithms import (
     greedy,
     logistic,
     metropolis,
-    mutation_selection,
     truncation,
 )
 from mutagrad.alternation import AlternateState, alternate
 from mutagrad.batches import Minibatches, minibatches
+from mutagrad.generation import mutation_selection
 from mutagrad.gradient_transformation import GradientTransformationState, as_gradient_transformation
 from mutagrad.run import Result, default_record, evolve
 from mutagrad.step_size import AdaptedState, adapt_sigma, schedule_sigma

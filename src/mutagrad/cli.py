@@ -111,6 +111,7 @@ def _parser() -> _Parser:
     reproduce.add_argument("claim", metavar="CLAIM", help="an id such as W21-9, a work such as whitelam2021, or all")
     reproduce.add_argument("--scale", default="quick", metavar="NAME", help="quick or paper (quick)")
     reproduce.add_argument("--out", default="claims", metavar="DIR", help="where the claims are written (claims)")
+    reproduce.add_argument("--plan", action="store_true", help="only say what it needs and how long it takes")
     reproduce.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
 
@@ -156,19 +157,24 @@ def _train(quiet: bool, **options: Any) -> int:
 
 
 def _claims() -> int:
-    from mutagrad.lab.claims import table
+    from mutagrad.lab.reproduction import table
 
     print(table())
     return 0
 
 
-def _reproduce(claim: str, scale: str, out: str, quiet: bool) -> int:
-    from mutagrad.lab import claims
+def _reproduce(claim: str, scale: str, out: str, plan: bool, quiet: bool) -> int:
+    from mutagrad.lab import reproduction
 
-    found = claims.find(claim)
-    claims.check_scale(found, scale)
+    found = reproduction.find(claim)
+    reproduction.check_scale(found, scale)
+    if plan:
+        print("\n".join(reproduction.plan(one, scale) for one in found))
+        return 0
     for one in found:
-        print(claims.sentences(claims.reproduce(one, Path(out), scale, progress=not quiet)), flush=True)
+        if not quiet:
+            print(reproduction.plan(one, scale), file=sys.stderr)
+        print(reproduction.sentences(reproduction.reproduce(one, Path(out), scale, progress=not quiet)), flush=True)
     print(f"figures          {Path(out) / found[0].id / 'figure.png'}" + (" and beside it" if len(found) > 1 else ""))
     return 0
 

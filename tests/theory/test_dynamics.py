@@ -8,7 +8,7 @@ import lineax
 import numpy as np
 import optax
 import pytest
-from scipy import special
+from scipy import special, stats
 
 import mutagrad
 from mutagrad import theory
@@ -161,3 +161,40 @@ def test_a_loss_of_steps_has_no_langevin_equation():
     equation = theory.langevin(mutagrad.greedy(0.1), jax.grad(lambda x: jnp.sum(jnp.round(x))))
     with pytest.raises(ValueError, match=r"^grad_fn: got a gradient of exactly zero"):
         equation.solve(jax.random.key(0), jnp.full(3, 0.3), 10, 10)
+
+
+def evolved(transition, density, times):
+    for _ in range(times):
+        density = density @ transition
+    return density
+
+
+def test_langevin_is_the_weak_limit_of_metropolis():
+    """Means of the chain and of its Langevin equation at βσ²n/2 = ½ differ like σ, on U = x²/2, without sampling.
+
+    Both laws are carried on a grid: the chain's by its transition probabilities, the equation's by Euler steps, two grids of
+    which cancel their own error to the first order.
+    """
+    errors = []
+    for sigma in (0.25, 0.125, 0.0625, 0.03125):
+        algorithm, generations = mutagrad.metropolis(sigma, beta=2.0), round(0.5 / sigma**2)
+        x = np.linspace(-2.5, 4, round(6.5 / (sigma / 3)) + 1)
+        start = stats.norm.pdf(x, 1.5, 0.3)
+        start /= start.sum()
+        proposal = stats.norm.pdf(x[None], x[:, None], sigma)
+        accepted = np.exp(np.minimum(0, -2.0 * (x[None] ** 2 - x[:, None] ** 2) / 2))
+        chain = proposal / proposal.sum(1, keepdims=True) * accepted
+        chain += np.diag(1 - chain.sum(1))
+        equation = mutagrad.theory.langevin(algorithm, lambda y: y)
+        points = jnp.asarray(x)[:, None]
+        drift = jax.vmap(lambda y: equation.drift(0.0, y, None))(points)[:, 0]
+        noise = jax.vmap(lambda y: equation.diffusion(0.0, y, None).mv(jnp.ones(1)))(points)[:, 0]
+        laws = []
+        for parts in (4, 8):
+            step = stats.norm.pdf(x[None], (x + np.asarray(drift) / parts)[:, None], np.asarray(noise)[:, None] / parts**0.5)
+            laws.append(evolved(step / step.sum(1, keepdims=True), start, generations * parts))
+        difference = evolved(chain, start, generations) - (2 * laws[1] - laws[0])
+        errors.append([difference @ x, difference @ x**2])
+    orders = np.log2(np.abs(errors[:-1]) / np.abs(errors[1:]))
+    assert np.all(np.diff(orders, axis=0) > 0)
+    np.testing.assert_allclose(2 * orders[-1] - orders[-2], 1, atol=0.1)  # extrapolated to σ = 0

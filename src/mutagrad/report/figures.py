@@ -1,4 +1,4 @@
-"""The figure of a run: loss, accuracy, σ and s against generations and evaluations."""
+"""Panels for the figures of claims, and the figure of a run: loss, accuracy, σ and s."""
 
 import itertools
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["training_figure"]
+__all__ = ["panels", "training_figure"]
 
 _POINTS = 400
 """Points drawn of a long run: each is a median, with the 10–90 % range shaded."""
@@ -18,6 +18,19 @@ def _summarised(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     blocks = [values[a:b][np.isfinite(values[a:b])] for a, b in itertools.pairwise(edges)]
     quantiles = np.array([np.quantile(block, (0.1, 0.5, 0.9)) if block.size else (np.nan,) * 3 for block in blocks])
     return (edges[:-1] + edges[1:] + 1) / 2, quantiles.T
+
+
+def panels(columns: int, width: float = 4.8) -> tuple[Any, np.ndarray]:
+    """A figure of one row of panels, drawn without a screen: the figure and its axes, (columns,)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, columns, figsize=(width * columns, 4), layout="constrained", squeeze=False)
+    for axis in axes[0]:
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes[0]
 
 
 def training_figure(history: Any, path: str | Path, title: str, best_strength: float | None = None) -> None:
