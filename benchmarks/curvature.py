@@ -22,34 +22,42 @@ NUMBER = sum(a * b + b for a, b in itertools.pairwise(BIG))
 METHOD = """
 Every measurement is a fresh process: import everything; run a tiny model of the same kind through the same code, so that
 imports, compiler and thread pools are warm; return free memory to the system and take the resident memory as the
-baseline. Then create the parameters and call effective_rank once. "Peak" is the kernel's high-water mark (VmHWM) above
-the baseline, the parameters and the compiler included, in units of the parameters' bytes. Probes and Lanczos steps run one
-after another, so that their number does not matter to the memory.
+baseline. Then create the parameters, compile effective_rank and call it twice. "Compile" and "first call" are peaks of
+resident memory (VmHWM, reset before each phase) above that baseline; the compiler takes what it takes whatever the size
+of the model, and keeps a part of it. "Second call" is the peak of the second call above what was resident before it, and
+the parameters: what the computation itself holds. "Compiler's count" is the compiled program's own figure
+(memory_analysis): arguments, results and temporaries. Probes and Lanczos steps run one after another, so that their
+number does not matter to the memory.
 """.strip()
 
 
-def measure() -> dict[str, float]:
-    """Peak above the baseline in units of the parameters' bytes, seconds, and the rank that was found."""
-
-    def rank(sizes: list[int]) -> mutagrad.theory.EffectiveRank:
-        params = jax.block_until_ready(jax.jit(lambda: common.mlp(sizes))())
-        data = batch()
-
-        def loss_fn(params):
-            return common.mlp_losses(params, data)
-
-        found = mutagrad.theory.effective_rank(loss_fn, params, jax.random.key(0), NUM_PROBES, NUM_STEPS)
-        return jax.block_until_ready(found)
-
-    rank(TINY)
+def measure(sizes: list[int]) -> dict[str, float]:
+    """Peaks in units of the parameters' bytes, the seconds of the second call, and the rank that was found."""
     phases = Phases()
-    baseline = memory("VmRSS")
-    start = time.perf_counter()
-    found = rank(BIG)
+    baseline, unit = memory("VmRSS"), 4 * NUMBER
+    # Compiled, so that making them takes no more memory than they have.
+    params = jax.block_until_ready(jax.jit(lambda: common.mlp(sizes))())
+    data, key = batch(), jax.random.key(0)
+
+    def rank(params, key):
+        return mutagrad.theory.effective_rank(
+            lambda params: common.mlp_losses(params, data), params, key, NUM_PROBES, NUM_STEPS
+        )
+
+    program = jax.jit(rank).lower(params, key).compile()
+    phases.end("compile")
+    found = jax.block_until_ready(program(params, key))
+    phases.end("first call")
+    resident, start = memory("VmRSS"), time.perf_counter()
+    jax.block_until_ready(program(params, key))
     seconds = time.perf_counter() - start
-    phases.end("run")
+    phases.end("second call")
+    peaks = {phase: (peak - baseline) / unit for phase, peak in phases.peaks.items()}
+    peaks["second call"] = (phases.peaks["second call"] - resident) / unit + 1
+    counted = program.memory_analysis()
+    sums = counted.temp_size_in_bytes + counted.argument_size_in_bytes + counted.output_size_in_bytes
     figures = {"rank": float(found.rank), "error": float(found.error), "seconds": seconds}
-    return figures | {"peak": (phases.peaks["run"] - baseline) / (4 * NUMBER)}
+    return peaks | {"compiler's count": sums / unit} | figures
 
 
 def fresh() -> dict[str, float]:
@@ -63,18 +71,21 @@ def fresh() -> dict[str, float]:
 
 
 def main() -> None:
-    args = common.arguments(__doc__, repetitions=5, child="")
+    args = common.arguments(__doc__, repetitions=3, child="")
     if args.child:
-        print(json.dumps(measure()))
+        measure(TINY)
+        print(json.dumps(measure(BIG)))
         return
     measured = [fresh() for _ in range(args.repetitions)]
-    peaks = [one["peak"] for one in measured]
-    cells = [common.spread([one[name] for one in measured]) for name in ("peak", "seconds", "rank", "error")]
+    names = ["compile", "first call", "second call", "compiler's count", "seconds", "rank", "error"]
+    cells = [common.spread([one[name] for one in measured]) for name in names]
+    peak = max(max(one["second call"], one["compiler's count"]) for one in measured)
     sections = [
         f"MLP {'-'.join(map(str, BIG))}: N = {NUMBER} float32 parameters ({4 * NUMBER / 1e6:.1f} MB), {NUM_PROBES} probes, "
         f"{NUM_STEPS} Lanczos steps at most. {METHOD}".replace("\n", " "),
-        common.table(["peak", "seconds, compilation included", "r", "its standard error"], [cells]),
-        f"Demanded: at most {DEMANDED:g}; the largest is {max(peaks):.2f} ({'met' if max(peaks) <= DEMANDED else 'NOT MET'}).",
+        common.table([*names[:4], "seconds of the second call", "r", "its standard error"], [cells]),
+        f"Demanded: at most {DEMANDED:g}. The second call and the compiler's count have {peak:.2f} at most: "
+        f"{'met' if peak <= DEMANDED else 'NOT MET'}.",
     ]
     common.report("curvature", sections, args)
 

@@ -1,5 +1,18 @@
 """The laws that tie selection to gradient descent; it reads algorithms and is read by none of them."""
 
+from mutagrad.theory.curvature import (
+    EffectiveRank,
+    Estimate,
+    PowerLaw,
+    Spectrum,
+    effective_rank,
+    fit_power_law,
+    hessian_spectrum,
+    hessian_trace,
+    largest_eigenvalue,
+    participation_ratio,
+    stable_rank,
+)
 from mutagrad.theory.dynamics import Langevin, equivalent_gradient_descent, langevin, learning_rate
 from mutagrad.theory.laws import (
     Diffusion,
@@ -20,19 +33,30 @@ from mutagrad.theory.progress import (
 
 __all__ = [
     "Diffusion",
+    "EffectiveRank",
+    "Estimate",
     "Langevin",
+    "PowerLaw",
+    "Spectrum",
     "acceptance_rate",
     "best_of_mean",
     "best_of_moment",
     "diffusion",
     "drift",
+    "effective_rank",
     "equivalent_gradient_descent",
     "expected_gain",
+    "fit_power_law",
+    "hessian_spectrum",
+    "hessian_trace",
     "langevin",
+    "largest_eigenvalue",
     "learning_rate",
     "mean_loss_rate",
     "mean_step",
     "normalized_mutation_strength",
     "optimal_strength",
+    "participation_ratio",
+    "stable_rank",
     "success_rate",
 ]
