@@ -1,6 +1,7 @@
 """The equivalent gradient descents against NumPy, and the Langevin equation against the algorithm."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -169,6 +170,11 @@ def evolved(transition, density, times):
     return density
 
 
+def fields(equation, y):
+    """Drift and noise of a Langevin equation of one parameter."""
+    return equation.drift(0.0, y, None), equation.diffusion(0.0, y, None).mv(jnp.ones(1))
+
+
 def test_langevin_is_the_weak_limit_of_metropolis():
     """Means of the chain and of its Langevin equation at βσ²n/2 = ½ differ like σ, on U = x²/2, without sampling.
 
@@ -187,11 +193,10 @@ def test_langevin_is_the_weak_limit_of_metropolis():
         chain += np.diag(1 - chain.sum(1))
         equation = mutagrad.theory.langevin(algorithm, lambda y: y)
         points = jnp.asarray(x)[:, None]
-        drift = jax.vmap(lambda y: equation.drift(0.0, y, None))(points)[:, 0]
-        noise = jax.vmap(lambda y: equation.diffusion(0.0, y, None).mv(jnp.ones(1)))(points)[:, 0]
+        drift, noise = (np.asarray(field)[:, 0] for field in jax.vmap(partial(fields, equation))(points))
         laws = []
         for parts in (4, 8):
-            step = stats.norm.pdf(x[None], (x + np.asarray(drift) / parts)[:, None], np.asarray(noise)[:, None] / parts**0.5)
+            step = stats.norm.pdf(x[None], (x + drift / parts)[:, None], noise[:, None] / parts**0.5)
             laws.append(evolved(step / step.sum(1, keepdims=True), start, generations * parts))
         difference = evolved(chain, start, generations) - (2 * laws[1] - laws[0])
         errors.append([difference @ x, difference @ x**2])
