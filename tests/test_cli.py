@@ -218,3 +218,58 @@ def test_patch_convolution_is_the_convolution():
     for pool in (False, True):
         expected = jax_convolution(weight, values, pool)
         np.testing.assert_allclose(patch_convolution(weight, values, pool), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_inspect_reads_a_run_folder(blobs, tmp_path, capsys):
+    out = tmp_path / "run"
+    settings = ("--data", blobs, "--widths", 4, "--num-offspring", 5, "--batch-size", 32, "--generations", 90)
+    assert train(*settings, "--out", out) == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert main(["inspect", str(out)]) == 0
+    printed = capsys.readouterr().out
+    for words in ("s = σTrH/|∇U| =", "Φ(−s/2)", "TrH =", "gradient noise scale", "batches of 32", "inspect.png"):
+        assert words in printed
+    assert "nan" not in printed
+    assert (out / "inspect.png").read_bytes().startswith(b"\x89PNG")
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_inspect_tells_layers_that_take_turns_apart(blobs, tmp_path, capsys):
+    out = tmp_path / "run"
+    settings = ("--data", blobs, "--widths", 4, "--num-offspring", 1, "--shared-layers", 1, "--shared-generations", 2)
+    assert train(*settings, "--generations", 200, "--out", out) == 0
+    capsys.readouterr()
+    assert main(["inspect", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "The other layers" in printed
+    assert "The first 1 layers" in printed
+    assert "the batch stayed the same" in printed
+
+
+def test_inspect_refuses_what_is_no_run(tmp_path, capsys):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    for folder, words in (
+        (tmp_path / "nowhere", "no run"),
+        (tmp_path / "empty", "no run"),
+        (tmp_path / "file", "no run"),
+        (tmp_path, "no history.zarr"),
+        (tmp_path / "broken", "damaged"),
+    ):
+        assert main(["inspect", str(folder)]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("mutagrad inspect: ")
+        assert words in error
+        assert error.count("\n") == 1
+
+
+def test_history_goes_on_with_records_that_it_began_without(tmp_path):
+    measured = {"measured_generation": [0, 2], "test_accuracy": [0.1, 0.2]}
+    append_history(tmp_path, {"loss": np.ones(2)}, measured, {}, 2)
+    later = {"measured_generation": [2, 4], "test_accuracy": [0.2, 0.3]}
+    append_history(tmp_path, {"loss": np.ones(2), "hessian_trace": np.ones(2)}, later, {}, 4)
+    np.testing.assert_array_equal(read_history(tmp_path).hessian_trace, [np.nan, np.nan, 1, 1])

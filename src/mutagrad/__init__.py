@@ -1,6 +1,6 @@
 """Train anything by mutation and selection, and know which gradient descent you are running."""
 
-from mutagrad import evaluation, mutation, selection, theory, tree
+from mutagrad import diagnostics, evaluation, mutation, selection, theory, tree
 from mutagrad.algorithms import (
     boltzmann,
     comma,
@@ -12,7 +12,9 @@ from mutagrad.algorithms import (
     truncation,
 )
 from mutagrad.alternation import AlternateState, alternate
+from mutagrad.batch_size import BatchSizeState, adapt_batch_size
 from mutagrad.batches import Minibatches, minibatches
+from mutagrad.diagnostics import diagnose
 from mutagrad.generation import mutation_selection
 from mutagrad.gradient_transformation import GradientTransformationState, as_gradient_transformation
 from mutagrad.run import Result, default_record, evolve
@@ -23,6 +25,7 @@ __all__ = [
     "AdaptedState",
     "Algorithm",
     "AlternateState",
+    "BatchSizeState",
     "GradientTransformationState",
     "Info",
     "Minibatches",
@@ -32,12 +35,15 @@ __all__ = [
     "Result",
     "Selection",
     "State",
+    "adapt_batch_size",
     "adapt_sigma",
     "alternate",
     "as_gradient_transformation",
     "boltzmann",
     "comma",
     "default_record",
+    "diagnose",
+    "diagnostics",
     "elitist",
     "evaluation",
     "evolve",

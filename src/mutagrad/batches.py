@@ -1,5 +1,7 @@
 """Batches drawn inside the compiled loop, from data that stay on the device."""
 
+import itertools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,23 +11,36 @@ from mutagrad import check
 
 __all__ = ["Minibatches", "minibatches"]
 
+PERIOD = 100
+"""Where there are several sizes, one of them is chosen for so many generations."""
+
 
 class Minibatches(NamedTuple):
     """Data and how to draw a batch from them; see `minibatches`."""
 
     data: Any
-    batch_size: int | None
+    batch_size: int | tuple | None
 
-    def draw(self, key: jax.Array, data: Any) -> Any:
-        """A batch of ``data`` (passed in, so that a compiled loop does not hold them as a constant)."""
-        if self.batch_size is None:
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Examples in a batch of each of the sizes that there are."""
+        sizes = self.batch_size if isinstance(self.batch_size, tuple) else (self.batch_size,)
+        return tuple(_number(self.data) if size is None else size for size in sizes)
+
+    def draw(self, key: jax.Array, data: Any, level: int = 0) -> Any:
+        """A batch of ``data`` (passed in, so that a compiled loop does not hold them as a constant), of one of the sizes."""
+        size = self.batch_size[level] if isinstance(self.batch_size, tuple) else self.batch_size
+        if size is None:
             return data
-        number = jax.tree.leaves(data)[0].shape[0]
-        rows = jax.random.randint(key, (self.batch_size,), 0, number)
+        rows = jax.random.randint(key, (size,), 0, _number(data))
         return jax.tree.map(lambda leaf: jnp.take(leaf, rows, axis=0, mode="clip"), data)
 
 
-def minibatches(data: Any, batch_size: int | None = None) -> Minibatches:
+def _number(data: Any) -> int:
+    return jax.tree.leaves(data)[0].shape[0]
+
+
+def minibatches(data: Any, batch_size: int | Sequence[int | None] | None = None) -> Minibatches:
     """Uniform batches from data on the device, a fresh one each generation, shared by parent and offspring.
 
     Examples are drawn with replacement, so that the gradient of a batch has covariance C/B exactly (theory.md 8).
@@ -33,7 +48,8 @@ def minibatches(data: Any, batch_size: int | None = None) -> Minibatches:
     Parameters
     ----------
     data : pytree of arrays that share their first axis, the examples.
-    batch_size : B ≥ 1, or ``None`` for all the data each generation.
+    batch_size : B ≥ 1, or ``None`` for all the data each generation; or several in increasing order, ``None`` last if at
+        all, among which `mutagrad.adapt_batch_size` chooses.
 
     Returns
     -------
@@ -41,7 +57,8 @@ def minibatches(data: Any, batch_size: int | None = None) -> Minibatches:
 
     Raises
     ------
-    ValueError : if the batch size is below 1, or the arrays are empty or differ in their number of examples.
+    ValueError : if a batch size is below 1, several are not in increasing order, or the arrays are empty or differ in
+        their number of examples.
 
     >>> import jax.numpy as jnp, mutagrad
     >>> mutagrad.minibatches((jnp.zeros((10, 3)), jnp.zeros(10)), batch_size=4).batch_size
@@ -53,6 +70,15 @@ def minibatches(data: Any, batch_size: int | None = None) -> Minibatches:
         raise ValueError(
             f"data: got arrays of {sorted(counts)} examples; pass arrays with one common, positive number of examples"
         )
+    if isinstance(batch_size, Sequence):
+        several = tuple(size if size is None else check.count("batch_size", size) for size in batch_size)
+        found = Minibatches(data, several)
+        if len(several) < 2 or any(a >= b for a, b in itertools.pairwise(found.sizes)):
+            raise ValueError(
+                f"batch_size: got {tuple(batch_size)} for {_number(data)} examples; pass two sizes or more in increasing "
+                "order (None is all the examples)"
+            )
+        return found
     if batch_size is not None:
         batch_size = check.count("batch_size", batch_size)
     return Minibatches(data, batch_size)

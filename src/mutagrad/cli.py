@@ -89,7 +89,7 @@ def _parser() -> _Parser:
         "--batch-size",
         type=_whole,
         metavar="B",
-        help="examples per generation (all up to 4096; of more, 16384 for the mlp and 512 for the convnet)",
+        help="examples per generation (all up to 4096; of more, grows with the share of sampling noise)",
     )
     add(
         "--generations", type=_whole, metavar="N", help="stop after so many generations (2000 if nothing else stops it)"
@@ -100,6 +100,14 @@ def _parser() -> _Parser:
     add("--out", metavar="DIR", help="run folder to write, new (none)")
     add("--resume", action="store_true", help="go on with the run in --out")
     add("--quiet", action="store_true", help="no progress bar")
+    inspect = commands.add_parser(
+        "inspect",
+        help="in which regime a run was, and what would do better",
+        description="Say from the history of a run folder in which regime the run was: s, slope, curvature and sampling "
+        "noise over its course, with a figure, inspect.png, in the folder.",
+        allow_abbrev=False,
+    )
+    inspect.add_argument("run", metavar="RUN", help="a folder that mutagrad train --out wrote")
     commands.add_parser("claims", help="all claims with their last verdicts", allow_abbrev=False)
     reproduce = commands.add_parser(
         "reproduce",
@@ -136,6 +144,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if command == "train":
             return _train(**options)
+        if command == "inspect":
+            return _inspect(**options)
         return _reproduce(**options) if command == "reproduce" else _claims()
     except (ValueError, OSError, ImportError) as error:
         print(f"mutagrad {command}: {error}", file=sys.stderr)
@@ -153,6 +163,13 @@ def _train(quiet: bool, **options: Any) -> int:
     print(sentences(outcome))
     if options["out"] is not None:
         print(f"run folder       {options['out']}")
+    return 0
+
+
+def _inspect(run: str) -> int:
+    from mutagrad.lab.inspect import inspect
+
+    print(inspect(run))
     return 0
 
 

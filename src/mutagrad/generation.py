@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mutagrad import check, tree
+from mutagrad import check, gauge, tree
 from mutagrad.evaluation import Losses, check_mode, evaluate, finite_reference, per_example, resolve_mode
 from mutagrad.selection import PARENT
 from mutagrad.types import Algorithm, Info, LossFn, Mutation, Params, Parts, PopulationState, Selection, State
@@ -36,16 +36,8 @@ def _select(parts: Parts, key: jax.Array, losses: Losses, parent_loss: jax.Array
     return jnp.where((winner >= 0) & is_finite[winner], winner, PARENT)
 
 
-def measured_strength(differences: jax.Array) -> jax.Array:
-    """2 mean/std of the finite loss differences, NaN where fewer than two are finite or all are equal (theory.md 3)."""
-    is_finite = jnp.isfinite(differences)
-    number = jnp.sum(is_finite, dtype=differences.dtype)
-    mean = jnp.sum(jnp.where(is_finite, differences, 0)) / number
-    variance = jnp.sum(jnp.where(is_finite, jnp.square(differences - mean), 0)) / (number - 1)
-    return jnp.where((number > 1) & (variance > 0), 2 * mean * jax.lax.rsqrt(variance), jnp.nan)
-
-
 def _info(losses: Losses, differences: jax.Array, parent_loss: jax.Array, winner: jax.Array, sigma: jax.Array) -> Info:
+    measured = gauge.measure(differences, losses.variances, sigma)
     return Info(
         losses=losses.means,
         parent_loss=parent_loss,
@@ -55,7 +47,10 @@ def _info(losses: Losses, differences: jax.Array, parent_loss: jax.Array, winner
         is_accepted=winner >= 0,
         sigma=sigma,
         num_nonfinite=jnp.sum(~jnp.isfinite(losses.means), dtype=jnp.int32),
-        normalized_mutation_strength=measured_strength(differences),
+        normalized_mutation_strength=measured.strength,
+        hessian_trace=measured.hessian_trace,
+        squared_grad_norm=measured.squared_grad_norm,
+        squared_grad_noise=measured.squared_grad_noise,
     )
 
 

@@ -15,7 +15,8 @@ import numpy as np
 from tqdm import tqdm
 
 from mutagrad import check
-from mutagrad.batches import Minibatches
+from mutagrad.batch_size import BatchSizeState
+from mutagrad.batches import PERIOD, Minibatches
 from mutagrad.types import Algorithm, Info, Params
 
 __all__ = ["Result", "default_record", "evolve"]
@@ -54,15 +55,18 @@ def default_record(state: Any, info: Info) -> dict[str, jax.Array]:
     """What `evolve` keeps of every generation unless told otherwise: scalars only.
 
     ``loss`` of the parent, ``best_loss`` of the offspring, ``sigma``, ``normalized_mutation_strength``, ``success`` (the
-    share of offspring no worse than the parent), ``is_accepted``, ``num_nonfinite``.
+    share of offspring no worse than the parent), ``is_accepted``, ``num_nonfinite``, ``batch_size`` if
+    `mutagrad.adapt_batch_size` chooses it, and what
+    `mutagrad.diagnostics.regime` pools: ``hessian_trace``, ``squared_grad_norm``, ``squared_grad_noise``.
 
     >>> import jax, jax.numpy as jnp, mutagrad
     >>> algorithm = mutagrad.elitist(sigma=0.1, num_offspring=4)
     >>> state, info = algorithm.step(jax.random.key(0), algorithm.init(jnp.ones(3)), lambda x: jnp.sum(x**2))
     >>> sorted(mutagrad.default_record(state, info))[:3]
-    ['best_loss', 'is_accepted', 'loss']
+    ['best_loss', 'hessian_trace', 'is_accepted']
     """
-    return {
+    size = {"batch_size": state.batch_size} if isinstance(state, BatchSizeState) else {}
+    return size | {
         "loss": info.parent_loss,
         "best_loss": jnp.min(jnp.where(jnp.isfinite(info.losses), info.losses, jnp.inf)),
         "sigma": info.sigma,
@@ -70,6 +74,9 @@ def default_record(state: Any, info: Info) -> dict[str, jax.Array]:
         "success": jnp.mean(info.loss_differences <= 0),
         "is_accepted": jnp.any(info.is_accepted),
         "num_nonfinite": info.num_nonfinite,
+        "hessian_trace": info.hessian_trace,
+        "squared_grad_norm": info.squared_grad_norm,
+        "squared_grad_noise": info.squared_grad_noise,
     }
 
 
@@ -100,38 +107,48 @@ def generations(
         draw, data = batches.draw, batches.data
     elif callable(batches):
 
-        def draw(batch_key, _):
+        def draw(batch_key, _, __):
             return batches(batch_key)
 
     elif batches is not None:
         yield from _generations_of_iterable(key, algorithm, state, loss_fn, num_generations, iter(batches), record)
         return
 
-    def generation(key, state, data):
+    has_levels = isinstance(batches, Minibatches) and isinstance(batches.batch_size, tuple)
+    if has_levels and not hasattr(state, "level"):
+        raise ValueError(
+            f"batches: got sizes {batches.batch_size} with an algorithm that does not choose among them; wrap it in "
+            "mutagrad.adapt_batch_size(algorithm, batches)"
+        )
+
+    def generation(level, key, state, data):
         step_key, batch_key = jax.random.split(jax.random.fold_in(key, state.generation))
-        batch_loss_fn = loss_fn if draw is None else partial(_of_batch, loss_fn, draw(batch_key, data))
+        batch_loss_fn = loss_fn if draw is None else partial(_of_batch, loss_fn, draw(batch_key, data, level))
         state, info = algorithm.step(step_key, state, batch_loss_fn)
         return state, (record(state, info), info.parent_loss)
 
     length = max(1, min(num_generations, _LONGEST_CHUNK))
 
     # The number of generations is an argument, so that chunks of any length are one compiled program.
-    @partial(jax.jit, donate_argnums=1)
-    def chunk(key, state, data, number):
-        shapes = jax.eval_shape(generation, key, state, data)[1]
+    @partial(jax.jit, donate_argnums=1, static_argnums=4)
+    def chunk(key, state, data, number, level):
+        shapes = jax.eval_shape(partial(generation, level), key, state, data)[1]
         records = jax.tree.map(lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), shapes)
 
         def body(index, carry):
             state, records = carry
-            state, one = generation(key, state, data)
+            state, one = generation(level, key, state, data)
             return state, jax.tree.map(lambda buffer, value: buffer.at[index].set(value), records, one)
 
         return jax.lax.fori_loop(0, number, body, (state, records))
 
     completed, number = 0, 1
     while completed < num_generations:
+        level = 0
+        if has_levels:  # a size holds to the end of its period, wherever chunks end
+            level, number = int(state.level), min(number, PERIOD - int(state.generation) % PERIOD)
         start = time.perf_counter()
-        state, buffers = chunk(key, state, data, number)
+        state, buffers = chunk(key, state, data, number, level)
         records, parent_loss = jax.tree.map(partial(_first_rows, number), buffers)
         if completed == 0 and not np.isfinite(parent_loss[0]):
             raise ValueError(_first_line(parent_loss[0]))
@@ -231,8 +248,9 @@ def evolve(
     params : pytree to start from.
     loss_fn : ``loss_fn(params)``, or ``loss_fn(params, batch)`` where there are batches; a scalar or per-example losses.
     num_generations : how many generations to run, those of a continued checkpoint counted in.
-    batches : ``None``; or `mutagrad.minibatches`; or a function ``batches(key) -> batch`` that JAX can trace; or an
-        iterable of batches of one shape, one a generation (slower: every generation passes through Python).
+    batches : ``None``; or `mutagrad.minibatches`, of several sizes if the algorithm chooses among them; or a function
+        ``batches(key) -> batch`` that JAX can trace; or an iterable of batches of one shape, one a generation (slower: every
+        generation passes through Python).
     record : ``record(state, info) -> pytree of arrays`` kept of every generation; `default_record` unless given.
     checkpoint : a folder. The state is saved there about every minute and at the end; a run that finds a checkpoint goes
         on from it, bit for bit. Needs the ``lab`` extra (Orbax).

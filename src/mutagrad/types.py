@@ -92,6 +92,13 @@ class Info(NamedTuple):
     normalized_mutation_strength : scalar, s = 2 mean(ΔU)/std(ΔU) over the finite loss differences of this generation:
         the estimate of σ TrH/|∇U|. NaN with fewer than two finite offspring or when all differences are equal. One
         generation's estimate has a standard error near 2/√M; `mutagrad.adapt_sigma` replaces it by a pooled one.
+    hessian_trace : scalar, 2 mean(ΔU)/σ²: the estimate of TrH, defined for M = 1 too [loss/parameter²].
+    squared_grad_norm : scalar, Var(ΔU)/σ²: the estimate of |∇U|² on this batch, its sampling noise included; NaN with fewer
+        than two finite offspring [loss²/parameter²].
+    squared_grad_noise : scalar, mean of the sampling variances over σ²: the estimate of TrC/B, the share of
+        ``squared_grad_norm`` that a batch drawn afresh would not repeat [loss²/parameter²]. With several parents it also
+        holds what the examples think of their parents' differences. For what these three assume, see `mutagrad.gauge`;
+        `mutagrad.diagnostics.regime` pools them over generations.
     """
 
     losses: jax.Array
@@ -103,6 +110,9 @@ class Info(NamedTuple):
     sigma: jax.Array
     num_nonfinite: jax.Array
     normalized_mutation_strength: jax.Array
+    hessian_trace: jax.Array
+    squared_grad_norm: jax.Array
+    squared_grad_noise: jax.Array
 
 
 class Mutation(NamedTuple):

@@ -15,7 +15,7 @@ from mutagrad.lab.claims import Check, Claim, Job, combine
 
 __all__ = ["claims", "find", "plan", "reproduce", "sentences", "table"]
 
-WORKS = ("whitelam2021",)
+WORKS = ("whitelam2021", "whitelam2026")
 
 
 def claims() -> list[Claim]:

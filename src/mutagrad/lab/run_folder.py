@@ -83,6 +83,9 @@ def append_history(
         attrs=attributes,
     )
     if earlier is not None:
+        # A run that an earlier version began may lack what is recorded now.
+        missing = np.full(earlier.sizes["generation"], np.nan)
+        earlier = earlier.assign({name: ("generation", missing) for name in records if name not in earlier})
         parts = [
             xarray.concat([earlier[names], history[names]], dim)
             for dim, names in (("generation", list(records)), ("measurement", list(measured)))

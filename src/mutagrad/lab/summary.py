@@ -8,7 +8,7 @@ import numpy as np
 from mutagrad import theory
 from mutagrad.types import Parts
 
-__all__ = ["GRADIENT_REGIME", "drift_per_sigma", "regime", "sentences"]
+__all__ = ["GRADIENT_REGIME", "batches", "drift_per_sigma", "regime", "sentences"]
 
 GRADIENT_REGIME = 0.1
 """A run is in the gradient regime while curvature takes less than this share of what the drift gains."""
@@ -57,13 +57,24 @@ def regime(parts: Parts, history: Any) -> dict[str, float]:
     return found
 
 
+def batches(outcome: dict[str, Any]) -> str:
+    """How large the batches were.
+
+    >>> from mutagrad.lab.summary import batches
+    >>> batches({"batch_sizes": [2048, 8192]})
+    'batches of 2,048 to 8,192'
+    """
+    smallest, largest = outcome["batch_sizes"]
+    return f"batches of {largest:,}" if smallest == largest else f"batches of {smallest:,} to {largest:,}"
+
+
 def sentences(outcome: dict[str, Any]) -> str:
     """The closing summary of a run as text."""
     measured = outcome["regime"]
     lines = [
         f"test accuracy    {100 * outcome['test_accuracy']:.2f} %   (training {100 * outcome['train_accuracy']:.2f} %)",
         f"cost             {outcome['generations']:,} generations, {outcome['evaluations']:,} loss evaluations on "
-        f"batches of {outcome['batch_size']:,}, {outcome['seconds']:.1f} s",
+        f"{batches(outcome)}, {outcome['seconds']:.1f} s",
     ]
     if outcome["components"]:
         lines.append(

@@ -31,7 +31,10 @@ INITIAL = ("lecun", "pytorch")
 
 _FULL_BATCH = 4096
 """Data of up to this many examples are used whole each generation, unless told otherwise."""
+_BATCH_SIZES = {"mlp": (2048, 8192, 32_768, None), "convnet": (512, 2048, 8192)}
+"""Of more examples, batches have one of these sizes, the smallest whose slope is mostly signal; None is all of them."""
 _DEFAULT_BATCH = {"mlp": 16_384, "convnet": 512}
+"""And of one size where one offspring, or several parents, do not tell how much of the slope is signal."""
 _DEFAULT_COMPONENTS = 40
 _LONG_INPUT = 100
 _DEFAULT_GENERATIONS = 2000
@@ -62,8 +65,8 @@ class TrainConfig:
     components : so many principal components of the training inputs, of unit variance, in place of the inputs
         (`mutagrad.lab.datasets.principal_components`); 0 leaves them as they are. ``None``: 40 for an MLP on inputs longer
         than 100.
-    batch_size : examples per generation; ``None`` is all of them up to 4096; of more, 16384 for the MLP and 512 for the
-        convnet.
+    batch_size : examples per generation; ``None`` is all of them up to 4096; of more, a size that grows as sampling noise
+        hides the slope (`mutagrad.adapt_batch_size`): from 2048 to all for the MLP, from 512 to 8192 for the convnet.
     generations, seconds, target_accuracy : stop at whichever comes first; 2000 generations if none is given. The target
         is on the test set, from 0 to 1.
     seed : of initial weights, mutations and batches. out : the run folder. resume : go on with the run in ``out``.
@@ -183,7 +186,7 @@ class Problem(NamedTuple):
     algorithm, state : the algorithm and its first state, of arrays of its own that a run may consume.
     loss_fn : ``loss_fn(params, batch) -> (examples,)`` cross-entropies [nat].
     accuracy_fn : ``accuracy_fn(params, inputs, labels)``, the share of examples that are classified rightly.
-    batches, batch_size : the training examples of a generation, and how many they are.
+    batches : the training examples of a generation, of one of ``batches.sizes``.
     """
 
     data: Dataset
@@ -195,7 +198,6 @@ class Problem(NamedTuple):
     loss_fn: Callable[[Any, tuple], jax.Array]
     accuracy_fn: Callable[[Any, np.ndarray, np.ndarray], float]
     batches: mutagrad.Minibatches
-    batch_size: int
 
 
 def set_up(config: TrainConfig, data: Dataset) -> Problem:
@@ -213,8 +215,8 @@ def set_up(config: TrainConfig, data: Dataset) -> Problem:
     >>> from mutagrad.lab.datasets import load
     >>> from mutagrad.lab.train import TrainConfig, set_up
     >>> problem = set_up(TrainConfig(), load("digits"))
-    >>> problem.batch_size, problem.components
-    (1437, 0)
+    >>> problem.batches.sizes, problem.components
+    ((1437,), 0)
     """
     components = config.components
     if components is None:
@@ -233,10 +235,9 @@ def set_up(config: TrainConfig, data: Dataset) -> Problem:
         inputs, labels = batch
         return cross_entropy(eqx.combine(params, static)(inputs), labels)
 
-    num_examples = len(data.train_labels)
-    batch_size = config.batch_size
-    if batch_size is None and num_examples > _FULL_BATCH:
-        batch_size = _DEFAULT_BATCH[config.model]
+    batches = mutagrad.minibatches((data.train_inputs, data.train_labels), _batch_size(config, data, algorithm))
+    if isinstance(batches.batch_size, tuple):
+        algorithm = mutagrad.adapt_batch_size(algorithm, batches)
     return Problem(
         data=data,
         components=components,
@@ -246,9 +247,19 @@ def set_up(config: TrainConfig, data: Dataset) -> Problem:
         state=jax.tree.map(jnp.copy, algorithm.init(params)),
         loss_fn=loss_fn,
         accuracy_fn=_accuracy_fn(static),
-        batches=mutagrad.minibatches((data.train_inputs, data.train_labels), batch_size),
-        batch_size=batch_size or num_examples,
+        batches=batches,
     )
+
+
+def _batch_size(config: TrainConfig, data: Dataset, algorithm: Algorithm) -> int | tuple[int | None, ...] | None:
+    """Of a batch, or several to choose among."""
+    number = len(data.train_labels)
+    if config.batch_size is not None or number <= _FULL_BATCH:
+        return config.batch_size
+    if algorithm.parts.num_offspring == 1 or algorithm.parts.selection.num_winners > 1:
+        return min(_DEFAULT_BATCH[config.model], number)
+    smaller = tuple(size for size in _BATCH_SIZES[config.model] if size is not None and size < number)
+    return smaller if len(smaller) == len(_BATCH_SIZES[config.model]) else (*smaller, None)
 
 
 def _accuracy_fn(static: Any) -> Callable[[Any, np.ndarray, np.ndarray], float]:
@@ -286,7 +297,9 @@ class _Recorder:
 
     def add(self, chunk: Chunk) -> None:
         """Take the records of a chunk; measure and save if it is time to."""
-        self._records.append(chunk.records)
+        # A run of one size records it too, so that all histories have it.
+        size = np.full(chunk.num_generations, self._problem.batches.sizes[0], np.int32)
+        self._records.append({"batch_size": size} | chunk.records)
         now = time.perf_counter()
         if now - self._last_measured > self._pause:
             self.measure(chunk.state)
@@ -318,10 +331,7 @@ class _Recorder:
                 {name: ("generation", values) for name, values in records.items()}
                 | {name: ("measurement", values) for name, values in self._measured.items()}
             )
-        attributes = {
-            "evaluations_per_generation": _evaluations(self._problem.algorithm),
-            "batch_size": self._problem.batch_size,
-        }
+        attributes = {"evaluations_per_generation": _evaluations(self._problem.algorithm)}
         # The history first: a resumed run drops records later than its checkpoint, and cannot make up missing ones.
         history = run_folder.append_history(
             self._folder, records or _no_records(self._folder), self._measured, attributes, int(state.generation)
@@ -392,7 +402,7 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
         "train_accuracy": problem.accuracy_fn(state.params, problem.data.train_inputs, problem.data.train_labels),
         "generations": int(state.generation),
         "evaluations": int(state.generation) * _evaluations(problem.algorithm),
-        "batch_size": problem.batch_size,
+        "batch_sizes": [int(history.batch_size.min()), int(history.batch_size.max())],
         "num_parameters": tree.size(state.params),
         "seconds": seconds,
         "stopped": stopped,
@@ -452,7 +462,7 @@ def _draw(folder: Path, config: TrainConfig, algorithm: Algorithm, history: Any,
     title = (
         f"{config.data}, {config.model} of {outcome['num_parameters']:,} parameters, "
         f"{config.algorithm} with M = {algorithm.parts.num_offspring}, σ {config.sigma}, "
-        f"batch {outcome['batch_size']:,}, seed {config.seed}"
+        f"{summary.batches(outcome)}, seed {config.seed}"
     )
     best = best_strength(algorithm.parts) if config.sigma == "auto" else None
     training_figure(history, folder / "training.png", title, best)

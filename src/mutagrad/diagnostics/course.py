@@ -1,0 +1,218 @@
+"""The regime of a run from what it recorded, pooled over generations, with standard errors (theory.md 3 and 8)."""
+
+import itertools
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from mutagrad import check
+from mutagrad.diagnostics.measured import Measured
+
+__all__ = ["Regime", "course", "is_resampled", "regime"]
+
+_BLOCKS = 20
+"""Blocks of consecutive generations that a standard error comes from."""
+_NEEDED = ("loss", "sigma", "success", "hessian_trace", "squared_grad_norm", "squared_grad_noise")
+_SAME_BATCH = 1e-4
+"""A parent whose loss is the expected one up to this share has met the same batch."""
+
+
+class Regime(NamedTuple):
+    """Where a run was: slope, curvature, noise and mutation strength over some generations.
+
+    Every quantity is a `Measured`, a value and its standard error; for `course` both are arrays, one entry a window.
+
+    Attributes
+    ----------
+    generation : the middle of the window, counted from the first generation of the history.
+    num_generations : generations in it that told something (those of which every offspring failed do not).
+    sigma : root mean square of the mutation strength [parameter]; its error is 0.
+    strength : s = σTrH/|g_B|, with |g_B| on the batch.
+    success, predicted_success : the share of offspring no worse than their parent, and Φ(−s/2), what s predicts for it.
+    hessian_trace : TrH [loss/parameter²].
+    squared_batch_grad_norm : |g_B|² of the batches, with their sampling noise [loss²/parameter²].
+    squared_grad_noise : TrC/B, the part of it that is sampling noise; 0 if the batch was the same each generation, and 0 for a
+        scalar loss, which does not show it.
+    squared_grad_norm : |g|² = |g_B|² − TrC/B, without it; negative at times where the noise is most of |g_B|².
+    signal : |g|/|g_B|, the share of the drift that goes down the loss itself.
+    noise_ratio : TrC/B over |g|²: the gradient noise scale in units of the batch size. NaN where |g|² is not positive.
+    """
+
+    generation: Any
+    num_generations: Any
+    sigma: Measured
+    strength: Measured
+    success: Measured
+    predicted_success: Measured
+    hessian_trace: Measured
+    squared_batch_grad_norm: Measured
+    squared_grad_noise: Measured
+    squared_grad_norm: Measured
+    signal: Measured
+    noise_ratio: Measured
+
+
+def is_resampled(history: Any) -> bool:
+    """Whether a history's generations met batches drawn afresh.
+
+    On one batch a parent has the loss of the last generation's parent or of its best offspring. Boltzmann selection at
+    finite β may choose another offspring: there, say it yourself.
+
+    Parameters
+    ----------
+    history : consecutive generations, as `mutagrad.evolve` returns them; see `regime`.
+
+    >>> import jax, jax.numpy as jnp, mutagrad
+    >>> algorithm = mutagrad.elitist(sigma=0.1, num_offspring=4)
+    >>> result = mutagrad.evolve(jax.random.key(0), algorithm, jnp.ones(9), lambda x: (x - 1) ** 2, 50, progress=False)
+    >>> mutagrad.diagnostics.is_resampled(result.history)
+    False
+    """
+    loss, best = (_column(history, name) for name in ("loss", "best_loss"))
+    now = loss[1:]
+    change = np.minimum(np.abs(now - best[:-1]), np.abs(now - loss[:-1]))
+    known = np.isfinite(change)
+    return bool(known.any() and np.mean(change[known] > _SAME_BATCH * np.abs(now[known])) > 0.5)
+
+
+def regime(history: Any, resampled: bool | None = None) -> Regime:
+    """The regime that a run, or a part of it, was in.
+
+    Numerators and denominators are pooled over the generations, and ratios taken last: TrH = 2ΣΔU/Σσ², the least squares
+    of ΔU on ½σ²; |g_B|² the mean over generations, for M = 1 that of the residuals of that fit. Standard errors are those of
+    a jackknife over 20 blocks of consecutive generations, so that they hold for correlated generations too, and widen with
+    what changes in the window.
+
+    Parameters
+    ----------
+    history : what `mutagrad.evolve` recorded by default (a dict of arrays), or the history of a run folder (xarray); any M.
+        To judge a part of a run, pass a part of its arrays.
+    resampled : whether each generation met a batch drawn afresh; found out by `is_resampled` unless given. If not, its
+        slope is the loss's own, without noise.
+
+    Returns
+    -------
+    Regime of scalars. (value − truth)/error is close to a Student t of 19 degrees, from 20 generations on.
+
+    Raises
+    ------
+    ValueError : if the history lacks a record that is needed, or holds fewer than two generations.
+
+    Domain: mutations of covariance σ²I, and a window in which the loss's slope and curvature change little: of quantities
+    that change, what is estimated is their mean over the window. |g_B|² contains a share s²/2P of curvature
+    (`mutagrad.gauge`), and s is too small by half of that.
+
+    Source: theory.md 3 and 8, derived for this project, tested in tests/diagnostics/test_course.py.
+
+    >>> import jax, jax.numpy as jnp, mutagrad
+    >>> algorithm = mutagrad.greedy(sigma=0.001)                                    # M = 1
+    >>> loss_fn = lambda x: 100 * jnp.sum(x) + jnp.sum(x**2) / 2
+    >>> result = mutagrad.evolve(jax.random.key(0), algorithm, jnp.zeros(64), loss_fn, 400, progress=False)
+    >>> found = mutagrad.diagnostics.regime(result.history)
+    >>> abs(found.squared_grad_norm.value / (64 * 100**2) - 1) < 4 * found.squared_grad_norm.error / (64 * 100**2)
+    True
+    """
+    columns, resampled = _columns(history, resampled)
+    return _window(columns, 0, len(columns["loss"]), resampled)
+
+
+def course(history: Any, num_windows: int = 40, resampled: bool | None = None) -> Regime:
+    """The regime of a run over its course, in windows of as many generations each.
+
+    Parameters
+    ----------
+    history, resampled : as in `regime`.
+    num_windows : K ≥ 1; fewer where a window would hold fewer than 20 generations.
+
+    Returns
+    -------
+    Regime of arrays, an entry for each window.
+
+    >>> import jax, jax.numpy as jnp, mutagrad
+    >>> algorithm = mutagrad.adapt_sigma(mutagrad.elitist(sigma=0.01, num_offspring=20))
+    >>> result = mutagrad.evolve(jax.random.key(0), algorithm, jnp.ones(100), lambda x: jnp.sum(x**2), 400, progress=False)
+    >>> found = mutagrad.diagnostics.course(result.history, num_windows=8)
+    >>> found.generation.shape, bool(found.squared_grad_norm.value[-1] < found.squared_grad_norm.value[0])
+    ((8,), True)
+    """
+    columns, resampled = _columns(history, resampled)
+    number = len(columns["loss"])
+    num_windows = max(1, min(check.count("num_windows", num_windows), number // _BLOCKS))
+    edges = np.linspace(0, number, num_windows + 1).astype(int)
+    windows = [_window(columns, a, b, resampled) for a, b in itertools.pairwise(edges)]
+    stacked = [np.array(field) for field in zip(*windows, strict=True)]
+    fields: list[Any] = [Measured(*field.T) if field.ndim == 2 else field for field in stacked]
+    return Regime(*fields)
+
+
+def _column(history: Any, name: str) -> np.ndarray:
+    try:
+        return np.asarray(history[name], np.float64)
+    except (KeyError, TypeError, IndexError):
+        raise ValueError(
+            f"history: got one without {name!r}; record what mutagrad.default_record does (runs of earlier versions lack it)"
+        ) from None
+
+
+def _columns(history: Any, resampled: bool | None) -> tuple[dict[str, np.ndarray], bool]:
+    columns = {name: _column(history, name) for name in _NEEDED}
+    number = len(columns["loss"])
+    if number < 2:
+        raise ValueError(f"history: got {number} generations; pass two or more")
+    return columns, is_resampled(history) if resampled is None else bool(resampled)
+
+
+def _window(columns: dict[str, np.ndarray], first: int, last: int, resampled: bool) -> Regime:
+    sums, number, has_one = _block_sums({name: values[first:last] for name, values in columns.items()})
+    # Leaving out one block after the other, and none.
+    totals = sums.sum(axis=0) - np.concatenate([np.zeros((1, sums.shape[1])), sums])
+    values = _pooled(totals, has_one, resampled)
+    whole, without = values[:, 0], values[:, 1:]
+    count = without.shape[1]
+    with np.errstate(invalid="ignore"):
+        errors = np.sqrt((count - 1) / count * np.sum((without - without.mean(axis=1, keepdims=True)) ** 2, axis=1))
+    estimates = [Measured(float(value), float(error)) for value, error in zip(whole, errors, strict=True)]
+    return Regime((first + last) / 2, number, *estimates)
+
+
+def _block_sums(columns: dict[str, np.ndarray]) -> tuple[np.ndarray, int, bool]:
+    """Sums over blocks of consecutive generations, (blocks, sums); how many generations; and whether M = 1."""
+    sigma, trace, slope = columns["sigma"], columns["hessian_trace"], columns["squared_grad_norm"]
+    has_one = not np.isfinite(slope).any()
+    usable = np.isfinite(trace) & np.isfinite(columns["squared_grad_noise"]) & (sigma > 0)
+    usable &= np.isfinite(slope) | has_one
+    number = int(usable.sum())
+    scaled = trace[usable] * sigma[usable] / 2  # mean ΔU in units of σ
+    each = np.stack(
+        [
+            np.ones(number),
+            sigma[usable] ** 2,
+            scaled * sigma[usable],
+            scaled**2 if has_one else slope[usable],
+            columns["squared_grad_noise"][usable],
+            columns["success"][usable],
+            scaled,
+        ]
+    )
+    parts = np.array_split(each, min(_BLOCKS, max(number, 1)), axis=1)
+    return np.stack([part.sum(axis=1) for part in parts]), number, has_one
+
+
+def _pooled(totals: np.ndarray, has_one: bool, resampled: bool) -> np.ndarray:
+    """All estimates, (estimates, columns), from sums (columns, sums): those of `Regime` from ``sigma`` on."""
+    number, square, product, slope, noise, success, scaled = totals.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        trace = 2 * product / square
+        # For M = 1 the residual square of ΔU/σ = ½σTrH + noise, over its degrees of freedom.
+        batch_slope = (slope - product**2 / square) / (number - 1) if has_one else slope / number
+        noise = noise / number if resampled else np.zeros_like(noise)
+        own_slope = batch_slope - noise
+        strength = 2 * scaled / number / np.sqrt(batch_slope)
+        signal = np.sqrt(np.maximum(own_slope, 0) / batch_slope)
+        ratio = np.where(own_slope > 0, noise / own_slope, np.nan)
+    predicted = stats.norm.cdf(-strength / 2)
+    sigma = np.sqrt(square / number)
+    values = [sigma, strength, success / number, predicted, trace, batch_slope, noise, own_slope, signal, ratio]
+    values[0] = np.broadcast_to(sigma[:1], sigma.shape)  # σ is known, not estimated
+    return np.stack(values)

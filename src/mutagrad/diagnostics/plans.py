@@ -1,0 +1,141 @@
+"""How many offspring, at which σ, and what they gain: the laws of (1+M) put to a measured loss (theory.md 3 and 8)."""
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from scipy import special
+
+from mutagrad import check
+from mutagrad.diagnostics.measured import Measured
+
+__all__ = ["Plan", "gain_on_batch", "plan"]
+
+_MOST_OFFSPRING = 1000
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(96)
+_UPPER = 9.0
+
+
+class Plan(NamedTuple):
+    """(1+M) at its best σ.
+
+    Attributes
+    ----------
+    purpose : what M was chosen for.
+    num_offspring : M.
+    sigma : the σ at which a generation gains most, with its standard error [parameter].
+    strength : the s on the batch that this σ has.
+    gain : expected decrease of the loss per generation, with its standard error [loss].
+    gain_per_evaluation : the same over M + 1, the parent counted [loss].
+    gain_per_second : the same over the time that a generation takes, with the workers there are [loss/s].
+    """
+
+    purpose: str
+    num_offspring: int
+    sigma: Measured
+    strength: float
+    gain: Measured
+    gain_per_evaluation: float
+    gain_per_second: float
+
+
+def gain_on_batch(strength: np.ndarray, num_offspring: int, signal: float = 1.0) -> np.ndarray:
+    r"""Expected decrease of the loss per generation of (1+M) that sees only a batch of it, in units of |g_B|²/TrH.
+
+    The slope is $g_B = g + n$ with $g = \rho |g_B|$ along it in the mean. On the batch $\Delta U_B = s z + s^2/2$ decides;
+    the loss itself changes by $\rho^2 s z + s^2/2$. So the gain is $\rho^2 G_M(s) - (1 - \rho^2) \frac{s^2}{2}
+    (1 - \Phi(s/2)^M)$: what selection sees of the slope, less the curvature that it pays for noise.
+
+    Parameters
+    ----------
+    strength : s = σTrH/|g_B| on the batch.
+    num_offspring : M ≥ 1.
+    signal : ρ = |g|/|g_B| from 0 to 1; 1 is `mutagrad.theory.expected_gain`.
+
+    Source: derived for this project, tested in tests/diagnostics/test_plans.py.
+
+    >>> import numpy as np
+    >>> from mutagrad.diagnostics.plans import gain_on_batch
+    >>> gain_on_batch(np.array([1.224, 0.6]), 1, 0.7).round(3).tolist()
+    [-0.004, 0.043]
+    """
+    strength = np.asarray(strength, np.float64)
+    lower = np.minimum(strength / 2, _UPPER)
+    half_width = (_UPPER - lower) / 2
+    nodes = lower[..., None] + half_width[..., None] * (1 + _NODES)
+    # `mutagrad.theory.expected_gain` is this integral in JAX, which takes longer to start than to compute it.
+    own = strength * half_width * (_tail(nodes, num_offspring) @ _WEIGHTS)
+    return signal**2 * own - (1 - signal**2) * strength**2 / 2 * _tail(strength / 2, num_offspring)
+
+
+def _tail(nodes: np.ndarray, num_offspring: int) -> np.ndarray:
+    """Probability that the largest of M standard normals is above the nodes."""
+    return -np.expm1(num_offspring * special.log_ndtr(nodes))
+
+
+@lru_cache(maxsize=4096)
+def optimum(num_offspring: int, signal: float = 1.0) -> tuple[float, float]:
+    """The s on the batch at which a generation gains most, and the gain, in units of |g_B|²/TrH."""
+    low, high = 0.0, 1.5 + 0.4 * math.log(num_offspring)
+    for _ in range(3):
+        strengths = np.linspace(low, high, 60)
+        gains = gain_on_batch(strengths, num_offspring, signal)
+        best = int(np.argmax(gains))
+        low, high = strengths[max(best - 1, 0)], strengths[min(best + 1, 59)]
+    return float(strengths[best]), float(gains[best])
+
+
+def plan(
+    purpose: str,
+    num_offspring: int,
+    unit_sigma: Measured,
+    unit_gain: Measured,
+    signal: float = 1.0,
+    num_workers: int = 1,
+    cost_per_evaluation: float = 1.0,
+) -> Plan:
+    """(1+M) at its best σ on a loss of known slope and curvature.
+
+    Parameters
+    ----------
+    purpose : what M was chosen for, in words.
+    num_offspring : M ≥ 1.
+    unit_sigma, unit_gain : |g_B|/TrH [parameter] and |g_B|²/TrH [loss], with standard errors.
+    signal : ρ = |g|/|g_B|.
+    num_workers : evaluations that run at the same time.
+    cost_per_evaluation : seconds of each.
+
+    >>> from mutagrad.diagnostics.plans import plan
+    >>> from mutagrad.diagnostics import Measured
+    >>> found = plan("an example", 20, Measured(0.01, 0.0), Measured(0.5, 0.1))
+    >>> round(found.sigma.value, 4), round(found.gain.value, 3)
+    (0.0189, 0.875)
+    """
+    num_offspring = check.count("num_offspring", num_offspring)
+    strength, gain = optimum(num_offspring, round(float(signal), 3))
+    seconds = _rounds(num_offspring, num_workers) * cost_per_evaluation
+    return Plan(
+        purpose,
+        num_offspring,
+        Measured(strength * unit_sigma.value, strength * unit_sigma.error),
+        strength,
+        Measured(gain * unit_gain.value, gain * unit_gain.error),
+        gain * unit_gain.value / (num_offspring + 1),
+        gain * unit_gain.value / seconds,
+    )
+
+
+def _rounds(num_offspring: int, num_workers: int) -> int:
+    """Evaluations one after another in a generation: of M offspring and the parent, by so many workers."""
+    return -(-(num_offspring + 1) // num_workers)
+
+
+@lru_cache(maxsize=256)
+def best_number(num_workers: int, signal: float = 1.0) -> int:
+    """The M that gains most per second with so many workers; with one, per evaluation."""
+    signal = round(signal, 3)
+    last = min(max(12, 4 * num_workers), _MOST_OFFSPRING)
+    # Every M that fills its rounds of workers; with few of them all M of interest.
+    numbers = [m for m in range(1, last + 1) if (m + 1) % num_workers == 0] or [last]
+    return max(numbers, key=lambda m: optimum(m, signal)[1] / _rounds(m, num_workers))

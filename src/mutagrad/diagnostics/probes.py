@@ -1,0 +1,230 @@
+r"""Slope, curvature and noise of a loss from pairs of opposite mutations ±ε, without a gradient (theory.md 3 and 8).
+
+On a quadratic loss half the difference of a pair's losses is g·ε, and half the sum of their differences from the parent's
+is ½ε·Hε. So neither disturbs the other: TrH has the error of the curvatures alone, and |g|² no share of curvature, at any s.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import stats
+
+from mutagrad import tree
+from mutagrad.diagnostics.measured import Measured
+from mutagrad.evaluation import finite_reference, per_example
+from mutagrad.types import LossFn, Mutation, Params
+
+__all__ = ["Landscape", "Pairs", "Prober", "landscape"]
+
+CHUNK = 8
+"""Pairs that one call of the compiled program evaluates, with the parent once."""
+_MOST_CALLS = 30
+"""Calls that the search for σ may take."""
+_CLOSE = 1.5
+"""The search ends when s is within this factor of its target."""
+
+
+class Pairs(NamedTuple):
+    """Losses of n pairs of opposite mutations of one σ, as NumPy arrays (n,); pairs that failed are left out.
+
+    Attributes
+    ----------
+    sigma : the mutation strength [parameter].
+    odd, even : half the difference of the two losses, and their mean less the parent's loss [loss].
+    noise : sampling variance of ``odd`` over the examples; 0 for a scalar loss [loss²].
+    """
+
+    sigma: float
+    odd: np.ndarray
+    even: np.ndarray
+    noise: np.ndarray
+
+    def with_more(self, more: "Pairs") -> "Pairs":
+        """These and those of the same σ."""
+        joined = (np.concatenate(pair) for pair in zip(self[1:], more[1:], strict=True))
+        return Pairs(self.sigma, *joined)
+
+
+class Prober:
+    """A loss, its parent and a mutation, compiled once to evaluate pairs of mutations of any σ."""
+
+    def __init__(self, key: jax.Array, loss_fn: Callable, params: Params, mutation: Mutation, batch: Any = None):
+        self.params = tree.check_params(params)
+        self.num_evaluations = 0
+        self.seconds_per_evaluation = float("nan")
+        self._key, self._calls, self._batch = key, 0, batch
+
+        def of_batch(batch: Any) -> LossFn:
+            return loss_fn if batch is None else lambda params: loss_fn(params, batch)
+
+        self.loss_fn = of_batch(batch)
+        self.num_examples = int(jax.eval_shape(per_example(self.loss_fn), self.params).shape[0])
+
+        def evaluate(params: Params, batch: Any, sigma: jax.Array, key: jax.Array) -> tuple[jax.Array, ...]:
+            values_fn = per_example(of_batch(batch))
+
+            # One after another, the parent first, a pair's two mutants next to each other: three vectors of losses and
+            # one mutation in memory, and one program that rounds all losses alike.
+            def body(carry, index):
+                reference, plus = carry
+                sign = jnp.where(index == 0, 0, jnp.where(index % 2 == 1, 1, -1)).astype(sigma.dtype)
+                noise = mutation.sample_fn(jax.random.fold_in(key, (index + 1) // 2), params)
+                values = values_fn(tree.add_scaled(params, noise, sign * sigma))
+                reference = jnp.where(index == 0, finite_reference(values), reference)
+                relative = values - reference
+                odd, even = (plus - relative) / 2, (plus + relative) / 2
+                variance = jnp.var(odd) / max(odd.size - 1, 1)
+                return (reference, relative), (jnp.mean(odd), jnp.mean(even), variance, jnp.mean(values))
+
+            shape = jax.eval_shape(values_fn, params)
+            empty = jnp.zeros(shape.shape, shape.dtype)
+            odd, even, variance, mean = jax.lax.scan(body, (empty, empty), jnp.arange(2 * CHUNK + 1))[1]
+            return odd[2::2], even[2::2], variance[2::2], mean[0]
+
+        # A program of a few calls is not worth the default's long compilation: of a ConvNet, half as long at equal speed.
+        options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
+        self._evaluate = jax.jit(evaluate, compiler_options=options)
+        self.loss = float("nan")
+
+    def _call(self, sigma: float) -> tuple[np.ndarray, ...]:
+        start = time.perf_counter()
+        key = jax.random.fold_in(self._key, self._calls)
+        found = self._evaluate(self.params, self._batch, jnp.asarray(sigma, jnp.result_type(float)), key)
+        found = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), found)
+        if self._calls > 0:
+            # The first call compiles.
+            self.seconds_per_evaluation = (time.perf_counter() - start) / (2 * CHUNK + 1)
+        self._calls += 1
+        self.loss = float(found[3])
+        self.num_evaluations += 2 * CHUNK + 1
+        return found
+
+    def pairs(self, sigma: float, number: int = CHUNK) -> Pairs:
+        """At least so many pairs of mutations, less those that failed."""
+        found = [self._call(sigma)[:3] for _ in range(-(-number // CHUNK))]
+        odd, even, noise = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        kept = np.isfinite(odd) & np.isfinite(even)
+        return Pairs(sigma, odd[kept], even[kept], noise[kept])
+
+    def search(self, first: Pairs, target: float) -> tuple[Pairs, bool]:
+        """Pairs of a σ at which s is within a factor of 1.5 of its target, from any first ones; and whether there is one.
+
+        Without curvature there is none: then σ grows as far as the calls, or losses that are finite, go.
+        """
+        found, usable, ceiling = first, first, math.inf
+        for _ in range(_MOST_CALLS):
+            change = _step(found, target)
+            if change is None:
+                return found, True
+            if len(found.odd) < 2:
+                ceiling = min(ceiling, found.sigma)
+            else:
+                usable = found
+            sigma = found.sigma * change
+            if sigma >= ceiling:
+                # Halfway to where mutants were seen to fail.
+                sigma = math.sqrt(found.sigma * ceiling)
+            if not 1e-30 < sigma < 1e30 or abs(math.log(sigma / found.sigma)) < 0.2:
+                break
+            found = self.pairs(sigma)
+        return usable, False
+
+
+def _step(found: Pairs, target: float) -> float | None:
+    """The factor by which to change σ, or ``None`` if it is right within a factor of 1.5."""
+    number = len(found.odd)
+    if number < CHUNK / 2:
+        return 0.1  # most of them failed
+    slope = float(np.sqrt(np.mean(found.odd**2)))
+    curvature, error = float(np.mean(found.even)), float(np.std(found.even, ddof=1) / number**0.5)
+    success = np.mean([found.even + found.odd <= 0, found.even - found.odd <= 0])
+    if slope == 0 and curvature == 0:
+        return 10.0  # a plateau: look further away
+    if curvature <= 2 * error:
+        # Not to be seen yet, in rounding or among curvatures of both signs: s is no more than this.
+        most = 2 * (curvature + 2 * error) / slope if slope > 0 else np.inf
+        return float(np.clip(target / most, 3, 10)) if most > 0 else 10.0
+    strength = 2 * curvature / slope if slope > 0 else np.inf
+    if success == 0:
+        # Far outside the quadratic domain s may look moderate; that no mutant succeeds tells.
+        return float(np.clip(target / strength, 1e-4, 0.2))
+    if 1 / _CLOSE < strength / target < _CLOSE:
+        return None
+    return float(np.clip(target / strength, 1e-4, 10))
+
+
+class Landscape(NamedTuple):
+    """A loss as mutations of one σ meet it. Every field but the first is a `Measured`, a value and its standard error.
+
+    Attributes
+    ----------
+    sigma : the mutation strength [parameter].
+    strength : s = σTrH/|g_B|, with |g_B| on the examples at hand.
+    success, predicted_success : share of mutants no worse than their parent, and Φ(−s/2), what s predicts for it.
+    hessian_trace : TrH [loss/parameter²].
+    participation_ratio : (TrH)²/Tr(H²) of gaussian mutations; too large by about a share 2/n + 4/n P of itself for n pairs.
+    squared_batch_grad_norm, squared_grad_noise, squared_grad_norm : |g_B|² on the examples at hand; TrC/B, the part of it
+        that is sampling noise if they are a sample; and the difference, |g|² [loss²/parameter²].
+    signal : |g|/|g_B|, the share of the drift that goes down the loss that the examples are a sample of.
+    noise_scale : TrC/|g|², the gradient noise scale [examples]; NaN where |g|² is not positive.
+    """
+
+    sigma: float
+    strength: Measured
+    success: Measured
+    predicted_success: Measured
+    hessian_trace: Measured
+    participation_ratio: Measured
+    squared_batch_grad_norm: Measured
+    squared_grad_noise: Measured
+    squared_grad_norm: Measured
+    signal: Measured
+    noise_scale: Measured
+
+
+def landscape(pairs: Pairs, num_examples: int) -> Landscape:
+    """What pairs of mutations say, with the standard errors of a jackknife over the pairs.
+
+    Parameters
+    ----------
+    pairs : of one σ.
+    num_examples : B, over which the noise was measured.
+
+    >>> import jax, jax.numpy as jnp, mutagrad
+    >>> from mutagrad.diagnostics.probes import Prober, landscape
+    >>> curvatures = jnp.linspace(0.5, 1.5, 100)
+    >>> prober = Prober(
+    ...     jax.random.key(0), lambda x: jnp.sum(curvatures * x**2) / 2, jnp.ones(100), mutagrad.mutation.gaussian()
+    ... )
+    >>> found = landscape(prober.pairs(0.1, 64), 1)
+    >>> abs(found.hessian_trace.value - 100) < 4 * found.hessian_trace.error, found.hessian_trace.error < 3
+    (True, True)
+    """
+    sigma, number = pairs.sigma, len(pairs.odd)
+    wins = ((pairs.even + pairs.odd <= 0).astype(float) + (pairs.even - pairs.odd <= 0)) / 2
+    slope, curvature = pairs.odd / sigma, pairs.even / sigma**2
+    each = np.stack([wins, curvature, curvature**2, slope**2, pairs.noise / sigma**2])
+    total = each.sum(axis=1, keepdims=True)
+    means = np.concatenate([total / number, (total - each) / (number - 1)], axis=1)
+    success, half_trace, square, batch_slope, noise = means
+    count = np.concatenate([[number], np.full(number, number - 1)])
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
+        trace = 2 * half_trace
+        strength = sigma * trace / np.sqrt(batch_slope)
+        ratio = trace**2 / (2 * (square - half_trace**2) * count / (count - 1))
+        own = batch_slope - noise
+        signal = np.sqrt(np.maximum(own, 0) / batch_slope)
+        scale = np.where(own > 0, num_examples * noise / own, np.nan)
+    values = np.stack(
+        [strength, success, stats.norm.cdf(-strength / 2), trace, ratio, batch_slope, noise, own, signal, scale]
+    )
+    without = values[:, 1:]
+    with np.errstate(invalid="ignore", over="ignore"):
+        spread = np.sum((without - without.mean(axis=1, keepdims=True)) ** 2, axis=1)
+    errors = np.sqrt((number - 1) / number * spread)
+    return Landscape(sigma, *(Measured(float(v), float(e)) for v, e in zip(values[:, 0], errors, strict=True)))

@@ -1,0 +1,87 @@
+"""What a run folder says of the run's regime, from its history alone."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mutagrad.diagnostics import course, is_resampled, regime
+from mutagrad.diagnostics.course import Regime
+from mutagrad.diagnostics.plans import optimum
+from mutagrad.diagnostics.wording import course_sentences
+from mutagrad.lab.run_folder import read_config, read_history
+from mutagrad.report.diagnosis import course_figure
+
+__all__ = ["inspect"]
+
+_WINDOWS = 40
+
+
+def inspect(folder: str | Path) -> str:
+    """Draw inspect.png into a run folder, and return in sentences in which regime the run was.
+
+    Parameters
+    ----------
+    folder : as `mutagrad train` wrote it. Nothing in it but inspect.png is written.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError : if it holds no run, or one whose history lacks what is needed.
+    """
+    folder = Path(folder)
+    try:
+        config = read_config(folder)
+        history = read_history(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(
+            f"run: got {str(folder)!r}, which holds no run (no config.json); pass a folder that mutagrad train --out wrote"
+        ) from None
+    except KeyError as error:
+        raise ValueError(f"run: got {str(folder)!r}, whose history.zarr is damaged ({error})") from None
+    if history is None:
+        raise FileNotFoundError(
+            f"run: got {str(folder)!r}, which holds no history.zarr yet; let the run save itself first"
+        )
+    settings = config.get("settings", {})
+    num_offspring = settings.get("num_offspring", 20) if settings.get("algorithm") in _SEVERAL else 1
+    records = {name: values.values for name, values in history.items() if values.dims == ("generation",)}
+    records["generation"] = history.generation.values
+    number = len(records["generation"])
+    ending = {key: values[2 * number // 3 :] for key, values in records.items()}
+    # Batches may have grown to all examples, which have no noise.
+    resampled, still_resampled = is_resampled(records), is_resampled(ending)
+    # TrC/B is averaged over generations, so that the batch size that belongs to it is the harmonic mean.
+    batch_size = round(1 / float(np.mean(1 / ending["batch_size"]))) if "batch_size" in ending else None
+    courses: dict[str, Regime] = {}
+    lines = []
+    for name, kept in _groups(config, records["generation"]).items():
+        own = {key: values[kept] for key, values in records.items()}
+        found = course(own, _WINDOWS, resampled)
+        # Of windows of turns: the generations that they stand for.
+        courses[name] = found._replace(generation=np.interp(found.generation, np.arange(kept.sum()), own["generation"]))
+        last = {key: values[2 * int(kept.sum()) // 3 :] for key, values in own.items()}
+        text = course_sentences(found, regime(last, still_resampled), num_offspring, batch_size)
+        lines.append(f"{name[0].upper()}{name[1:]}\n{text}" if name else text)
+    course_figure(courses, folder / "inspect.png", _title(settings, num_offspring), optimum(num_offspring)[0])
+    return "\n".join([*lines, f"figure: {folder / 'inspect.png'}"])
+
+
+_SEVERAL = ("elitist", "comma", "boltzmann", "truncation")
+"""Algorithms with a number of offspring to choose."""
+
+
+def _groups(config: dict[str, Any], generation: np.ndarray) -> dict[str, np.ndarray]:
+    """Generations by the group of parameters that mutated in them."""
+    outcome, settings = config.get("outcome", {}), config.get("settings", {})
+    shared = outcome.get("shared_layers", settings.get("shared_layers"))
+    if shared is None:  # the outcome is written at the end of a run
+        shared = 2 if settings.get("model") == "convnet" and settings.get("algorithm") != "truncation" else 0
+    if not shared:
+        return {"": np.ones(len(generation), bool)}
+    period = settings["shared_generations"] + 1
+    is_late = (generation - 1) % period < settings["shared_generations"]
+    return {"the other layers": is_late, f"the first {shared} layers": ~is_late}
+
+
+def _title(settings: dict[str, Any], num_offspring: int) -> str:
+    return f"{settings.get('data')}, {settings.get('model')}, {settings.get('algorithm')} with M = {num_offspring}"

@@ -1,0 +1,14 @@
+"""Whitelam 2026, "Why can genetic algorithms work in high-dimensional search spaces?": its claims.
+
+(1+M) selection on quadratics of known curvatures (`mutagrad.lab.quadratics`), on the shallow net of 30 tanh
+(`mutagrad.lab.tanh_nets`) and on the Hessian of the ConvNet. Mutation strength is stated as s = σTrH/|∇U|.
+"""
+
+from mutagrad.lab.whitelam2026 import control, generation, paths, rank, spectrum, strength
+
+__all__ = ["CLAIMS"]
+
+CLAIMS = sorted(
+    [*control.CLAIMS, *generation.CLAIMS, *paths.CLAIMS, *rank.CLAIMS, *spectrum.CLAIMS, *strength.CLAIMS],
+    key=lambda claim: int(claim.id.split("-")[1]),
+)

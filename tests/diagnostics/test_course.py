@@ -1,0 +1,160 @@
+"""Regimes pooled over a run: bias, coverage of the standard errors, sampling noise, M = 1, and what a run leaves out.
+
+The parent stands still on the loss of tests/test_gauge.py, so that slope, curvature and noise are known and the same in
+every generation.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+import mutagrad
+from mutagrad.diagnostics import course, is_resampled, regime
+
+SIZE, BATCH, TAU, SIGMA = 100, 16, 2.0, 0.05
+CURVATURES = np.linspace(0.5, 1.5, SIZE)
+POINT = np.linspace(-0.6, 0.9, SIZE)
+TRUTH = {
+    "hessian_trace": CURVATURES.sum(),
+    "squared_grad_norm": np.sum((CURVATURES * POINT) ** 2) + SIGMA**2 * np.sum(CURVATURES**2) / 2,
+    "squared_grad_noise": np.sum((CURVATURES * TAU) ** 2) / BATCH,
+}
+TRUTH["squared_batch_grad_norm"] = TRUTH["squared_grad_norm"] + TRUTH["squared_grad_noise"]
+TRUTH["strength"] = SIGMA * TRUTH["hessian_trace"] / TRUTH["squared_batch_grad_norm"] ** 0.5
+TRUTH["signal"] = (TRUTH["squared_grad_norm"] / TRUTH["squared_batch_grad_norm"]) ** 0.5
+TRUTH["noise_ratio"] = TRUTH["squared_grad_noise"] / TRUTH["squared_grad_norm"]
+
+
+def stay(key, losses, parent_loss):
+    return jnp.asarray(-1)
+
+
+def losses(params, centres):
+    return jnp.sum(jnp.asarray(CURVATURES, jnp.float32)[None] * jnp.square(params[None] - centres), axis=1) / 2
+
+
+def fresh(key):
+    return TAU * jax.random.normal(key, (BATCH, SIZE))
+
+
+@pytest.fixture(
+    scope="module", params=[(1, 400), (2, 200), (5, 100), (20, 60), (100, 20)], ids=lambda pair: f"M={pair[0]}"
+)
+def histories(request):
+    """200 histories of a parent that stays where it is, of M offspring and so many generations: (200, generations) each."""
+    num_offspring, number = request.param
+    algorithm = mutagrad.mutation_selection(mutagrad.mutation.gaussian(), stay, num_offspring, sigma=SIGMA)
+
+    @jax.jit
+    @jax.vmap
+    def run(key):
+        def generation(state, key):
+            batch_key, step_key = jax.random.split(key)
+            state, info = algorithm.step(step_key, state, partial(losses, centres=fresh(batch_key)))
+            return state, mutagrad.default_record(state, info)
+
+        return jax.lax.scan(generation, algorithm.init(jnp.asarray(POINT, jnp.float32)), jax.random.split(key, number))[
+            1
+        ]
+
+    return jax.device_get(run(jax.random.split(jax.random.key(num_offspring), 200)))
+
+
+def test_bias_and_coverage(histories):
+    """Of 200 runs: means within 4.4 standard errors, 95 % intervals by Student's t of 19 degrees that hold the truth."""
+    found = [regime({name: values[row] for name, values in histories.items()}) for row in range(200)]
+    fewest, most = stats.binom.ppf([1e-6, 1 - 1e-6], 200, 0.95)
+    for name, truth in TRUTH.items():
+        values = np.array([getattr(one, name).value for one in found])
+        errors = np.array([getattr(one, name).error for one in found])
+        is_known = np.isfinite(values)
+        # Ratios of pooled sums have a bias of the order of their variance, far below one run's error.
+        bias = values[is_known].mean() - truth
+        assert abs(bias) < 4.4 * values[is_known].std() / 200**0.5 + 0.2 * np.median(errors), (name, bias, truth)
+        covered = np.sum(np.abs(values - truth) < stats.t.ppf(0.975, 19) * errors)
+        print(
+            f"{name}: truth {truth:.4g}, mean {values[is_known].mean():.4g}, error {np.median(errors):.3g}, "
+            f"standard deviation {values[is_known].std():.3g}, covered {covered}"
+        )
+        assert fewest <= covered <= most, (name, covered)
+    assert all(one.success.value == pytest.approx(one.predicted_success.value, abs=0.15) for one in found)
+
+
+def history_of(num_offspring, num_generations, batches=fresh, sigma=SIGMA, loss_fn=losses, seed=0):
+    algorithm = mutagrad.elitist(sigma, num_offspring)
+    start = jnp.asarray(POINT, jnp.float32)
+    return mutagrad.evolve(
+        jax.random.key(seed), algorithm, start, loss_fn, num_generations, batches, progress=False
+    ).history
+
+
+def test_a_batch_that_stays_has_no_noise():
+    fixed = fresh(jax.random.key(0))
+    still = history_of(4, 300, batches=lambda key: fixed)
+    assert not is_resampled(still)
+    found = regime(still)
+    assert found.squared_grad_noise.value == 0
+    assert found.signal.value == 1
+    drawn = history_of(4, 300)
+    assert is_resampled(drawn)
+    assert regime(drawn).squared_grad_noise.value > 0
+    assert regime(drawn, resampled=False).squared_grad_noise.value == 0
+
+
+def test_windows_follow_the_run():
+    found = course(history_of(20, 400, sigma=0.02), num_windows=10)
+    assert found.generation.tolist() == [20 + 40 * window for window in range(10)]
+    slopes = found.squared_grad_norm.value
+    assert np.all(np.diff(slopes[:3]) < 0)
+    # TrH is constant, whatever else changes; ten windows, a false alarm in 10⁴ runs.
+    trace = found.hessian_trace
+    assert np.all(np.abs(trace.value - CURVATURES.sum()) < stats.t.ppf(1 - 1e-5, 19) * trace.error)
+    assert course(history_of(20, 50)).generation.shape == (2,)
+
+
+def test_generations_without_offspring_are_left_out():
+    history = {name: np.array(values) for name, values in history_of(20, 200).items()}
+    kept = np.arange(200) % 7 != 0
+    damaged = {name: values.astype(float) for name, values in history.items()}
+    for name in ("hessian_trace", "squared_grad_norm", "squared_grad_noise", "normalized_mutation_strength"):
+        damaged[name][~kept] = np.nan
+    found, expected = regime(damaged, True), regime({name: values[kept] for name, values in history.items()}, True)
+    assert found.num_generations == kept.sum()
+    np.testing.assert_allclose(found.strength, expected.strength, rtol=1e-12)
+    np.testing.assert_allclose(found.squared_grad_norm, expected.squared_grad_norm, rtol=1e-12)
+
+
+@pytest.mark.parametrize("num_offspring", [1, 10])
+def test_mutation_strengths_may_differ(num_offspring):
+    """TrH is fitted to all generations, those of large σ weighing most, while σ falls a hundredfold."""
+    algorithm = mutagrad.mutation_selection(mutagrad.mutation.gaussian(), stay, num_offspring)
+    algorithm = mutagrad.schedule_sigma(algorithm, lambda t: 0.1 * 0.99 ** t.astype(jnp.float32))
+    start = jnp.asarray(POINT, jnp.float32)
+    run = mutagrad.evolve(jax.random.key(1), algorithm, start, losses, 460, fresh, progress=False)
+    found = regime(run.history)
+    for name in ("hessian_trace", "squared_batch_grad_norm"):
+        value, error = getattr(found, name)
+        truth = TRUTH[name] - (name != "hessian_trace") * SIGMA**2 * np.sum(CURVATURES**2) / 2
+        assert abs(value - truth) < stats.t.ppf(1 - 1e-5, 19) * error
+        assert error < 0.35 * truth
+
+
+def test_bad_histories_get_one_line():
+    history = history_of(2, 5)
+    for wrong, words in (
+        (
+            {name: values for name, values in history.items() if name != "hessian_trace"},
+            "history: got one without 'hessian_trace'",
+        ),
+        ({name: values[:1] for name, values in history.items()}, "history: got 1 generations; pass two or more"),
+        (3, "history: got one without 'loss'"),
+    ):
+        with pytest.raises(ValueError, match=words) as error:
+            regime(wrong)
+        assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="num_windows: got 0"):
+        course(history, num_windows=0)
