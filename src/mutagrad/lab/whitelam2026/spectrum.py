@@ -118,7 +118,13 @@ def run_spectrum(job: Job) -> Outcome:
             network, jnp.asarray(data.test_inputs[:2000]), jnp.asarray(data.test_labels[:2000])
         )
         part = job.part(index / len(stages), 1 / len(stages))
-        values[index] = largest_eigenvalues(part, gradient, x, number, *held)
+        name = f"convnet {job['images']} images rate {job['learning_rate']:g} batch {job['batch']} step {steps} largest {number}"
+        kept = job.load(name)
+        if kept is None:
+            kept = {"eigenvalue": largest_eigenvalues(part, gradient, x, number, *held)}
+            job.keep(name, kept, is_last=True)
+        values[index] = kept["eigenvalue"]
+        part.progress(1.0)
     result = xarray.Dataset(
         {
             "eigenvalue": (("step", "rank"), values),
