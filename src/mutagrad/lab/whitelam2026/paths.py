@@ -114,7 +114,7 @@ def run_loss(job: Job) -> Outcome:
             if j == 0:
                 checks.append(near(text, value, own, 0, 0.05))
             else:
-                checks.append(above(f"{text}: it departs upwards", value, own, 0.1 if strength >= 1 else 0, ours=True))
+                checks.append(above(f"{text}: it departs upwards", value, own, 0.1, ours=True))
     for j, strength in enumerate(job["sphere"]):
         one = (mean.sel(problem="sphere") - data.by_gain).isel(strength=j)
         worst = int(np.argmax(np.abs(one.values)))
