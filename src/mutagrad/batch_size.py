@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from mutagrad import check
 from mutagrad.batches import PERIOD, Minibatches
-from mutagrad.types import Algorithm, Info, LossFn, Params
+from mutagrad.types import Algorithm, Info, LossFn, Params, WrappedState
 
 __all__ = ["BatchSizeState", "adapt_batch_size"]
 
@@ -15,7 +15,15 @@ _CAUTION = 0.5
 """A smaller size is taken only if it would be as far from the target share of signal as this part of the way to 1."""
 
 
-class BatchSizeState(NamedTuple):
+class _Fields(NamedTuple):
+    inner: Any
+    level: jax.Array
+    batch_size: jax.Array
+    squared_slope: jax.Array
+    squared_noise: jax.Array
+
+
+class BatchSizeState(WrappedState, _Fields):
     """The wrapped algorithm's state, and the controller's memory.
 
     Attributes
@@ -26,34 +34,7 @@ class BatchSizeState(NamedTuple):
     squared_slope, squared_noise : |∇U|² on the batch and the part of it that is noise, summed since the last decision.
     """
 
-    inner: Any
-    level: jax.Array
-    batch_size: jax.Array
-    squared_slope: jax.Array
-    squared_noise: jax.Array
-
-    @property
-    def params(self) -> Params:
-        """The parent."""
-        return self.inner.params
-
-    @property
-    def sigma(self) -> jax.Array:
-        """Mutation strength of the next generation."""
-        return self.inner.sigma
-
-    @property
-    def generation(self) -> jax.Array:
-        """Generations completed."""
-        return self.inner.generation
-
-    def with_params(self, params: Params) -> "BatchSizeState":
-        """The same state with another parent."""
-        return self._replace(inner=self.inner.with_params(params))
-
-    def with_sigma(self, sigma: jax.Array) -> "BatchSizeState":
-        """The same state with another mutation strength."""
-        return self._replace(inner=self.inner.with_sigma(sigma))
+    __slots__ = ()
 
 
 def adapt_batch_size(algorithm: Algorithm, batches: Minibatches, signal: float = 0.5) -> Algorithm:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from mutagrad import check
 from mutagrad.theory.progress import best_of_mean, optimal_strength, success_rate
-from mutagrad.types import Algorithm, Info, LossFn, Params, Parts
+from mutagrad.types import Algorithm, Info, LossFn, Params, Parts, WrappedState
 
 __all__ = ["AdaptedState", "adapt_sigma", "schedule_sigma"]
 
@@ -59,7 +59,12 @@ class Estimates(NamedTuple):
     expected_loss: jax.Array
 
 
-class AdaptedState(NamedTuple):
+class _Fields(NamedTuple):
+    inner: Any
+    estimates: Estimates | None
+
+
+class AdaptedState(WrappedState, _Fields):
     """The wrapped algorithm's state, and the controller's memory.
 
     Attributes
@@ -68,31 +73,7 @@ class AdaptedState(NamedTuple):
     estimates : what the controller remembers.
     """
 
-    inner: Any
-    estimates: Estimates | None
-
-    @property
-    def params(self) -> Params:
-        """The parent."""
-        return self.inner.params
-
-    @property
-    def sigma(self) -> jax.Array:
-        """Mutation strength of the next generation."""
-        return self.inner.sigma
-
-    @property
-    def generation(self) -> jax.Array:
-        """Generations completed."""
-        return self.inner.generation
-
-    def with_params(self, params: Params) -> "AdaptedState":
-        """The same state with another parent."""
-        return AdaptedState(self.inner.with_params(params), self.estimates)
-
-    def with_sigma(self, sigma: jax.Array) -> "AdaptedState":
-        """The same state with another mutation strength."""
-        return AdaptedState(self.inner.with_sigma(sigma), self.estimates)
+    __slots__ = ()
 
 
 def schedule_sigma(algorithm: Algorithm, schedule: Callable[[jax.Array], Any]) -> Algorithm:

@@ -73,6 +73,37 @@ class PopulationState(NamedTuple):
         return PopulationState(self.parents, sigma, self.generation)
 
 
+class WrappedState:
+    """What a state with another one inside reads through to it; a named tuple whose first field is ``inner`` inherits it."""
+
+    __slots__ = ()
+
+    inner: Any
+
+    @property
+    def params(self) -> Params:
+        """The parent."""
+        return self.inner.params
+
+    @property
+    def sigma(self) -> jax.Array:
+        """Mutation strength of the next generation."""
+        return self.inner.sigma
+
+    @property
+    def generation(self) -> jax.Array:
+        """Generations completed."""
+        return self.inner.generation
+
+    def with_params(self, params: Params) -> Any:
+        """The same state with another parent."""
+        return self._replace(inner=self.inner.with_params(params))  # type: ignore[attr-defined]
+
+    def with_sigma(self, sigma: jax.Array) -> Any:
+        """The same state with another mutation strength."""
+        return self._replace(inner=self.inner.with_sigma(sigma))  # type: ignore[attr-defined]
+
+
 class Info(NamedTuple):
     """What one generation did. Nothing here is needed by the next one.
 

@@ -116,14 +116,14 @@ class Job:
         with np.load(self._path(name), allow_pickle=False) as kept:
             return dict(kept)
 
-    def keep(self, name: str, arrays: dict[str, np.ndarray], is_last: bool) -> None:
+    def keep(self, name: str, arrays: dict[str, Any], is_last: bool) -> None:
         """Keep arrays under a name: when they are complete, and before that every half a minute."""
         if self._folder is None or not (is_last or time.perf_counter() - self._last_kept > _KEEP_SECONDS):
             return
         path = self._path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp.npz")
-        np.savez(temporary, **arrays)  # type: ignore[arg-type]
+        np.savez(temporary, **arrays)
         temporary.replace(path)
         self._last_kept = time.perf_counter()
 

@@ -105,6 +105,7 @@ def check_derivatives(loss_fn: LossFn, params: Params) -> None:
     try:
         jax.eval_shape(lambda: hessian.product(hessian.zeros()))
     except (TypeError, ValueError, NotImplementedError) as error:
+        # JAX raises the first for what has no derivative, the second for callbacks, the third for rules not written.
         reason = str(error).splitlines()[0]
         raise ValueError(
             f"loss_fn: got a loss that JAX cannot differentiate twice ({reason}); {_WITHOUT_DERIVATIVES}"
