@@ -21,6 +21,7 @@ ORDER = [
     "mutation",
     "evaluation",
     "selection",
+    "recombination",
     "gauge",
     "generation",
     "algorithms",

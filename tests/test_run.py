@@ -238,3 +238,17 @@ def test_cached_parent_loss_with_data_that_never_change():
     np.testing.assert_allclose(results[0].params["w"], results[1].params["w"], rtol=1e-5)
     with pytest.raises(ValueError, match="reevaluate_parent: got False with batches that change"):
         mutagrad.evolve(key, cached, params, loss_fn, number, mutagrad.minibatches(DATA, 4), progress=False)
+
+
+def test_a_batch_of_more_examples_than_a_product_of_int32_allows():
+    """70,000 per-example losses: their number times itself is no int32. The sampling variance is that of NumPy."""
+    targets = jax.random.normal(jax.random.key(0), (70_000,))
+    algorithm = mutagrad.elitist(sigma=0.1, num_offspring=4)
+    _, info = algorithm.step(jax.random.key(1), algorithm.init(jnp.ones(())), lambda x: (x - targets) ** 2)
+    assert bool(jnp.all(info.loss_difference_variances > 0))
+    # ℓ(x + ε) − ℓ(x) = ε(2x + ε − 2y): its variance over y is 4ε² Var(y), and the loss differences tell ε.
+    mean, variance = float(targets.mean()), float(targets.var(ddof=1))
+    for change, found in zip(info.loss_differences, info.loss_difference_variances, strict=True):
+        roots = np.roots([1.0, 2 * (1 - mean), -float(change)])
+        epsilon = roots[np.argmin(np.abs(roots))]
+        np.testing.assert_allclose(float(found), 4 * epsilon**2 * variance / 70_000, rtol=1e-3)

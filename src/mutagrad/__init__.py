@@ -10,6 +10,7 @@ from mutagrad.algorithms import (
     logistic,
     metropolis,
     truncation,
+    weighted_recombination,
 )
 from mutagrad.alternation import AlternateState, alternate
 from mutagrad.batch_size import BatchSizeState, adapt_batch_size
@@ -59,5 +60,6 @@ __all__ = [
     "theory",
     "tree",
     "truncation",
+    "weighted_recombination",
 ]
 __version__ = "0.1.0"

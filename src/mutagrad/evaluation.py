@@ -26,13 +26,20 @@ VECTORIZED_ON_CPU = 65_536
 class Losses(NamedTuple):
     """Losses of n candidates.
 
-    Means (n,); means of the paired differences (n,), and the sampling variance of these (n,); all values (n, B), if kept.
+    Means (n,); means of the paired differences (n,), and the sampling variance of these (n,); all values (n, B), if kept;
+    the reference (B,) of the differences.
     """
 
     means: jax.Array
     differences: jax.Array
     variances: jax.Array
     values: jax.Array | None
+    reference: jax.Array
+
+    def take(self, which: slice) -> "Losses":
+        """Those of some of the candidates."""
+        values = None if self.values is None else self.values[which]
+        return Losses(self.means[which], self.differences[which], self.variances[which], values, self.reference)
 
 
 def check_mode(evaluation: Any) -> str | int:
@@ -78,6 +85,15 @@ def finite_reference(values: jax.Array) -> jax.Array:
     return jnp.where(jnp.isfinite(jnp.mean(values)), values, 0)
 
 
+def compare(values: jax.Array, reference: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean of the paired differences of per-example losses (B,) from a reference (B,), and its sampling variance."""
+    differences = values - reference.astype(values.dtype)
+    difference = jnp.mean(differences)
+    # A float: the product of two large sizes is no int32.
+    variance = jnp.sum(jnp.square(differences - difference)) / float(values.size * max(values.size - 1, 1))
+    return difference, variance
+
+
 def evaluate(
     values_fn: Callable[[Params], jax.Array],
     candidate_fn: Callable[[jax.Array], Params],
@@ -101,11 +117,9 @@ def evaluate(
     keep_values : whether to return all (n, B) per-example losses.
     """
 
-    def compare(values, reference):
-        differences = values - reference.astype(values.dtype)
-        difference = jnp.mean(differences)
-        variance = jnp.sum(jnp.square(differences - difference)) / (values.size * max(values.size - 1, 1))
-        return Losses(jnp.mean(values), difference, variance, values if keep_values else None)
+    def compared(values, reference):
+        difference, variance = compare(values, reference)
+        return jnp.mean(values), difference, variance, values if keep_values else None
 
     def values_of(candidate):
         return values_fn(candidate_fn(candidate))
@@ -116,18 +130,20 @@ def evaluate(
             values = values_of(candidate)
             if reference_is_first:
                 reference = jnp.where(candidate == candidates[0], finite_reference(values), reference)
-            return reference, compare(values, reference)
+            return reference, compared(values, reference)
 
         reference_is_first = reference is None
         shape = jax.eval_shape(values_of, candidates[0])
         start = jnp.zeros(shape.shape, shape.dtype) if reference is None else reference
-        return jax.lax.scan(body, start, candidates)[1]
+        used, (means, differences, variances, kept) = jax.lax.scan(body, start, candidates)
+        return Losses(means, differences, variances, kept, used)
     if mode == "vectorized" or candidates.size == 1:
         values = jax.vmap(values_of)(candidates)
     else:
         values = jax.lax.map(values_of, candidates, batch_size=mode if isinstance(mode, int) else None)
     first = finite_reference(values[0]) if reference is None else reference
-    return jax.vmap(lambda one: compare(one, first))(values)
+    means, differences, variances, kept = jax.vmap(lambda one: compared(one, first))(values)
+    return Losses(means, differences, variances, kept, first)
 
 
 def resolve_mode(mode: str | int, params: Params, num_offspring: int) -> str | int:

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from mutagrad import check, gauge, tree
-from mutagrad.evaluation import Losses, check_mode, evaluate, finite_reference, per_example, resolve_mode
+from mutagrad.evaluation import Losses, check_mode, compare, evaluate, finite_reference, per_example, resolve_mode
+from mutagrad.recombination import recombine
 from mutagrad.selection import PARENT
 from mutagrad.types import Algorithm, Info, LossFn, Mutation, Params, Parts, PopulationState, Selection, State
 
@@ -20,7 +21,7 @@ __all__ = ["mutation_selection"]
 
 def _split(losses: Losses, num_parents: int) -> tuple[Losses, Losses]:
     """The losses of the parents, which are evaluated first, and those of the offspring."""
-    return jax.tree.map(lambda leaf: leaf[:num_parents], losses), jax.tree.map(lambda leaf: leaf[num_parents:], losses)
+    return losses.take(slice(num_parents)), losses.take(slice(num_parents, None))
 
 
 def _relative(parent_loss: jax.Array) -> jax.Array:
@@ -28,15 +29,33 @@ def _relative(parent_loss: jax.Array) -> jax.Array:
     return jnp.where(jnp.isfinite(parent_loss), 0, jnp.inf).astype(parent_loss.dtype)
 
 
+def _comparable(losses: Losses) -> jax.Array:
+    """The losses of the offspring as selection sees them: relative to the parent, +inf if they are not finite."""
+    is_finite = jnp.isfinite(losses.means) & jnp.isfinite(losses.differences)
+    return jnp.where(is_finite, losses.differences, jnp.inf)
+
+
 def _select(parts: Parts, key: jax.Array, losses: Losses, parent_loss: jax.Array) -> jax.Array:
     """The winner, −1 for the parent. An offspring without a finite loss never wins, whatever the rule says."""
-    is_finite = jnp.isfinite(losses.means) & jnp.isfinite(losses.differences)
-    relative = jnp.where(is_finite, losses.differences, jnp.inf)
-    winner = jnp.asarray(parts.selection.select_fn(key, relative, _relative(parent_loss)), jnp.int32)
-    return jnp.where((winner >= 0) & is_finite[winner], winner, PARENT)
+    comparable = _comparable(losses)
+    winner = jnp.asarray(parts.selection.select_fn(key, comparable, _relative(parent_loss)), jnp.int32)
+    return jnp.where((winner >= 0) & jnp.isfinite(comparable)[winner], winner, PARENT)
 
 
-def _info(losses: Losses, differences: jax.Array, parent_loss: jax.Array, winner: jax.Array, sigma: jax.Array) -> Info:
+def _change(losses: Losses, winner: jax.Array) -> jax.Array:
+    """Loss of the next parent minus that of the reference, the best of the present ones."""
+    best = jnp.ravel(winner)[0]
+    return jnp.where(best >= 0, losses.differences[best], 0)
+
+
+def _info(
+    losses: Losses,
+    differences: jax.Array,
+    parent_loss: jax.Array,
+    winner: jax.Array,
+    loss_change: jax.Array,
+    sigma: jax.Array,
+) -> Info:
     measured = gauge.measure(differences, losses.variances, sigma)
     return Info(
         losses=losses.means,
@@ -45,6 +64,7 @@ def _info(losses: Losses, differences: jax.Array, parent_loss: jax.Array, winner
         loss_difference_variances=losses.variances,
         winner=winner,
         is_accepted=winner >= 0,
+        loss_change=loss_change,
         sigma=sigma,
         num_nonfinite=jnp.sum(~jnp.isfinite(losses.means), dtype=jnp.int32),
         normalized_mutation_strength=measured.strength,
@@ -85,9 +105,11 @@ def _single_parent(parts: Parts) -> Algorithm:
         mutation_key, selection_key = jax.random.split(key)
         num_offspring = parts.num_offspring
 
+        def noise_of(index):
+            return parts.mutation.sample_fn(jax.random.fold_in(mutation_key, index), state.params)
+
         def offspring(index, sigma=state.sigma):
-            noise = parts.mutation.sample_fn(jax.random.fold_in(mutation_key, index), state.params)
-            return tree.add_scaled(state.params, noise, sigma)
+            return tree.add_scaled(state.params, noise_of(index), sigma)
 
         if num_offspring == 1:
             only = offspring(0)  # one mutation fits in memory: do not make it twice
@@ -114,12 +136,24 @@ def _single_parent(parts: Parts) -> Algorithm:
         def selected():
             return only if num_offspring == 1 else offspring(winner)
 
-        params = jax.lax.cond(winner >= 0, selected, lambda: state.params)
+        if parts.selection.weights_fn is None:
+            params = jax.lax.cond(winner >= 0, selected, lambda: state.params)
+            change = _change(losses, winner)
+        else:
+            weights = parts.selection.weights_fn(_comparable(losses))
+            proposed = recombine(state.params, noise_of, weights, state.sigma, mode)
+            change = compare(values_fn(proposed), losses.reference)[0]
+            # The recombinant is judged like any offspring: without a finite loss, the parent stays.
+            is_finite = jnp.isfinite(change)
+            winner = jnp.where(is_finite, winner, PARENT)
+            params = tree.where(is_finite, proposed, state.params)
+            change = jnp.where(is_finite, change, 0)
         parent_loss = None
         if losses.values is not None and state.parent_loss is not None:
             kept = jnp.where(winner >= 0, losses.values[winner], cached)
             parent_loss = kept.reshape(state.parent_loss.shape).astype(state.parent_loss.dtype)
-        info = _info(losses, losses.differences - _relative(loss), loss, winner, state.sigma)
+        differences = losses.differences - _relative(loss)
+        info = _info(losses, differences, loss, winner, change, state.sigma)
         return State(params, state.sigma, state.generation + 1, parent_loss), info
 
     return Algorithm(init, step, parts)
@@ -157,7 +191,7 @@ def _several_parents(parts: Parts) -> Algorithm:
         only_floating = jax.lax.map(lambda winner: _floating_leaves(survivor(winner)), winners)
         parents = _replace_floating(state.parents, only_floating)
         own = losses.differences - of_parents.differences[parent_of] - _relative(of_parents.means[parent_of])
-        info = _info(losses, own, of_parents.means[0], winners, state.sigma)
+        info = _info(losses, own, of_parents.means[0], winners, _change(losses, winners), state.sigma)
         return PopulationState(parents, state.sigma, state.generation + 1), info
 
     return Algorithm(init, step, parts)
@@ -222,6 +256,13 @@ def mutation_selection(
         raise ValueError(
             f"num_offspring: got {num_offspring} with {selection.name} selection, which judges one offspring; pass 1, "
             "or select with elitist, comma or boltzmann"
+        )
+    if selection.weights_fn is not None:
+        jax.eval_shape(selection.weights_fn, jax.ShapeDtypeStruct((num_offspring,), jnp.result_type(float)))
+    if selection.weights_fn is not None and not reevaluate_parent:
+        raise ValueError(
+            f"reevaluate_parent: got False with {selection.name} selection, whose next parent is none of the offspring; "
+            "leave it True"
         )
     if selection.num_winners > num_offspring:
         raise ValueError(

@@ -6,10 +6,13 @@ on a plateau; an infinite loss loses to every finite one.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from scipy import stats
 
 from mutagrad import check
 from mutagrad.types import Selection
@@ -23,6 +26,7 @@ __all__ = [
     "logistic",
     "metropolis",
     "truncation",
+    "weighted",
 ]
 
 PARENT = -1
@@ -211,3 +215,59 @@ def truncation(num_parents: int) -> Selection:
         return jnp.argsort(losses)[:num_parents]
 
     return Selection(select, "truncation", {"num_parents": num_parents}, num_winners=num_parents)
+
+
+@lru_cache
+def normal_scores(number: int) -> np.ndarray:
+    """E[Z_(k)] of ``number`` standard normals, largest first: the weights of best recombination.
+
+    >>> from mutagrad.selection import normal_scores
+    >>> [round(float(score), 4) for score in normal_scores(3)]
+    [0.8463, 0.0, -0.8463]
+    """
+    z = np.linspace(-12, 12, 2401)  # the trapezoidal rule converges exponentially
+    density, upper = stats.norm.pdf(z) * (z[1] - z[0]), stats.norm.sf(z)
+    half = np.array([number * np.sum(z * density * stats.binom.pmf(k, number - 1, upper)) for k in range(number // 2)])
+    return np.concatenate([half, np.zeros(number % 2), -half[::-1]])
+
+
+def weighted(weights: Any) -> Selection:
+    """All offspring recombine: the parent moves by the sum of their mutations, each times the weight of its rank.
+
+    Offspring of equal loss share the mean weight of their ranks; one whose loss is not finite has weight 0.
+
+    Parameters
+    ----------
+    weights : (M,) numbers, the weight of the best offspring first; negative ones move away from an offspring.
+
+    Source: Arnold 2006 (Theor. Comput. Sci. 361, 18).
+
+    >>> import jax.numpy as jnp, mutagrad
+    >>> rule = mutagrad.selection.weighted([1.0, 0.0, -1.0])
+    >>> rule.weights_fn(jnp.array([0.5, -0.2, 0.1])).tolist()
+    [-1.0, 1.0, 0.0]
+    """
+    values = np.asarray(weights, float)
+    if values.ndim != 1 or values.size == 0 or not np.all(np.isfinite(values)) or not np.any(values):
+        raise ValueError(
+            f"weights: got {weights!r}; pass one finite number per offspring, that of the best first, not all of them 0"
+        )
+    of_rank = jnp.asarray(values, jnp.result_type(float))
+    up_to = jnp.asarray(np.concatenate([[0.0], np.cumsum(values)]), of_rank.dtype)
+
+    def weights_fn(losses):
+        if losses.size != values.size:
+            raise ValueError(f"weights: got {values.size} for {losses.size} offspring; pass one for each")
+        is_finite = jnp.isfinite(losses)
+        rank = jnp.sum(losses[None] < losses[:, None], axis=1)
+        number = jnp.maximum(jnp.sum(losses[None] == losses[:, None], axis=1), 1)
+        shared = jnp.where(
+            number == 1, of_rank[rank], (up_to[rank + number] - up_to[rank]) / number.astype(of_rank.dtype)
+        )
+        return jnp.where(is_finite, shared, 0)
+
+    def select(key, losses, parent_loss):
+        best = jnp.argmin(losses)
+        return jnp.where(jnp.isfinite(losses[best]), best, PARENT)
+
+    return Selection(select, "weighted", {"weights": tuple(values.tolist())}, weights_fn=weights_fn)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from mutagrad import check
 from mutagrad.theory.progress import best_of_mean, optimal_strength, success_rate
+from mutagrad.theory.recombination import recombination_moments
 from mutagrad.types import Algorithm, Info, LossFn, Params, Parts, WrappedState
 
 __all__ = ["AdaptedState", "adapt_sigma", "schedule_sigma"]
@@ -42,8 +43,10 @@ class Estimates(NamedTuple):
     slope_trend : change of ln |∇U| in a generation.
     squared_slope_long, noise_long, noise_count : over a longer time, |∇U|² on the batch and the part of it that is
         sampling noise, TrC/B.
+    gain, half_curvature : of weighted recombination, the decrease that the slope predicts for a step in units of σ, and what
+        curvature takes back in units of σ²; 0 for other rules.
     push : average direction in which σ is driven, from −1 to 1, to tell a σ that is far off from one that jitters.
-    expected_loss : the winner's loss; a parent whose loss then differs has met another batch.
+    expected_loss : the next parent's loss on this batch; a parent whose loss then differs has met another one.
     """
 
     half_trace: jax.Array
@@ -55,6 +58,8 @@ class Estimates(NamedTuple):
     squared_slope_long: jax.Array
     noise_long: jax.Array
     noise_count: jax.Array
+    gain: jax.Array
+    half_curvature: jax.Array
     push: jax.Array
     expected_loss: jax.Array
 
@@ -118,6 +123,14 @@ def best_strength(parts: Parts) -> float:
                 "best σ; select fewer"
             )
         return strength
+    if name == "weighted":
+        moments = recombination_moments(parts.selection.options["weights"])
+        if moments.first <= 1e-9:
+            raise ValueError(
+                f"algorithm: got weights whose mean step is {-moments.first:.3g} σ down the slope; give the best offspring the "
+                "larger weights"
+            )
+        return moments.first / moments.transverse
     if parts.selection.acceptance_fn is not None or name in ("elitist", "boltzmann"):
         return optimal_strength(num_offspring)
     raise ValueError(f"target: got None with {name} selection, whose best s is not known; pass target=")
@@ -173,7 +186,7 @@ def adapt_sigma(algorithm: Algorithm, rule: str = "strength", target: float | No
             raise ValueError(f"target: got {share!r} with rule='success'; pass a share of offspring between 0 and 1")
         update = _success_rule(algorithm.parts.num_offspring, share)
     else:
-        update = _strength_rule(algorithm.parts.num_offspring, best)
+        update = _strength_rule(algorithm.parts, best)
 
     def init(params: Params, loss_fn: LossFn | None = None) -> AdaptedState:
         inner = algorithm.init(params, loss_fn)
@@ -209,7 +222,9 @@ def _success_rule(num_offspring: int, target: float) -> Callable:
     return update
 
 
-def _strength_rule(num_offspring: int, target: float) -> Callable:
+def _strength_rule(parts: Parts, target: float) -> Callable:
+    num_offspring, weights_fn = parts.num_offspring, parts.selection.weights_fn
+    best_ratio = best_strength(parts) if weights_fn is not None else 1.0
     speed = _speed(num_offspring)
     slope_lag = max(1.0, _SLOPE_MEMORY / num_offspring)
     trend_weight = min(1.0, num_offspring / _TREND_MEMORY)
@@ -242,7 +257,6 @@ def _strength_rule(num_offspring: int, target: float) -> Callable:
             old.squared_slope_long, old.noise_count, square, number, _NOISE_MEMORY
         )
         # A loss that never changes has no sampling noise, however much its examples differ.
-        winner_loss = info.losses[jnp.ravel(info.winner)[0]].astype(sigma.dtype)
         parent_loss = info.parent_loss.astype(sigma.dtype)
         is_resampled = jnp.abs(parent_loss - old.expected_loss) > 1e-4 * jnp.abs(parent_loss)
         noise_long, _ = _average(
@@ -250,10 +264,19 @@ def _strength_rule(num_offspring: int, target: float) -> Callable:
         )
 
         moment_strength = 2 * half_trace * sigma * jax.lax.rsqrt(squared_slope)
+        held, gain, half_curvature = moment_strength, old.gain, old.half_curvature
+        if weights_fn is not None:
+            # The step was tried: curvature along it, which single offspring hardly see, counts too. Without it this is s.
+            weights = weights_fn(jnp.where(is_finite, info.loss_differences, jnp.inf)).astype(sigma.dtype)
+            predicted = -jnp.sum(weights * jnp.where(is_finite, scaled - mean, 0))
+            lost = (info.loss_change.astype(sigma.dtype) / sigma + predicted) / sigma
+            gain, _ = _average(old.gain, old.slope_count, predicted, number, _SLOPE_MEMORY)
+            half_curvature, _ = _average(old.half_curvature, old.trace_count, lost, number, trace_memory)
+            held = best_ratio * 2 * half_curvature * sigma / gain
         # Where σ is so large that the loss is far from quadratic, mean/std stays near 1 however large σ is; that hardly
         # any offspring succeeds then shows it. One standard error of caution keeps this out of the way elsewhere.
         likely = success + jnp.sqrt(success * (1 - success) / trace_count) + 1 / trace_count
-        strength = jnp.fmax(moment_strength, -2 * jax.scipy.special.ndtri(jnp.minimum(likely, 0.5)))
+        strength = jnp.fmax(held, -2 * jax.scipy.special.ndtri(jnp.minimum(likely, 0.5)))
         # Act on the part of the deviation that stands out of the noise: a curvature that cannot be seen yet must send σ
         # neither up nor down without end.
         error = 2 * jax.lax.rsqrt(trace_count)
@@ -282,8 +305,10 @@ def _strength_rule(num_offspring: int, target: float) -> Callable:
             squared_slope_long=squared_slope_long,
             noise_long=noise_long,
             noise_count=noise_count * remembered,
+            gain=gain,
+            half_curvature=half_curvature,
             push=push,
-            expected_loss=jnp.where(jnp.ravel(info.is_accepted)[0], winner_loss, parent_loss),
+            expected_loss=parent_loss + info.loss_change.astype(sigma.dtype),
         )
         return sigma * jnp.exp(change), new, moment_strength
 

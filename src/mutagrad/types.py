@@ -116,8 +116,10 @@ class Info(NamedTuple):
     loss_difference_variances : (M,) sampling variance of each loss difference over the examples, Var_i(Δℓ_i)/B
         [loss²]; 0 for a scalar loss.
     winner : int32 index of the selected offspring, −1 if the parent stays. (num_parents,) for several parents, best
-        first.
+        first. The best offspring, where all of them recombine.
     is_accepted : bool, whether an offspring replaced the parent. Has the shape of ``winner``.
+    loss_change : scalar, loss of the next parent minus that of this one on the same batch, paired like ``loss_differences``
+        (of the best parents, where there are several) [loss].
     sigma : scalar, the mutation strength that made these offspring [parameter].
     num_nonfinite : int32, offspring whose loss was NaN or infinite, and which therefore could not win.
     normalized_mutation_strength : scalar, s = 2 mean(ΔU)/std(ΔU) over the finite loss differences of this generation:
@@ -138,6 +140,7 @@ class Info(NamedTuple):
     loss_difference_variances: jax.Array
     winner: jax.Array
     is_accepted: jax.Array
+    loss_change: jax.Array
     sigma: jax.Array
     num_nonfinite: jax.Array
     normalized_mutation_strength: jax.Array
@@ -174,6 +177,8 @@ class Selection(NamedTuple):
     name, options : as in `Mutation`.
     acceptance_fn : for rules that judge one offspring, the probability A(ΔU) of accepting it; otherwise ``None``.
     num_winners : how many offspring become parents; the winner then has shape (num_winners,).
+    weights_fn : for rules that recombine, ``weights_fn(losses) -> (M,)``: the parent moves by the offspring's mutations times
+        these weights, and the winner is only reported; otherwise ``None``.
     """
 
     select_fn: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
@@ -181,6 +186,7 @@ class Selection(NamedTuple):
     options: Mapping[str, Any] = MappingProxyType({})
     acceptance_fn: Callable[[jax.Array], jax.Array] | None = None
     num_winners: int = 1
+    weights_fn: Callable[[jax.Array], jax.Array] | None = None
 
 
 class Parts(NamedTuple):

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from mutagrad.lab.datasets import load, read_idx
+from mutagrad.lab.datasets import load, principal_components, read_idx
 
 quick = settings(deadline=None, database=None, max_examples=100)
 
@@ -417,3 +417,16 @@ def assert_refused_or_equal(path, expected):
         return
     assert message.startswith(f"data: got {str(path)!r} with ")
     assert "\n" not in message
+
+
+def test_principal_components_are_scaled_by_the_root_of_their_deviation():
+    """Uncorrelated, of mean 0, variances in proportion to the deviations of the components, 1 on average."""
+    data = load("digits")
+    reduced, transform = principal_components(data, 12)
+    flat = data.train_inputs.reshape(len(data.train_inputs), -1).astype(float)
+    deviations = np.sqrt(np.linalg.eigvalsh(np.cov(flat.T))[::-1][:12])
+    np.testing.assert_allclose(reduced.train_inputs.mean(axis=0), 0, atol=1e-5)
+    expected = np.diag(deviations / deviations.mean())
+    np.testing.assert_allclose(np.cov(reduced.train_inputs.T.astype(float)), expected, atol=1e-4)
+    again = (data.test_inputs.reshape(len(data.test_inputs), -1) - transform["mean"]) @ transform["directions"]
+    np.testing.assert_allclose(reduced.test_inputs, again, atol=1e-5)

@@ -9,6 +9,9 @@ from scipy import special
 
 from mutagrad import check
 from mutagrad.diagnostics.measured import Measured
+from mutagrad.selection import normal_scores
+from mutagrad.theory.progress import best_of_moment
+from mutagrad.theory.recombination import recombination_moments
 
 __all__ = ["Plan", "gain_on_batch", "plan"]
 
@@ -84,6 +87,30 @@ def optimum(num_offspring: int, signal: float = 1.0) -> tuple[float, float]:
         best = int(np.argmax(gains))
         low, high = strengths[max(best - 1, 0)], strengths[min(best + 1, 59)]
     return float(strengths[best]), float(gains[best])
+
+
+class Yardstick(NamedTuple):
+    """What an algorithm's s is held against: its name, best s on the batch and gain there, and curvature's cost per s."""
+
+    name: str
+    strength: float
+    gain: float
+    cost_per_strength: float
+
+
+def yardstick(num_offspring: int, signal: float = 1.0, recombines: bool = False) -> Yardstick:
+    """Of (1+M), or of weighted recombination with normal scores where no curvature lies along the gradient.
+
+    The cost is the share of the drift's gain that curvature takes, per s, for small s.
+    """
+    if recombines:
+        moments = recombination_moments(normal_scores(num_offspring))
+        gain = signal**4 * moments.first**2 / (2 * moments.transverse)
+        ratio = moments.first / moments.transverse
+        return Yardstick(f"recombination of {num_offspring}", signal**2 * ratio, gain, 1 / (2 * ratio))
+    strength, gain = optimum(num_offspring, signal)
+    cost = (1 - 2.0**-num_offspring) / (2 * best_of_moment(num_offspring))
+    return Yardstick(f"(1+{num_offspring})", strength, gain, cost)
 
 
 def plan(

@@ -7,8 +7,7 @@ import numpy as np
 
 from mutagrad.diagnostics.course import Regime
 from mutagrad.diagnostics.measured import Measured
-from mutagrad.diagnostics.plans import optimum
-from mutagrad.theory.progress import best_of_moment
+from mutagrad.diagnostics.plans import Yardstick, yardstick
 
 if TYPE_CHECKING:
     from mutagrad.diagnostics.diagnosis import Diagnosis
@@ -57,10 +56,9 @@ def root(square: Measured) -> Measured:
     return Measured(value, float(square.error) / (2 * value) if value > 0 else math.nan)
 
 
-def strength_words(strength: float, num_offspring: int) -> str:
+def strength_words(strength: float, held_against: Yardstick) -> str:
     """Which regime an s is: what curvature takes, and where the best is."""
-    best = optimum(num_offspring)[0]
-    cost = (1 - 2.0**-num_offspring) * strength / (2 * best_of_moment(num_offspring))
+    best, cost = held_against.strength, held_against.cost_per_strength * strength
     if strength > _FACTOR * best:
         return f"far beyond the best s = {best:.2f}: curvature takes what the slope gives"
     if cost < GRADIENT_REGIME:
@@ -105,7 +103,7 @@ def _verdict(found: "Diagnosis") -> str:
     else:
         text = f"σ = {number(current.sigma)}: there is no best σ here."
     if math.isfinite(current.strength.value):
-        text += f" {regime}, {strength_words(current.strength.value, size)}."
+        text += f" {regime}, {strength_words(current.strength.value, yardstick(size))}."
     return text + " " + success_words(current.success, current.predicted_success)
 
 
@@ -244,13 +242,15 @@ def _plans(found: "Diagnosis") -> str:
     return _table(["M", "best σ", "gain per generation", "per evaluation", "per second"], rows)
 
 
-def course_sentences(found: Regime, whole: Regime, num_offspring: int, batch_size: int | None) -> str:
+def course_sentences(
+    found: Regime, whole: Regime, num_offspring: int, batch_size: int | None, recombines: bool = False
+) -> str:
     """A run's course as text: where it began and where it ended, from its history alone.
 
     Parameters
     ----------
     found : the course, windows of the run. whole : the last third of it, as one window.
-    num_offspring : M. batch_size : examples of a batch, if the loss shows them.
+    num_offspring : M. batch_size : examples of a batch, if the loss shows them. recombines : whether offspring do.
     """
     lines = []
     strength = whole.strength
@@ -258,7 +258,7 @@ def course_sentences(found: Regime, whole: Regime, num_offspring: int, batch_siz
         first = _first_finite(np.asarray(found.strength.value))
         lines.append(
             f"σ: s = σTrH/|∇U| = {about(strength)} in the last third of the run ({first:.3g} at its start), "
-            f"{strength_words(strength.value, num_offspring)}; σ = {number(whole.sigma.value)}."
+            f"{strength_words(strength.value, yardstick(num_offspring, recombines=recombines))}; σ = {number(whole.sigma.value)}."
         )
     lines.append("Successes: " + success_words(whole.success, whole.predicted_success))
     slope, trace = root(whole.squared_batch_grad_norm), whole.hessian_trace
@@ -267,11 +267,11 @@ def course_sentences(found: Regime, whole: Regime, num_offspring: int, batch_siz
     )
     if trace.value > 2 * trace.error and slope.value > 0:
         signal = whole.signal.value if whole.squared_grad_noise.value > 0 else 1.0
-        best, gain = optimum(num_offspring, round(signal, 3))
+        best = yardstick(num_offspring, round(signal, 3), recombines)
         unit = slope.value / trace.value
         lines.append(
-            f"Best: (1+{num_offspring}) gains most at σ = {number(best * unit)}, {number(gain * unit * slope.value)} per "
-            "generation."
+            f"Best: {best.name} gains most at σ = {number(best.strength * unit)}, {number(best.gain * unit * slope.value)} per "
+            "generation" + (", both less if curvature lies along the gradient." if recombines else ".")
         )
     if whole.squared_grad_noise.value > 0:
         lines.append(_course_noise(whole, batch_size))

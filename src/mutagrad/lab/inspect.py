@@ -7,7 +7,7 @@ import numpy as np
 
 from mutagrad.diagnostics import course, is_resampled, regime
 from mutagrad.diagnostics.course import Regime
-from mutagrad.diagnostics.plans import optimum
+from mutagrad.diagnostics.plans import yardstick
 from mutagrad.diagnostics.wording import course_sentences
 from mutagrad.lab.run_folder import read_config, read_history
 from mutagrad.report.diagnosis import course_figure
@@ -44,6 +44,7 @@ def inspect(folder: str | Path) -> str:
         )
     settings = config.get("settings", {})
     num_offspring = settings.get("num_offspring", 20) if settings.get("algorithm") in _SEVERAL else 1
+    recombines = settings.get("algorithm") == "weighted_recombination"
     records = {name: values.values for name, values in history.items() if values.dims == ("generation",)}
     records["generation"] = history.generation.values
     number = len(records["generation"])
@@ -60,13 +61,14 @@ def inspect(folder: str | Path) -> str:
         # Of windows of turns: the generations that they stand for.
         courses[name] = found._replace(generation=np.interp(found.generation, np.arange(kept.sum()), own["generation"]))
         last = {key: values[2 * int(kept.sum()) // 3 :] for key, values in own.items()}
-        text = course_sentences(found, regime(last, still_resampled), num_offspring, batch_size)
+        text = course_sentences(found, regime(last, still_resampled), num_offspring, batch_size, recombines)
         lines.append(f"{name[0].upper()}{name[1:]}\n{text}" if name else text)
-    course_figure(courses, folder / "inspect.png", _title(settings, num_offspring), optimum(num_offspring)[0])
+    best = yardstick(num_offspring, recombines=recombines).strength
+    course_figure(courses, folder / "inspect.png", _title(settings, num_offspring), best)
     return "\n".join([*lines, f"figure: {folder / 'inspect.png'}"])
 
 
-_SEVERAL = ("elitist", "comma", "boltzmann", "truncation")
+_SEVERAL = ("elitist", "comma", "boltzmann", "truncation", "weighted_recombination")
 """Algorithms with a number of offspring to choose."""
 
 

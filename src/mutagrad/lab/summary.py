@@ -17,12 +17,14 @@ GRADIENT_REGIME = 0.1
 def drift_per_sigma(parts: Parts) -> float | None:
     """The learning rate, in units of σ, of the normalised gradient descent that an algorithm amounts to at small σ.
 
-    c_M for (1+M), E[Z_(M)] for (1,M), its mean over the K best for truncation; ``None`` for rules at finite β, whose drift
-    also depends on βσ|∇U|.
+    c_M for (1+M), E[Z_(M)] for (1,M), its mean over the K best for truncation, Σ w_k E[Z_(k)] for weighted recombination;
+    ``None`` for rules at finite β, whose drift also depends on βσ|∇U|.
     """
     name, num_offspring = parts.selection.name, parts.num_offspring
     if name in ("comma", "truncation"):
         return theory.best_of_mean(num_offspring, parts.selection.num_winners)
+    if name == "weighted":
+        return theory.recombination_moments(parts.selection.options["weights"]).first
     if name in ("elitist", "greedy"):
         return theory.best_of_moment(num_offspring)
     return None
@@ -34,8 +36,8 @@ def regime(parts: Parts, history: Any) -> dict[str, float]:
     Returns
     -------
     dict with ``sigma`` and ``strength`` (medians), ``success`` (the measured share of offspring no worse than their
-    parent), ``predicted_success`` (the mean of Φ(−s/2)) and, where `drift_per_sigma` is known, ``learning_rate`` (c_M σ)
-    and ``curvature_cost`` (½ s²(1 − 2^−M) over c_M s: the share of the drift's gain that curvature takes).
+    parent), ``predicted_success`` (the mean of Φ(−s/2)) and, where `drift_per_sigma` is known, ``learning_rate`` (c_Mσ)
+    and ``curvature_cost`` (½ s²(1 − 2^−M) over c_M s for (1+M): the share of the drift's gain that curvature takes).
     """
     number = history.sizes["generation"]
     last = history.isel(generation=slice(2 * number // 3, None))
@@ -51,10 +53,17 @@ def regime(parts: Parts, history: Any) -> dict[str, float]:
     }
     drift = drift_per_sigma(parts)
     if drift:
-        kept = 1 - 2.0**-parts.num_offspring if parts.selection.name in ("elitist", "greedy") else 1.0
+        kept = _kept(parts)
         found["learning_rate"] = drift * sigma
         found["curvature_cost"] = kept * strength / (2 * drift)
     return found
+
+
+def _kept(parts: Parts) -> float:
+    """Second moment of a generation's step across the gradient, in units of σ²."""
+    if parts.selection.name == "weighted":
+        return theory.recombination_moments(parts.selection.options["weights"]).transverse
+    return 1 - 2.0**-parts.num_offspring if parts.selection.name in ("elitist", "greedy") else 1.0
 
 
 def batches(outcome: dict[str, Any]) -> str:
@@ -77,9 +86,7 @@ def sentences(outcome: dict[str, Any]) -> str:
         f"{batches(outcome)}, {outcome['seconds']:.1f} s",
     ]
     if outcome["components"]:
-        lines.append(
-            f"inputs           {outcome['components']} principal components, of unit variance, of {outcome['input_size']}"
-        )
+        lines.append(f"inputs           {outcome['components']} principal components of {outcome['input_size']}")
     if outcome["shared_layers"]:
         number, period = outcome["shared_layers"], outcome["shared_generations"] + 1
         lines.append(

@@ -25,14 +25,20 @@ from mutagrad.types import Algorithm
 
 __all__ = ["ALGORITHMS", "MODELS", "Problem", "TrainConfig", "set_up", "train"]
 
-ALGORITHMS = ("elitist", "comma", "greedy", "metropolis", "logistic", "boltzmann", "fixation", "truncation")
+ALGORITHMS = (
+    *("elitist", "comma", "greedy", "metropolis", "logistic", "boltzmann", "fixation", "truncation"),
+    "weighted_recombination",
+)
 MODELS = ("mlp", "convnet")
 INITIAL = ("lecun", "pytorch")
 
 _FULL_BATCH = 4096
 """Data of up to this many examples are used whole each generation, unless told otherwise."""
-_BATCH_SIZES = {"mlp": (2048, 8192, 32_768, None), "convnet": (512, 2048, 8192)}
-"""Of more examples, batches have one of these sizes, the smallest whose slope is mostly signal; None is all of them."""
+_BATCH_SIZES = {"mlp": (4096, 8192, 16_384, 32_768, None), "convnet": (512, 2048, 8192)}
+"""Of more examples, batches have one of these sizes; None is all of them."""
+_SIGNAL = 0.3
+"""The share of signal to hold. A generation gains in proportion to B/(B + TrC/|∇U|²), so an example the more, the smaller the
+batch; at this share 1.4 times the examples are spent that the smallest batches would need, at ½ twice as many."""
 _DEFAULT_BATCH = {"mlp": 16_384, "convnet": 512}
 """And of one size where one offspring, or several parents, do not tell how much of the slope is signal."""
 _DEFAULT_COMPONENTS = 40
@@ -62,11 +68,11 @@ class TrainConfig:
     shared_layers, shared_generations : so many first layers are mutated in turns with the others, one generation for so
         many of theirs, in which all offspring share what the first layers compute (`mutagrad.alternate`). ``None``: two
         layers of the convnet, which take nine tenths of its arithmetic, and none of the MLP.
-    components : so many principal components of the training inputs, of unit variance, in place of the inputs
+    components : so many principal components of the training inputs, scaled, in place of the inputs
         (`mutagrad.lab.datasets.principal_components`); 0 leaves them as they are. ``None``: 40 for an MLP on inputs longer
         than 100.
     batch_size : examples per generation; ``None`` is all of them up to 4096; of more, a size that grows as sampling noise
-        hides the slope (`mutagrad.adapt_batch_size`): from 2048 to all for the MLP, from 512 to 8192 for the convnet.
+        hides the slope (`mutagrad.adapt_batch_size`): from 4096 to all for the MLP, from 512 to 8192 for the convnet.
     generations, seconds, target_accuracy : stop at whichever comes first; 2000 generations if none is given. The target
         is on the test set, from 0 to 1.
     seed : of initial weights, mutations and batches. out : the run folder. resume : go on with the run in ``out``.
@@ -140,6 +146,7 @@ def _algorithm(config: TrainConfig, options: dict[str, Any]) -> Algorithm:
         "boltzmann": lambda: mutagrad.boltzmann(sigma, beta, num_offspring, **options),
         "fixation": lambda: mutagrad.fixation(sigma, beta, config.population_size, **options),
         "truncation": lambda: mutagrad.truncation(sigma, num_offspring, config.num_parents, **options),
+        "weighted_recombination": lambda: mutagrad.weighted_recombination(sigma, num_offspring, **options),
     }
     algorithm = factories[config.algorithm]()
     return mutagrad.adapt_sigma(algorithm) if is_auto else algorithm
@@ -237,7 +244,7 @@ def set_up(config: TrainConfig, data: Dataset) -> Problem:
 
     batches = mutagrad.minibatches((data.train_inputs, data.train_labels), _batch_size(config, data, algorithm))
     if isinstance(batches.batch_size, tuple):
-        algorithm = mutagrad.adapt_batch_size(algorithm, batches)
+        algorithm = mutagrad.adapt_batch_size(algorithm, batches, _SIGNAL)
     return Problem(
         data=data,
         components=components,
@@ -469,8 +476,9 @@ def _draw(folder: Path, config: TrainConfig, algorithm: Algorithm, history: Any,
 
 
 def _evaluations(algorithm: Algorithm) -> int:
-    """Loss evaluations in a generation: the offspring and the parents."""
-    return algorithm.parts.num_offspring + algorithm.parts.selection.num_winners
+    """Loss evaluations in a generation: the offspring, the parents, and what they recombine to."""
+    selection = algorithm.parts.selection
+    return algorithm.parts.num_offspring + selection.num_winners + (selection.weights_fn is not None)
 
 
 def _postfix(records: dict[str, np.ndarray], test_accuracy: float) -> dict[str, str]:

@@ -30,6 +30,7 @@ from mutagrad.theory.progress import (
     optimal_strength,
     success_rate,
 )
+from mutagrad.theory.recombination import RecombinationMoments, recombination_gain, recombination_moments
 
 __all__ = [
     "Diffusion",
@@ -37,6 +38,7 @@ __all__ = [
     "Estimate",
     "Langevin",
     "PowerLaw",
+    "RecombinationMoments",
     "Spectrum",
     "acceptance_rate",
     "best_of_mean",
@@ -57,6 +59,8 @@ __all__ = [
     "normalized_mutation_strength",
     "optimal_strength",
     "participation_ratio",
+    "recombination_gain",
+    "recombination_moments",
     "stable_rank",
     "success_rate",
 ]

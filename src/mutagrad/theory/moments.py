@@ -15,6 +15,7 @@ from scipy import special
 from mutagrad import check
 from mutagrad.selection import product
 from mutagrad.theory import quadrature
+from mutagrad.theory.recombination import recombination_moments
 from mutagrad.types import Parts
 
 _LARGEST_NODE = 1e30
@@ -22,6 +23,7 @@ _PLAIN_BELOW, _SHARP_ABOVE = 1e-3, 1e6
 """βσ|g| outside which Boltzmann selection has the moments of its limits, with a relative error near βσ|g| or its inverse."""
 _LEVEL_STEP = 1 / 24
 _RANKED = ("elitist", "comma", "truncation")
+_RANKS_ONLY = ("greedy", *_RANKED, "weighted")
 
 
 class Moments(NamedTuple):
@@ -39,7 +41,7 @@ def inverse_temperature(parts: Parts) -> Any:
     ``None`` for a rule of the user's own.
     """
     name, options = parts.selection.name, parts.selection.options
-    if name in ("greedy", *_RANKED):
+    if name in _RANKS_ONLY:
         return math.inf
     if name in ("metropolis", "logistic", "boltzmann"):
         return options["beta"]
@@ -142,6 +144,21 @@ def _softmax(number: int, b: jax.Array, nodes: quadrature.Nodes) -> Moments:
     )
 
 
+def _recombined(parts: Parts, slope: jax.Array, is_normal: bool) -> Moments:
+    if not is_normal:
+        raise ValueError(
+            f"algorithm: got weighted recombination with {parts.mutation.name} mutations, whose moments are known for a "
+            "normal component only; use gaussian mutations or leave num_parameters out"
+        )
+    found = recombination_moments(parts.selection.options["weights"])
+    # On a flat loss all offspring are equal and share the mean weight.
+    weights = np.asarray(parts.selection.options["weights"])
+    flat = float(np.sum(weights) ** 2 / len(weights))
+    pairs = ((-found.first, 0.0), (found.second, flat), (found.transverse, flat))
+    ones = jnp.ones_like(slope)
+    return Moments(ones, *(jnp.where(slope == 0, limit, value).astype(slope.dtype) for value, limit in pairs))
+
+
 def moments(parts: Parts, slope: jax.Array, num_parameters: int | None) -> Moments:
     """The moments of one generation at slopes σ|g|, each of the shape of ``slope``.
 
@@ -157,6 +174,8 @@ def moments(parts: Parts, slope: jax.Array, num_parameters: int | None) -> Momen
         return _one_offspring(parts, nodes, slope)
     if name in _RANKED:
         return _ranked(parts, nodes, slope)
+    if name == "weighted":
+        return _recombined(parts, slope, quadrature.is_normal(parts.mutation, num_parameters))
     if name != "boltzmann":
         raise ValueError(f"algorithm: got {name} selection, whose law is not known; use a rule of the library")
     if not quadrature.is_normal(parts.mutation, num_parameters):
