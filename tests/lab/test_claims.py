@@ -14,7 +14,7 @@ import mutagrad
 from mutagrad.cli import main
 from mutagrad.lab import reproduction
 from mutagrad.lab.claims import Check, Claim, Job, Needs, Outcome, above, below, combine, near
-from mutagrad.lab.ensemble import descend, simulate
+from mutagrad.lab.ensemble import Experiment, descend, simulate
 from mutagrad.lab.whitelam2021 import local
 
 pytestmark = pytest.mark.permissive
@@ -118,26 +118,26 @@ def quadratic(x):
 def test_an_interrupted_simulation_goes_on_where_it_was(tmp_path, monkeypatch):
     """Stopped after its third record and begun again, it ends with the very numbers of a run that was not stopped."""
     monkeypatch.setattr("mutagrad.lab.claims._KEEP_SECONDS", 0.0)
-    arguments = ("toy", mutagrad.greedy(0.1), quadratic, jnp.ones(3), 5, 60, 6)
-    whole = simulate(Job({}), *arguments)
+    toy = Experiment("toy", mutagrad.greedy(0.1), quadratic, jnp.ones(3), 5, 60, 6)
+    whole = simulate(Job({}), toy)
 
     def stop(share):
         if share >= 0.5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        simulate(Job({}, tmp_path, stop), *arguments)
+        simulate(Job({}, tmp_path, stop), toy)
     shares = []
-    again = simulate(Job({}, tmp_path, shares.append), *arguments)
+    again = simulate(Job({}, tmp_path, shares.append), toy)
     assert len(shares) == 3
     for one, other in zip(whole, again, strict=True):
         np.testing.assert_array_equal(one, other)
-    assert simulate(Job({}, tmp_path, shares.append), *arguments).params.tolist() == whole.params.tolist()
+    assert simulate(Job({}, tmp_path, shares.append), toy).params.tolist() == whole.params.tolist()
     assert len(shares) == 3
 
 
 def test_simulated_losses_are_those_of_the_params():
-    runs = simulate(Job({}), "toy", mutagrad.greedy(0.1), quadratic, jnp.ones(3), 70, 20, 2)
+    runs = simulate(Job({}), Experiment("toy", mutagrad.greedy(0.1), quadratic, jnp.ones(3), 70, 20, 2))
     assert runs.params.shape == (70, 2, 3)
     np.testing.assert_allclose(runs.losses, (runs.params**2 * [1, 2, 3]).mean(-1), rtol=1e-6)
     assert len(np.unique(runs.params[:, 1, 0])) > 60  # runs have mutations of their own

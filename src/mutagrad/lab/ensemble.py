@@ -13,7 +13,7 @@ from mutagrad import theory
 from mutagrad.lab.claims import Job
 from mutagrad.types import Algorithm
 
-__all__ = ["Runs", "descend", "langevin_runs", "mean_of", "simulate"]
+__all__ = ["Experiment", "Runs", "descend", "langevin_runs", "mean_of", "simulate"]
 
 
 class Runs(NamedTuple):
@@ -39,31 +39,42 @@ def at_once() -> int:
     return 64 if jax.default_backend() == "cpu" else 1024
 
 
-def simulate(
-    job: Job,
-    name: str,
-    algorithm: Algorithm,
-    losses_fn: Callable[[jax.Array], jax.Array],
-    start: jax.Array,
-    number: int,
-    generations: int,
-    records: int,
-) -> Runs:
-    """Independent runs from one start, recorded at equal intervals.
+class Experiment(NamedTuple):
+    """Independent runs of an algorithm from one start.
+
+    Attributes
+    ----------
+    name : with all that the runs depend on; kept parts of the same name are the same.
+    algorithm, losses_fn, start : what runs, on which per-example losses, and from where, (N,).
+    number : n runs. generations : of each. records : R times at which parameters and losses are kept, equally far apart.
+    seed : of all of them.
+    """
+
+    name: str
+    algorithm: Algorithm
+    losses_fn: Callable[[jax.Array], jax.Array]
+    start: jax.Array
+    number: int
+    generations: int
+    records: int
+    seed: int = 1
+
+
+def simulate(job: Job, experiment: Experiment) -> Runs:
+    """The runs of an experiment.
 
     Every block of runs is kept by the job at each record, so that a run that was interrupted goes on from there.
 
     Parameters
     ----------
     job : shows progress and keeps what is done.
-    name : of what is simulated, with all that it depends on; blocks of the same name are the same.
-    algorithm, losses_fn, start : what runs, on which per-example losses, and from where, (N,).
-    number : n runs. generations : of each. records : R times at which parameters and losses are kept.
+    experiment : see `Experiment`.
 
     Raises
     ------
     ValueError : if the generations are not a multiple of the records.
     """
+    name, algorithm, losses_fn, start, number, generations, records, seed = experiment
     between, rest = divmod(generations, records)
     if rest or not between:
         raise ValueError(f"generations: got {generations} with {records} records; pass a multiple of the records")
@@ -83,7 +94,7 @@ def simulate(
     size = min(number, at_once())
     blocks = []
     for first in range(0, number, size):
-        keys = jax.random.split(jax.random.fold_in(jax.random.key(1), first), min(size, number - first))
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), first), min(size, number - first))
         part = f"{name} runs {first} to {first + len(keys)}"
         kept = job.load(part) or {"params": np.empty((len(keys), 0, start.size)), "losses": np.empty((len(keys), 0))}
         kept = {key: values.astype(start.dtype) for key, values in kept.items()}
@@ -124,21 +135,9 @@ def descend(
     return Runs(np.stack([one[0] for one in found])[None], np.array([[one[1] for one in found]]))
 
 
-def langevin_runs(
-    job: Job,
-    name: str,
-    algorithm: Algorithm,
-    losses_fn: Callable[[jax.Array], jax.Array],
-    start: jax.Array,
-    number: int,
-    generations: int,
-    records: int,
-    steps: int,
-) -> Runs:
-    """Paths of an algorithm's Langevin equation at the same times, by Euler's method in so many steps.
-
-    The arguments are those of `simulate`, whose names and blocks it shares.
-    """
+def langevin_runs(job: Job, experiment: Experiment, steps: int) -> Runs:
+    """Paths of the Langevin equation of an experiment's algorithm at the same times, by Euler's method in so many steps."""
+    name, algorithm, losses_fn, start, number, generations, records, seed = experiment
     equation = theory.langevin(algorithm, jax.grad(mean_of(losses_fn)))
     times = jnp.linspace(0, generations, records + 1)[1:]
     solve = jax.jit(jax.vmap(lambda key: equation.solve(key, start, generations, steps, times)))
@@ -146,7 +145,7 @@ def langevin_runs(
     size = min(number, at_once() // 2)
     blocks = []
     for first in range(0, number, size):
-        keys = jax.random.split(jax.random.fold_in(jax.random.key(2), first), min(size, number - first))
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(seed + 1), first), min(size, number - first))
         part = f"{name} langevin {steps} runs {first} to {first + len(keys)}"
         kept = job.load(part)
         if kept is None:

@@ -210,7 +210,7 @@ def run_precision(job: Job) -> Outcome:
                 return jax.lax.map(one, keys, batch_size=64)
 
             for k, sigma in enumerate(every):
-                steps, is_accepted = generation(jax.random.split(jax.random.key(6), number), jnp.float32(sigma))
+                steps, is_accepted = generation(jax.random.split(jax.random.key(210), number), jnp.float32(sigma))
                 for at, values in ((0, np.asarray(steps)), (2, np.asarray(is_accepted, float))):
                     found[i, j, k, at], found[i, j, k, at + 1] = values.mean(), values.std(ddof=1) / math.sqrt(number)
                 job.progress(((i * 2 + j) * len(every) + k + 1) / (4 * len(every)))

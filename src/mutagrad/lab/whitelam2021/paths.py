@@ -12,7 +12,7 @@ from scipy import stats
 import mutagrad
 from mutagrad import theory
 from mutagrad.lab.claims import Claim, Job, Needs, Outcome, below, near
-from mutagrad.lab.ensemble import Runs, descend, langevin_runs, mean_of, simulate
+from mutagrad.lab.ensemble import Experiment, Runs, descend, langevin_runs, mean_of, simulate
 from mutagrad.lab.tanh_nets import shallow_losses, shallow_start
 from mutagrad.report.figures import panels
 
@@ -39,18 +39,9 @@ def _correspondence(job: Job) -> Any:
     start, step, time, records = shallow_start(), job["alpha"] * job["ratio"], job["time"], job["records"]
     algorithm, generations = greedy(step), round(time / step)
     name = f"shallow net greedy λα {step:g} t {time:g} records {records}"
-    evolved = simulate(job.part(0, 0.6), name, algorithm, shallow_losses, start, job["runs"], generations, records)
-    predicted = langevin_runs(
-        job.part(0.6, 0.3),
-        name,
-        algorithm,
-        shallow_losses,
-        start,
-        job["runs"],
-        generations,
-        records,
-        round(time / _LANGEVIN_STEP),
-    )
+    experiment = Experiment(name, algorithm, shallow_losses, start, job["runs"], generations, records)
+    evolved = simulate(job.part(0, 0.6), experiment)
+    predicted = langevin_runs(job.part(0.6, 0.3), experiment, round(time / _LANGEVIN_STEP))
     descent = normalized_descent(start, shallow_losses, time, records)
     return xarray.Dataset(
         {
@@ -96,8 +87,8 @@ def _spread(job: Job) -> tuple[float, float]:
     """
     algorithm, generations, number = greedy(job["alpha"] * job["ratio"]), 50, job["early_runs"]
     name = f"shallow net greedy σ {float(algorithm.parts.sigma):g} first {generations}"
-    quiet = job.part(0.95, 0.05)
-    weights = simulate(quiet, name, algorithm, shallow_losses, shallow_start(), number, generations, 1).params[:, 0]
+    experiment = Experiment(name, algorithm, shallow_losses, shallow_start(), number, generations, 1)
+    weights = simulate(job.part(0.95, 0.05), experiment).params[:, 0]
     variances = weights.var(0, ddof=1) / (generations * float(algorithm.parts.sigma) ** 2 / 2)
     return float(np.median(variances)), float(1.25 * variances.std() / math.sqrt(len(variances)))
 
@@ -236,9 +227,8 @@ def run_ratios(job: Job) -> Outcome:
         step = alpha * ratio
         name = f"shallow net greedy λα {step:g} t {job['time']:g} records {records}"
         generations = round(job["time"] / step / records) * records
-        runs = simulate(
-            job.part(done, then - done), name, greedy(step), shallow_losses, start, number, generations, records
-        )
+        experiment = Experiment(name, greedy(step), shallow_losses, start, number, generations, records)
+        runs = simulate(job.part(done, then - done), experiment)
         delta.append(np.mean((runs.params.mean(0) - descent.params[0]) ** 2, axis=-1))
         spread.append(np.mean(runs.params.var(0, ddof=1), axis=-1))
         losses.append(runs.losses.mean(0))

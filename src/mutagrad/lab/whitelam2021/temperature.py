@@ -13,7 +13,7 @@ from scipy import stats
 
 import mutagrad
 from mutagrad.lab.claims import Claim, Job, Needs, Outcome, above, below, near
-from mutagrad.lab.ensemble import descend, langevin_runs, mean_of, simulate
+from mutagrad.lab.ensemble import Experiment, descend, langevin_runs, mean_of, simulate
 from mutagrad.lab.tanh_nets import shallow_losses, shallow_start
 from mutagrad.report.figures import panels
 
@@ -32,18 +32,9 @@ def run_finite(job: Job) -> Outcome:
     for index, scale in enumerate(scales):
         start, part = shallow_start(units=job["units"]) * (scale / 0.01), job.part(index / len(scales), 1 / len(scales))
         name = f"net of {job['units']} at {job['points']} points start {scale:g} metropolis β {beta:g} λα {rate:g} t {time:g}"
-        runs = simulate(part.part(0, 0.7), name, algorithm, losses_fn, start, number, generations, records)
-        paths = langevin_runs(
-            part.part(0.7, 0.3),
-            name,
-            algorithm,
-            losses_fn,
-            start,
-            number,
-            generations,
-            records,
-            round(time / job["langevin_step"]),
-        )
+        experiment = Experiment(name, algorithm, losses_fn, start, number, generations, records)
+        runs = simulate(part.part(0, 0.7), experiment)
+        paths = langevin_runs(part.part(0.7, 0.3), experiment, round(time / job["langevin_step"]))
         descent = descend(optax.sgd(job["descent_step"]), losses_fn, start, round(time / job["descent_step"]), records)
         errors = np.sqrt((runs.params.var(0, ddof=1) + paths.params.var(0, ddof=1)) / number)
         found["z"].append((runs.params.mean(0) - paths.params.mean(0)) / errors)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from mutagrad.lab.claims import Claim, Job, Needs, Outcome, above, below, near
-from mutagrad.lab.ensemble import mean_of, simulate
+from mutagrad.lab.ensemble import Experiment, mean_of, simulate
 from mutagrad.lab.tanh_nets import deep_losses, deep_start, shallow_losses, shallow_start
 from mutagrad.lab.whitelam2021.paths import greedy, normalized_descent
 from mutagrad.report.figures import panels
@@ -26,7 +26,8 @@ def run_large(job: Job) -> Outcome:
     for index, step in enumerate(job["steps"]):
         name = f"shallow net greedy λα {step:g} generations {number} records {records}"
         part = job.part(index / len(job["steps"]), 1 / len(job["steps"]))
-        losses.append(simulate(part, name, greedy(step), shallow_losses, start, job["runs"], number, records).losses)
+        experiment = Experiment(name, greedy(step), shallow_losses, start, job["runs"], number, records)
+        losses.append(simulate(part, experiment).losses)
     begin = float(mean_of(shallow_losses)(start))
     generations = np.arange(1, records + 1) * number / records
     data = xarray.Dataset(
@@ -102,7 +103,7 @@ def run_deep(job: Job) -> Outcome:
     losses_fn, start, records = partial(deep_losses, points=job["points"]), deep_start(), job["records"]
     step, time, number = job["alpha"] * job["ratio"], job["time"], job["runs"]
     name = f"deep net {job['points']} points greedy λα {step:g} t {time:g} records {records}"
-    runs = simulate(job, name, greedy(step), losses_fn, start, number, round(time / step), records)
+    runs = simulate(job, Experiment(name, greedy(step), losses_fn, start, number, round(time / step), records))
     descent = normalized_descent(start, losses_fn, time, records, job["descent_step"])
     begin = float(mean_of(losses_fn)(start))
     mean, way = runs.params.mean(0), descent.params[0] - np.asarray(start)

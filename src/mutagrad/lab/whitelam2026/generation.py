@@ -87,7 +87,7 @@ def measure(point: Point, sigma: float, num_offspring: int, number: int) -> tupl
         return jax.lax.map(one, keys, batch_size=at_once)
 
     found = np.asarray(
-        generations(jax.random.split(jax.random.fold_in(jax.random.key(8), num_offspring), number)), float
+        generations(jax.random.split(jax.random.fold_in(jax.random.key(201), num_offspring), number)), float
     )
     return found.mean(0), found.std(0, ddof=1) / math.sqrt(number)
 

@@ -12,7 +12,7 @@ import numpy as np
 import mutagrad
 from mutagrad import theory
 from mutagrad.lab.claims import Claim, Job, Needs, Outcome, above, near
-from mutagrad.lab.ensemble import descend, mean_of, simulate
+from mutagrad.lab.ensemble import Experiment, descend, mean_of, simulate
 from mutagrad.lab.quadratics import power_law
 from mutagrad.lab.tanh_nets import shallow_losses
 from mutagrad.lab.whitelam2026.generation import net_point
@@ -50,8 +50,11 @@ def _followed(job: Job, problem: _Problem, strength: float) -> dict[str, np.ndar
     sigma = strength * problem.unit
     algorithm = mutagrad.elitist(sigma, number)
     generations = records * max(1, round(problem.length / (theory.best_of_moment(number) * sigma * records)))
-    name = f"{problem.name} elitist {number} σ {sigma:.6g} generations {generations} records {records}"
-    runs = simulate(job, name, algorithm, problem.losses_fn, problem.start, job["runs"], generations, records).losses
+    name = f"{problem.name} elitist {number} σ {sigma:.6g} generations {generations} records {records} seed 202"
+    experiment = Experiment(
+        name, algorithm, problem.losses_fn, problem.start, job["runs"], generations, records, seed=202
+    )
+    runs = simulate(job, experiment).losses
     descent = descend(
         theory.equivalent_gradient_descent(algorithm), problem.losses_fn, problem.start, generations, records
     )
