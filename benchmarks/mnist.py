@@ -9,7 +9,7 @@ import time
 
 from benchmarks import common
 from mutagrad.lab.datasets import Dataset, load
-from mutagrad.lab.train import TrainConfig, set_up
+from mutagrad.lab.problem import TrainConfig, set_up
 from mutagrad.run import generations
 
 TARGET = 0.615

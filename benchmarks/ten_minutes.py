@@ -20,7 +20,7 @@ import optax
 from benchmarks import common
 from mutagrad import theory, tree
 from mutagrad.lab.datasets import Dataset, load
-from mutagrad.lab.train import Problem, TrainConfig, set_up
+from mutagrad.lab.problem import Problem, TrainConfig, set_up
 from mutagrad.run import generations
 from mutagrad.selection import normal_scores
 

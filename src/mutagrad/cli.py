@@ -156,8 +156,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(quiet: bool, **options: Any) -> int:
+    from mutagrad.lab.problem import TrainConfig
     from mutagrad.lab.summary import sentences
-    from mutagrad.lab.train import TrainConfig, train
+    from mutagrad.lab.train import train
 
     outcome = train(TrainConfig(**options), progress=not quiet)
     print(sentences(outcome))

@@ -7,9 +7,12 @@ import orbax.checkpoint as ocp
 import pytest
 from safetensors.numpy import load_file
 
+import mutagrad
 from mutagrad.lab import train as module
+from mutagrad.lab.inspect import inspect
+from mutagrad.lab.problem import TrainConfig
 from mutagrad.lab.run_folder import append_history, read_history
-from mutagrad.lab.train import TrainConfig, train
+from mutagrad.lab.train import train
 
 pytestmark = pytest.mark.permissive  # the networks have JAX's default promotion
 
@@ -89,3 +92,37 @@ def test_resuming_with_nothing_left_and_no_history_says_so(data, tmp_path):
     (tmp_path / "run" / "history.zarr").rename(tmp_path / "elsewhere")
     with pytest.raises(FileNotFoundError, match=r"out: got '.*run', which has lost its history.zarr"):
         train(config(data, tmp_path / "run", 2, resume=True), progress=False)
+
+
+def test_recombination_trains_the_digits_and_is_inspected(tmp_path):
+    """150 generations of 20 that recombine: evaluations counted, learning rate Σ w E[Z] σ, and its own words in inspect."""
+    outcome = train(TrainConfig(algorithm="weighted_recombination", generations=150, out=str(tmp_path / "run")), False)
+    assert outcome["evaluations"] == 150 * 22
+    assert outcome["test_accuracy"] > 0.9
+    scores = mutagrad.selection.normal_scores(20)
+    np.testing.assert_allclose(outcome["drift"], np.sum(scores**2), rtol=1e-6)
+    text = inspect(tmp_path / "run")
+    assert "recombination of 20 gains most" in text
+    assert (tmp_path / "run" / "inspect.png").exists()
+
+
+def test_a_history_outlives_a_kill_between_its_renames(data, tmp_path, monkeypatch):
+    """Killed when the old history has been moved away and the new one is not yet in place: the old one is read."""
+    folder = tmp_path / "run"
+    train(config(data, folder, 6), progress=False)
+    before = read_history(folder)
+    rename = type(folder).rename
+
+    def killed(path, target):
+        if path.name.endswith(".tmp"):
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(type(folder), "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(config(data, folder, 9, resume=True), progress=False)
+    monkeypatch.undo()
+    assert not (folder / "history.zarr").exists()
+    np.testing.assert_array_equal(read_history(folder).loss, before.loss)
+    train(config(data, folder, 9, resume=True), progress=False)
+    assert list(read_history(folder).generation) == list(range(1, 10))

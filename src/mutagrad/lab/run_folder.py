@@ -11,6 +11,8 @@ import numpy as np
 
 __all__ = ["append_history", "create", "read_config", "read_history", "write_arrays", "write_json"]
 
+_REPLACED = ".old"
+
 
 def create(folder: Path) -> None:
     """Make a new run folder.
@@ -91,11 +93,15 @@ def append_history(
             for dim, names in (("generation", list(records)), ("measurement", list(measured)))
         ]
         history = xarray.merge(parts).assign_attrs(attributes)
-    path, temporary = folder / "history.zarr", folder / "history.zarr.tmp"
+    path, temporary, replaced = (folder / f"history.zarr{ending}" for ending in ("", ".tmp", _REPLACED))
     shutil.rmtree(temporary, ignore_errors=True)
     history.to_zarr(temporary, mode="w", zarr_format=2, consolidated=True)
-    shutil.rmtree(path, ignore_errors=True)
+    # A folder cannot be replaced in one step: killed between the two, a run still has the earlier history.
+    if path.exists():
+        shutil.rmtree(replaced, ignore_errors=True)
+        path.rename(replaced)
     temporary.rename(path)
+    shutil.rmtree(replaced, ignore_errors=True)
     return history
 
 
@@ -103,7 +109,9 @@ def read_history(folder: Path) -> Any:
     """history.zarr as an xarray Dataset in memory, or ``None`` if the run has none yet."""
     import xarray
 
-    path = folder / "history.zarr"
+    path, replaced = folder / "history.zarr", folder / f"history.zarr{_REPLACED}"
+    if not path.exists() and replaced.exists():
+        replaced.rename(path)
     if not path.exists():
         return None
     with xarray.open_zarr(path, consolidated=True) as history:

@@ -3,284 +3,31 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-import mutagrad
-from mutagrad import check, checkpoint, tree
+from mutagrad import checkpoint, tree
 from mutagrad.lab import run_folder, summary
-from mutagrad.lab.datasets import Dataset, load, principal_components
-from mutagrad.lab.models import MLP, ConvNet, cross_entropy, lecun
+from mutagrad.lab.datasets import load
+from mutagrad.lab.problem import Problem, TrainConfig, check_settings, num_shared_layers, set_up
 from mutagrad.report.figures import training_figure
 from mutagrad.run import Chunk, generations, interruptible
 from mutagrad.step_size import best_strength
 from mutagrad.types import Algorithm
 
-__all__ = ["ALGORITHMS", "MODELS", "Problem", "TrainConfig", "set_up", "train"]
+__all__ = ["train"]
 
-ALGORITHMS = (
-    *("elitist", "comma", "greedy", "metropolis", "logistic", "boltzmann", "fixation", "truncation"),
-    "weighted_recombination",
-)
-MODELS = ("mlp", "convnet")
-INITIAL = ("lecun", "pytorch")
-
-_FULL_BATCH = 4096
-"""Data of up to this many examples are used whole each generation, unless told otherwise."""
-_BATCH_SIZES = {"mlp": (4096, 8192, 16_384, 32_768, None), "convnet": (512, 2048, 8192)}
-"""Of more examples, batches have one of these sizes; None is all of them."""
-_SIGNAL = 0.3
-"""The share of signal to hold. A generation gains in proportion to B/(B + TrC/|∇U|²), so an example the more, the smaller the
-batch; at this share 1.4 times the examples are spent that the smallest batches would need, at ½ twice as many."""
-_DEFAULT_BATCH = {"mlp": 16_384, "convnet": 512}
-"""And of one size where one offspring, or several parents, do not tell how much of the slope is signal."""
-_DEFAULT_COMPONENTS = 40
-_LONG_INPUT = 100
 _DEFAULT_GENERATIONS = 2000
-_FIRST_SIGMA = 0.01
 _CHECKPOINT_SECONDS = 60.0
 _MEASURING_SHARE = 0.1
 """Accuracy is measured as often as leaves it this share of the time, once a second at most."""
 _TRAIN_SAMPLE = 10_000
 """Training accuracy is measured on so many examples while running, and on all of them at the end."""
-_AT_ONCE = 10_000
-"""Accuracy is measured on so many examples at a time."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """Settings of `train`; those of the command line, with the same names and defaults.
-
-    Attributes
-    ----------
-    data : "digits", "mnist" or the path of an .npz file. data_dir : where MNIST's files are.
-    model : "mlp" or "convnet". widths : hidden units of the MLP, one number per layer. initial : "lecun" or "pytorch", the
-        scale of the initial weights (see `mutagrad.lab.models.lecun`).
-    algorithm : a named algorithm. sigma : "auto" or a number [parameter]. beta : inverse temperature, for the rules that
-        have one [1/loss]. num_offspring : M. num_parents : for truncation. population_size : for fixation.
-    shared_layers, shared_generations : so many first layers are mutated in turns with the others, one generation for so
-        many of theirs, in which all offspring share what the first layers compute (`mutagrad.alternate`). ``None``: two
-        layers of the convnet, which take nine tenths of its arithmetic, and none of the MLP.
-    components : so many principal components of the training inputs, scaled, in place of the inputs
-        (`mutagrad.lab.datasets.principal_components`); 0 leaves them as they are. ``None``: 40 for an MLP on inputs longer
-        than 100.
-    batch_size : examples per generation; ``None`` is all of them up to 4096; of more, a size that grows as sampling noise
-        hides the slope (`mutagrad.adapt_batch_size`): from 4096 to all for the MLP, from 512 to 8192 for the convnet.
-    generations, seconds, target_accuracy : stop at whichever comes first; 2000 generations if none is given. The target
-        is on the test set, from 0 to 1.
-    seed : of initial weights, mutations and batches. out : the run folder. resume : go on with the run in ``out``.
-    """
-
-    data: str = "digits"
-    data_dir: str | None = None
-    model: str = "mlp"
-    widths: tuple[int, ...] = (32,)
-    initial: str = "lecun"
-    algorithm: str = "elitist"
-    sigma: str | float = "auto"
-    beta: float = math.inf
-    num_offspring: int = 20
-    num_parents: int = 1
-    population_size: int = 100
-    shared_layers: int | None = None
-    shared_generations: int = 9
-    components: int | None = None
-    batch_size: int | None = None
-    generations: int | None = None
-    seconds: float | None = None
-    target_accuracy: float | None = None
-    seed: int = 0
-    out: str | None = None
-    resume: bool = False
-
-
 _MAY_CHANGE = ("generations", "seconds", "target_accuracy", "resume", "out", "data_dir")
 """Settings that a resumed run may change."""
-
-
-def make_algorithm(config: TrainConfig, params: Any) -> Algorithm:
-    """The algorithm that the settings describe for a network, σ controlled if it is "auto"."""
-    shared = _shared_layers(config)
-    if shared == 0:
-        return _algorithm(config, {})
-    leaves, structure = jax.tree.flatten(params)
-    num_layers = len(leaves) // 2  # a weight and a bias each
-    if not 0 < shared < num_layers:
-        raise ValueError(f"shared_layers: got {shared} of {num_layers} layers; pass 0 to {num_layers - 1}")
-    is_early = [position // 2 < shared for position in range(len(leaves))]
-    early = mutagrad.mutation.masked(jax.tree.unflatten(structure, is_early))
-    late = mutagrad.mutation.masked(jax.tree.unflatten(structure, [not one for one in is_early]))
-    turns = [
-        _algorithm(config, {"mutation": late, "evaluation": "vectorized"}),
-        _algorithm(config, {"mutation": early}),
-    ]
-    return mutagrad.alternate(turns, [check.count("shared_generations", config.shared_generations), 1])
-
-
-def _shared_layers(config: TrainConfig) -> int:
-    if config.shared_layers is not None:
-        return config.shared_layers
-    return 2 if config.model == "convnet" and config.algorithm != "truncation" else 0
-
-
-def _algorithm(config: TrainConfig, options: dict[str, Any]) -> Algorithm:
-    check.choice("algorithm", config.algorithm, ALGORITHMS)
-    is_auto = config.sigma == "auto"
-    if not is_auto and isinstance(config.sigma, str):
-        raise ValueError(f"sigma: got {config.sigma!r}; pass 'auto' or a positive number")
-    sigma = _FIRST_SIGMA if is_auto else config.sigma
-    beta, num_offspring = config.beta, config.num_offspring
-    factories = {
-        "elitist": lambda: mutagrad.elitist(sigma, num_offspring, **options),
-        "comma": lambda: mutagrad.comma(sigma, num_offspring, **options),
-        "greedy": lambda: mutagrad.greedy(sigma, **options),
-        "metropolis": lambda: mutagrad.metropolis(sigma, beta, **options),
-        "logistic": lambda: mutagrad.logistic(sigma, beta, **options),
-        "boltzmann": lambda: mutagrad.boltzmann(sigma, beta, num_offspring, **options),
-        "fixation": lambda: mutagrad.fixation(sigma, beta, config.population_size, **options),
-        "truncation": lambda: mutagrad.truncation(sigma, num_offspring, config.num_parents, **options),
-        "weighted_recombination": lambda: mutagrad.weighted_recombination(sigma, num_offspring, **options),
-    }
-    algorithm = factories[config.algorithm]()
-    return mutagrad.adapt_sigma(algorithm) if is_auto else algorithm
-
-
-def make_model(config: TrainConfig, data: Dataset, key: jax.Array) -> Any:
-    """The network that the settings describe, for the shape of these data."""
-    shape = data.train_inputs.shape[1:]
-    if config.model == "mlp":
-        widths = tuple(check.count("widths", width) for width in config.widths)
-        return MLP(key, math.prod(shape), widths, data.num_classes)
-    if len(shape) != 2:
-        raise ValueError(f"model: got 'convnet' for examples of shape {shape}; pass 'mlp', or images (height, width)")
-    return ConvNet(key, image_shape=shape, num_classes=data.num_classes)
-
-
-def _check(config: TrainConfig) -> None:
-    check.choice("initial", config.initial, INITIAL)
-    check.choice("model", config.model, MODELS)
-    if config.generations is not None:
-        check.count("generations", config.generations)
-    if config.components:
-        check.count("components", config.components)
-    if config.seconds is not None:
-        check.positive("seconds", config.seconds)
-    if config.batch_size is not None:
-        check.count("batch_size", config.batch_size)
-    if config.target_accuracy is not None and not 0 < config.target_accuracy <= 1:
-        raise ValueError(f"target_accuracy: got {config.target_accuracy}; pass a share above 0 and up to 1")
-    if not 0 <= config.seed < 2**32:
-        raise ValueError(f"seed: got {config.seed}; pass a whole number from 0 to 2³² − 1")
-    if config.resume and config.out is None:
-        raise ValueError("out: got none with --resume; pass the folder of the run to go on with")
-
-
-class Problem(NamedTuple):
-    """What the settings describe for given data: all that a run needs; see `set_up`.
-
-    Attributes
-    ----------
-    data : as the network sees them, in their principal components if there are any.
-    components, transform : how many there are (0 for none), and the arrays that make them.
-    key : of the run.
-    algorithm, state : the algorithm and its first state, of arrays of its own that a run may consume.
-    loss_fn : ``loss_fn(params, batch) -> (examples,)`` cross-entropies [nat].
-    accuracy_fn : ``accuracy_fn(params, inputs, labels)``, the share of examples that are classified rightly.
-    batches : the training examples of a generation, of one of ``batches.sizes``.
-    """
-
-    data: Dataset
-    components: int
-    transform: dict[str, np.ndarray] | None
-    key: jax.Array
-    algorithm: Algorithm
-    state: Any
-    loss_fn: Callable[[Any, tuple], jax.Array]
-    accuracy_fn: Callable[[Any, np.ndarray, np.ndarray], float]
-    batches: mutagrad.Minibatches
-
-
-def set_up(config: TrainConfig, data: Dataset) -> Problem:
-    """The network, its start, the algorithm, the loss and the batches that the settings describe.
-
-    Parameters
-    ----------
-    config : see `TrainConfig`.
-    data : images of any shape for an MLP, (height, width) for the convnet.
-
-    Raises
-    ------
-    ValueError : if the settings do not fit the data or each other.
-
-    >>> from mutagrad.lab.datasets import load
-    >>> from mutagrad.lab.train import TrainConfig, set_up
-    >>> problem = set_up(TrainConfig(), load("digits"))
-    >>> problem.batches.sizes, problem.components
-    ((1437,), 0)
-    """
-    components = config.components
-    if components is None:
-        input_size = math.prod(data.train_inputs.shape[1:])
-        components = _DEFAULT_COMPONENTS if config.model == "mlp" and input_size > _LONG_INPUT else 0
-    transform = None
-    if components:
-        data, transform = principal_components(data, components)
-    model_key, run_key = jax.random.split(jax.random.key(config.seed))
-    params, static = eqx.partition(make_model(config, data, model_key), eqx.is_array)
-    if config.initial == "lecun":
-        params = lecun(params)
-    algorithm = make_algorithm(config, params)
-
-    def loss_fn(params, batch):
-        inputs, labels = batch
-        return cross_entropy(eqx.combine(params, static)(inputs), labels)
-
-    batches = mutagrad.minibatches((data.train_inputs, data.train_labels), _batch_size(config, data, algorithm))
-    if isinstance(batches.batch_size, tuple):
-        algorithm = mutagrad.adapt_batch_size(algorithm, batches, _SIGNAL)
-    return Problem(
-        data=data,
-        components=components,
-        transform=transform,
-        key=run_key,
-        algorithm=algorithm,
-        state=jax.tree.map(jnp.copy, algorithm.init(params)),
-        loss_fn=loss_fn,
-        accuracy_fn=_accuracy_fn(static),
-        batches=batches,
-    )
-
-
-def _batch_size(config: TrainConfig, data: Dataset, algorithm: Algorithm) -> int | tuple[int | None, ...] | None:
-    """Of a batch, or several to choose among."""
-    number = len(data.train_labels)
-    if config.batch_size is not None or number <= _FULL_BATCH:
-        return config.batch_size
-    if algorithm.parts.num_offspring == 1 or algorithm.parts.selection.num_winners > 1:
-        return min(_DEFAULT_BATCH[config.model], number)
-    smaller = tuple(size for size in _BATCH_SIZES[config.model] if size is not None and size < number)
-    return smaller if len(smaller) == len(_BATCH_SIZES[config.model]) else (*smaller, None)
-
-
-def _accuracy_fn(static: Any) -> Callable[[Any, np.ndarray, np.ndarray], float]:
-    """Accuracy of the network with this structure, compiled once per number of examples and in parts if they are many."""
-
-    @jax.jit
-    def of_part(params, inputs, labels):
-        return jnp.mean(jnp.argmax(eqx.combine(params, static)(inputs), axis=1) == labels)
-
-    def accuracy(params, inputs, labels):
-        parts = [slice(first, first + _AT_ONCE) for first in range(0, len(labels), _AT_ONCE)]
-        return sum(float(of_part(params, inputs[p], labels[p])) * len(labels[p]) for p in parts) / len(labels)
-
-    return accuracy
 
 
 class _Recorder:
@@ -370,7 +117,7 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
 
     Parameters
     ----------
-    config : see `TrainConfig`.
+    config : see `mutagrad.lab.problem.TrainConfig`.
     progress : whether to show a progress bar.
 
     Returns
@@ -385,13 +132,13 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
     ValueError, FileNotFoundError, FileExistsError, OSError : for arguments out of their domain, data that are missing or
         malformed, and a folder that exists or cannot be written; one line that names the argument.
 
-    >>> from mutagrad.lab.train import TrainConfig, train
+    >>> from mutagrad.lab.problem import TrainConfig
+    >>> from mutagrad.lab.train import train
     >>> outcome = train(TrainConfig(generations=20), progress=False)
     >>> outcome["generations"], outcome["evaluations"]
     (20, 420)
     """
-    _check(config)
-    _algorithm(config, {})  # refuses bad arguments before the data are read
+    check_settings(config)
     data = load(config.data, config.data_dir)
     problem = set_up(config, data)
     folder = Path(config.out) if config.out is not None else None
@@ -416,7 +163,7 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
         "drift": summary.drift_per_sigma(problem.algorithm.parts),
         "components": problem.components,
         "input_size": math.prod(data.train_inputs.shape[1:]),
-        "shared_layers": _shared_layers(config),
+        "shared_layers": num_shared_layers(config),
         "shared_generations": config.shared_generations,
         "num_nonfinite": int(history.num_nonfinite.sum()),
         "regime": summary.regime(problem.algorithm.parts, history),
