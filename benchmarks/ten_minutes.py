@@ -90,9 +90,9 @@ def price(problem: Problem, found: dict[str, Any], num_offspring: int) -> str:
     signal = 1 - last["squared_grad_noise"].mean() / last["squared_grad_norm"].mean()
     gain = moments.first**2 / (2 * moments.transverse)
     return (
-        f"At the end the effective rank TrH/λ_max is {float(rank.value):.0f} ± {float(rank.error):.0f} for "
+        f"At the end the effective rank TrH/λ_max is {float(rank.rank):.0f} ± {float(rank.error):.0f} for "
         f"{tree.size(found['state'].params):,} parameters; signal is {signal:.2f} of |∇U|² on a batch. Without noise, and "
-        f"without curvature along the slope, a step of gradient descent would gain what {float(rank.value) / (2 * gain):.2f} "
+        f"without curvature along the slope, a step of gradient descent would gain what {float(rank.rank) / (2 * gain):.2f} "
         f"generations of {num_offspring + 2} evaluations do."
     )
 
@@ -112,8 +112,9 @@ def main() -> None:
         )
         problem = set_up(config, data)
         found = ours(problem, args.limit)
+        problem = set_up(config, data)  # the run has consumed the first parameters
         steps = [(sgd(problem, rate), rate) for rate in RATES]
-        best, rate = min(((one, rate) for one, rate in steps if one), key=lambda pair: pair[0]["steps"])
+        best, rate = min(((one, rate) for one, rate in steps if one is not None), key=lambda pair: pair[0]["steps"])
         evaluations = int(found["state"].generation) * (args.num_offspring + 2)
         reached.append(found["accuracy"])
         first = found["first"]

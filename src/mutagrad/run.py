@@ -54,9 +54,9 @@ class Chunk(NamedTuple):
 def default_record(state: Any, info: Info) -> dict[str, jax.Array]:
     """What `evolve` keeps of every generation unless told otherwise: scalars only.
 
-    ``loss`` of the parent, ``best_loss`` of the offspring, ``sigma``, ``normalized_mutation_strength``, ``success`` (the
-    share of offspring no worse than the parent), ``is_accepted``, ``num_nonfinite``, ``batch_size`` if
-    `mutagrad.adapt_batch_size` chooses it, and what
+    ``loss`` of the parent and ``loss_change``, by how much the next parent's differs on the same batch; ``best_loss`` of the
+    offspring, ``sigma``, ``normalized_mutation_strength``, ``success`` (the share of offspring no worse than the parent),
+    ``is_accepted``, ``num_nonfinite``, ``batch_size`` if `mutagrad.adapt_batch_size` chooses it, and what
     `mutagrad.diagnostics.regime` pools: ``hessian_trace``, ``squared_grad_norm``, ``squared_grad_noise``.
 
     >>> import jax, jax.numpy as jnp, mutagrad
@@ -68,6 +68,7 @@ def default_record(state: Any, info: Info) -> dict[str, jax.Array]:
     size = {"batch_size": state.batch_size} if isinstance(state, BatchSizeState) else {}
     return size | {
         "loss": info.parent_loss,
+        "loss_change": info.loss_change,
         "best_loss": jnp.min(jnp.where(jnp.isfinite(info.losses), info.losses, jnp.inf)),
         "sigma": info.sigma,
         "normalized_mutation_strength": info.normalized_mutation_strength,

@@ -14,6 +14,7 @@ from scipy import stats
 
 import mutagrad
 from mutagrad.diagnostics import course, is_resampled, regime
+from mutagrad.diagnostics.plans import expected_decrease
 
 SIZE, BATCH, TAU, SIGMA = 100, 16, 2.0, 0.05
 CURVATURES = np.linspace(0.5, 1.5, SIZE)
@@ -158,3 +159,48 @@ def test_bad_histories_get_one_line():
         assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match="num_windows: got 0"):
         course(history, num_windows=0)
+
+
+@pytest.mark.parametrize("num_offspring", [1, 5, 20, 100])
+@pytest.mark.parametrize("strength", [0.01, 0.3, 1.5, 5.0])
+def test_decrease_is_what_slope_and_curvature_promise(num_offspring, strength):
+    """On a quadratic of 1000 curvatures from ½ to 3/2: within 10 % of the promise, or 4.4 errors where few succeed.
+
+    200 generations at fixed σ, the promise from the run's own losses; the slope, and with it s, changes by 5 % or less but for
+    M = 20 and 100 at s = 0.3 and 1.5, where windows of 25 generations follow it.
+    """
+    curvatures = jnp.linspace(0.5, 1.5, 1000)
+    start = jnp.ones(1000)
+    sigma = strength * float(jnp.linalg.norm(curvatures)) / 1000
+    result = mutagrad.evolve(
+        jax.random.key(int(100 * strength)),
+        mutagrad.elitist(sigma, num_offspring),
+        start,
+        lambda x: curvatures * x**2 / 2 * 1000,
+        200,
+        progress=False,
+    )
+    found = course(result.history, num_windows=8)
+    promised = np.array(
+        [
+            expected_decrease(sigma, max(square, 0) ** 0.5, trace, num_offspring)
+            for square, trace in zip(found.squared_batch_grad_norm.value, found.hessian_trace.value, strict=True)
+        ]
+    )
+    measured, error = found.decrease.value.sum(), np.sqrt(np.sum(found.decrease.error**2))
+    assert abs(measured - promised.sum()) < max(0.1 * promised.sum(), 4.4 * error)
+    first = result.history["loss"][0]
+    np.testing.assert_allclose(
+        200 * measured / 8, first - (result.history["loss"][-1] + result.history["loss_change"][-1]), rtol=1e-3
+    )
+
+
+@pytest.mark.parametrize("algorithm", [mutagrad.weighted_recombination(0.05, 6), mutagrad.boltzmann(0.05, 3.0, 6)])
+def test_a_batch_is_recognised_whoever_becomes_the_parent(algorithm):
+    start, fixed = jnp.asarray(POINT, jnp.float32), fresh(jax.random.key(0))
+
+    def run(batches):
+        return mutagrad.evolve(jax.random.key(1), algorithm, start, losses, 60, batches, progress=False).history
+
+    assert not is_resampled(run(lambda key: fixed))
+    assert is_resampled(run(fresh))

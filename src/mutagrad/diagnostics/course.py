@@ -37,6 +37,7 @@ class Regime(NamedTuple):
     squared_grad_norm : |g|² = |g_B|² − TrC/B, without it; negative at times where the noise is most of |g_B|².
     signal : |g|/|g_B|, the share of the drift that goes down the loss itself.
     noise_ratio : TrC/B over |g|²: the gradient noise scale in units of the batch size. NaN where |g|² is not positive.
+    decrease : mean decrease of a batch's loss by the generation that met it [loss]; NaN for histories of earlier versions.
     """
 
     generation: Any
@@ -51,13 +52,13 @@ class Regime(NamedTuple):
     squared_grad_norm: Measured
     signal: Measured
     noise_ratio: Measured
+    decrease: Measured
 
 
 def is_resampled(history: Any) -> bool:
     """Whether a history's generations met batches drawn afresh.
 
-    On one batch a parent has the loss of the last generation's parent or of its best offspring. Boltzmann selection at
-    finite β may choose another offspring: there, say it yourself.
+    On one batch a parent has the loss that the generation before left.
 
     Parameters
     ----------
@@ -69,9 +70,12 @@ def is_resampled(history: Any) -> bool:
     >>> mutagrad.diagnostics.is_resampled(result.history)
     False
     """
-    loss, best = (_column(history, name) for name in ("loss", "best_loss"))
+    loss, left = _column(history, "loss"), _loss_change(history)
     now = loss[1:]
-    change = np.minimum(np.abs(now - best[:-1]), np.abs(now - loss[:-1]))
+    change = np.abs(now - loss[:-1] - left[:-1])
+    if not np.isfinite(left).any():  # a history of an earlier version
+        best = _column(history, "best_loss")
+        change = np.minimum(np.abs(now - best[:-1]), np.abs(now - loss[:-1]))
     known = np.isfinite(change)
     return bool(known.any() and np.mean(change[known] > _SAME_BATCH * np.abs(now[known])) > 0.5)
 
@@ -155,8 +159,15 @@ def _column(history: Any, name: str) -> np.ndarray:
         ) from None
 
 
+def _loss_change(history: Any) -> np.ndarray:
+    try:
+        return _column(history, "loss_change")
+    except ValueError:
+        return np.full(len(_column(history, "loss")), np.nan)
+
+
 def _columns(history: Any, resampled: bool | None) -> tuple[dict[str, np.ndarray], bool]:
-    columns = {name: _column(history, name) for name in _NEEDED}
+    columns = {name: _column(history, name) for name in _NEEDED} | {"loss_change": _loss_change(history)}
     number = len(columns["loss"])
     if number < 2:
         raise ValueError(f"history: got {number} generations; pass two or more")
@@ -193,6 +204,7 @@ def _block_sums(columns: dict[str, np.ndarray]) -> tuple[np.ndarray, int, bool]:
             columns["squared_grad_noise"][usable],
             columns["success"][usable],
             scaled,
+            -columns["loss_change"][usable],
         ]
     )
     parts = np.array_split(each, min(_BLOCKS, max(number, 1)), axis=1)
@@ -201,7 +213,7 @@ def _block_sums(columns: dict[str, np.ndarray]) -> tuple[np.ndarray, int, bool]:
 
 def _pooled(totals: np.ndarray, has_one: bool, resampled: bool) -> np.ndarray:
     """All estimates, (estimates, columns), from sums (columns, sums): those of `Regime` from ``sigma`` on."""
-    number, square, product, slope, noise, success, scaled = totals.T
+    number, square, product, slope, noise, success, scaled, decrease = totals.T
     with np.errstate(divide="ignore", invalid="ignore"):
         trace = 2 * product / square
         # For M = 1 the residual square of ΔU/σ = ½σTrH + noise, over its degrees of freedom.
@@ -214,5 +226,6 @@ def _pooled(totals: np.ndarray, has_one: bool, resampled: bool) -> np.ndarray:
     predicted = stats.norm.cdf(-strength / 2)
     sigma = np.sqrt(square / number)
     values = [sigma, strength, success / number, predicted, trace, batch_slope, noise, own_slope, signal, ratio]
+    values.append(decrease / number)
     values[0] = np.broadcast_to(sigma[:1], sigma.shape)  # σ is known, not estimated
     return np.stack(values)

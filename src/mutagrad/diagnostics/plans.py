@@ -13,9 +13,10 @@ from mutagrad.selection import normal_scores
 from mutagrad.theory.progress import best_of_moment
 from mutagrad.theory.recombination import recombination_moments
 
-__all__ = ["Plan", "gain_on_batch", "plan"]
+__all__ = ["Plan", "expected_decrease", "gain_on_batch", "plan"]
 
 _MOST_OFFSPRING = 1000
+_SMALL_STRENGTH = 0.02
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(96)
 _UPPER = 9.0
 
@@ -111,6 +112,28 @@ def yardstick(num_offspring: int, signal: float = 1.0, recombines: bool = False)
     strength, gain = optimum(num_offspring, signal)
     cost = (1 - 2.0**-num_offspring) / (2 * best_of_moment(num_offspring))
     return Yardstick(f"(1+{num_offspring})", strength, gain, cost)
+
+
+def expected_decrease(sigma: float, slope: float, trace: float, num_offspring: int, recombines: bool = False) -> float:
+    """Decrease of a batch's loss by the generation of (1+M), or of weighted recombination, that meets it [loss].
+
+    Parameters
+    ----------
+    sigma : σ [parameter]. slope, trace : |g_B| and TrH, as the offspring show them.
+    num_offspring : M. recombines : whether by normal scores; curvature along the gradient is left out.
+
+    >>> from mutagrad.diagnostics.plans import expected_decrease
+    >>> round(expected_decrease(0.1, 1.0, 1e-9, 1), 5), round(expected_decrease(1.224, 2.0, 2.0, 1), 3)     # c₁σ|g|; G₁(s*)
+    (0.03989, 0.405)
+    """
+    if recombines:
+        moments = recombination_moments(normal_scores(num_offspring))
+        return moments.first * sigma * slope - moments.transverse * sigma**2 * trace / 2
+    strength = sigma * trace / slope
+    if strength < _SMALL_STRENGTH:
+        # To second order in s, without dividing by a curvature that may not be told from zero.
+        return best_of_moment(num_offspring) * sigma * slope - (1 - 2.0**-num_offspring) * sigma**2 * trace / 2
+    return float(gain_on_batch(np.array(strength), num_offspring)) * slope**2 / trace
 
 
 def plan(

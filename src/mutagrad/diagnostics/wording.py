@@ -7,7 +7,7 @@ import numpy as np
 
 from mutagrad.diagnostics.course import Regime
 from mutagrad.diagnostics.measured import Measured
-from mutagrad.diagnostics.plans import Yardstick, yardstick
+from mutagrad.diagnostics.plans import Yardstick, expected_decrease, yardstick
 
 if TYPE_CHECKING:
     from mutagrad.diagnostics.diagnosis import Diagnosis
@@ -18,6 +18,8 @@ GRADIENT_REGIME = 0.1
 """The gradient regime ends where curvature takes this share of what the drift gains."""
 _FACTOR = 2.0
 """σ is called right within this factor of the best one."""
+_TENTH = 0.1
+"""Measured and expected decrease are said to differ from this share on."""
 _SURE = 4.0
 """Standard errors from which a difference is spoken of."""
 
@@ -72,14 +74,18 @@ def success_words(success: Measured, predicted: Measured) -> str:
         f"{percent(success.value)} of mutants do no worse than their parent; Φ(−s/2) = {percent(predicted.value)} is "
         "what s predicts."
     )
-    error = math.hypot(float(success.error), float(predicted.error))
-    gap = abs(float(success.value) - float(predicted.value))
-    if gap > max(_SURE * error, 0.03):
+    if is_apart(success, predicted):
         text += (
             " The two differ: on the scale of this σ the loss is not smooth, or has a few dominating curvatures, and s is a "
             "rough guide."
         )
     return text
+
+
+def is_apart(success: Measured, predicted: Measured) -> bool:
+    """Whether a share of successes differs from the predicted one by more than its error and 3 %."""
+    error = math.hypot(float(success.error), float(predicted.error))
+    return abs(float(success.value) - float(predicted.value)) > max(_SURE * error, 0.03)
 
 
 def sentences(found: "Diagnosis") -> str:
@@ -243,15 +249,16 @@ def _plans(found: "Diagnosis") -> str:
 
 
 def course_sentences(
-    found: Regime, whole: Regime, num_offspring: int, batch_size: int | None, recombines: bool = False
+    found: Regime, whole: Regime, num_offspring: int, batch_size: int | None, selection: str = "elitist"
 ) -> str:
     """A run's course as text: where it began and where it ended, from its history alone.
 
     Parameters
     ----------
     found : the course, windows of the run. whole : the last third of it, as one window.
-    num_offspring : M. batch_size : examples of a batch, if the loss shows them. recombines : whether offspring do.
+    num_offspring : M. batch_size : examples of a batch, if the loss shows them. selection : the algorithm's name.
     """
+    recombines = selection == "weighted_recombination"
     lines = []
     strength = whole.strength
     if math.isfinite(strength.value):
@@ -273,6 +280,8 @@ def course_sentences(
             f"Best: {best.name} gains most at σ = {number(best.strength * unit)}, {number(best.gain * unit * slope.value)} per "
             "generation" + (", both less if curvature lies along the gradient." if recombines else ".")
         )
+    if recombines or selection in ("elitist", "greedy"):
+        lines += _decrease(whole, num_offspring, recombines)
     if whole.squared_grad_noise.value > 0:
         lines.append(_course_noise(whole, batch_size))
     else:
@@ -280,6 +289,27 @@ def course_sentences(
             "Noise: the batch stayed the same, or the loss is a scalar: nothing of the slope is known to be noise."
         )
     return "\n".join(lines)
+
+
+def _decrease(whole: Regime, num_offspring: int, recombines: bool) -> list[str]:
+    """What generations gained beside what slope and curvature promise, and which assumption failed if they differ."""
+    found, slope, trace = whole.decrease, root(whole.squared_batch_grad_norm), whole.hessian_trace
+    if not math.isfinite(found.value) or not slope.value > 0:
+        return []
+    expected = expected_decrease(float(whole.sigma.value), slope.value, trace.value, num_offspring, recombines)
+    text = (
+        f"Decrease: a generation lowers the loss of its batch by {about(found)}; slope and curvature promise "
+        f"{number(expected)}."
+    )
+    gap = abs(found.value - expected)
+    if gap > max(_TENTH * abs(expected), _SURE * float(found.error)):
+        if recombines and found.value < expected:
+            text += " The rest is taken by curvature along the gradient, which single offspring hardly see."
+        elif is_apart(whole.success, whole.predicted_success):
+            text += " They differ because losses of mutants are not normal about a parabola here: see the successes."
+        else:
+            text += " They differ though the successes agree: slope and σ change within the window, or few curvatures dominate."
+    return [text]
 
 
 def _course_noise(whole: Regime, batch_size: int | None) -> str:

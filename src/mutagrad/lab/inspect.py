@@ -61,7 +61,9 @@ def inspect(folder: str | Path) -> str:
         # Of windows of turns: the generations that they stand for.
         courses[name] = found._replace(generation=np.interp(found.generation, np.arange(kept.sum()), own["generation"]))
         last = {key: values[2 * int(kept.sum()) // 3 :] for key, values in own.items()}
-        text = course_sentences(found, regime(last, still_resampled), num_offspring, batch_size, recombines)
+        text = course_sentences(
+            found, regime(last, still_resampled), num_offspring, batch_size, str(settings.get("algorithm"))
+        )
         lines.append(f"{name[0].upper()}{name[1:]}\n{text}" if name else text)
     best = yardstick(num_offspring, recombines=recombines).strength
     course_figure(courses, folder / "inspect.png", _title(settings, num_offspring), best)

@@ -1,0 +1,133 @@
+"""The decrease that slope and curvature promise a generation, beside what it was, over training.
+
+(1+M) at fixed σ, chosen for an s at the start; slope and curvature are those that the run's own losses show, window by window,
+as `mutagrad inspect` reads them, and so is the decrease, on the batch that the generation met. Within 10 % unless marked; a
+mark says whether the share of successes shows why (losses of mutants not normal about a parabola) or not.
+
+    python -m verification.decrease
+
+writes verification/results/decrease.md; with --no-write it only prints.
+"""
+
+import argparse
+import datetime
+import importlib.metadata
+import math
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import mutagrad
+from mutagrad.diagnostics.plans import expected_decrease
+from mutagrad.diagnostics.wording import is_apart
+from mutagrad.lab.datasets import load
+from mutagrad.lab.problem import TrainConfig, set_up
+from mutagrad.lab.quadratics import power_law
+
+RESULTS = Path(__file__).parent / "results"
+STRENGTHS = (0.01, 0.1, 1.0, 2.0, 5.0)
+OFFSPRING = (1, 5, 20, 100)
+WINDOW = 25
+
+
+class Landscape(NamedTuple):
+    """A loss, where to start, its batches, the σ of s = 1 there, and how many generations of M offspring to run."""
+
+    loss_fn: Callable
+    start: Any
+    batches: Any
+    unit: float
+    generations: Callable[[int], int]
+
+
+def quadratic(exponent: float) -> Landscape:
+    one = power_law(1000, exponent, "even")
+    return Landscape(one.losses, one.start, None, one.sigma(1.0), lambda _: 1000)
+
+
+def convnet() -> Landscape:
+    problem = set_up(TrainConfig("mnist", model="convnet", batch_size=512, shared_layers=0), load("mnist"))
+    params = problem.state.params
+    images, labels = problem.batches.data
+    found = mutagrad.diagnose(jax.random.key(0), problem.loss_fn, params, batch=(images[:512], labels[:512]))
+    unit = found.plans[0].sigma.value / found.plans[0].strength
+    number = {1: 400, 5: 150, 20: 75, 100: 25}
+    return Landscape(problem.loss_fn, params, problem.batches, unit, number.__getitem__)
+
+
+def row(name: str, one: Landscape, num_offspring: int, strength: float) -> list[str]:
+    """Measured over promised decrease, and what the tool says of it."""
+    algorithm = mutagrad.elitist(strength * one.unit, num_offspring)
+    number = one.generations(num_offspring)
+    start = jax.tree.map(jnp.copy, one.start)
+    history = mutagrad.evolve(
+        jax.random.key(num_offspring), algorithm, start, one.loss_fn, number, one.batches, progress=False
+    ).history
+    found = mutagrad.diagnostics.course(history, max(1, number // WINDOW))
+    promised = sum(
+        expected_decrease(sigma, math.sqrt(max(square, 0)), trace, num_offspring)
+        for sigma, square, trace in zip(
+            found.sigma.value, found.squared_batch_grad_norm.value, found.hessian_trace.value, strict=True
+        )
+    )
+    measured, error = found.decrease.value.sum(), math.sqrt(np.sum(found.decrease.error**2))
+    ratio, uncertain = measured / promised, error / abs(promised)
+    whole = mutagrad.diagnostics.regime(history)
+    verdict = "within 10 %"
+    if abs(ratio - 1) > 0.1:
+        verdict = "undecided" if abs(ratio - 1) < 0.1 + 3 * uncertain else "not normal: successes differ"
+        if verdict != "undecided" and not is_apart(whole.success, whole.predicted_success):
+            verdict = "successes agree"
+    first, last = found.strength.value[[0, -1]]
+    return [
+        name,
+        str(num_offspring),
+        f"{first:.2g} to {last:.2g}",
+        f"{ratio:.3f} ± {uncertain:.3f}",
+        f"{100 * whole.success.value:.2g} % ({100 * whole.predicted_success.value:.2g} %)",
+        verdict,
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--no-write", action="store_true")
+    args = parser.parse_args()
+    begin, load_before = time.perf_counter(), os.getloadavg()[0]
+    landscapes = {
+        "sphere, N = 1000": quadratic(0.0),
+        "λ = k^−0.5, N = 1000": quadratic(0.5),
+        "λ = k^−1, N = 1000": quadratic(1.0),
+        "ConvNet, MNIST, batches of 512": convnet(),
+    }
+    rows = []
+    for name, one in landscapes.items():
+        for num_offspring in OFFSPRING:
+            for strength in STRENGTHS:
+                rows.append(row(name, one, num_offspring, strength))
+                print(rows[-1], f"{time.perf_counter() - begin:.0f} s", flush=True)
+    head = ["loss", "M", "s, first to last window", "measured over promised", "successes (Φ(−s/2))", "verdict"]
+    table = "\n".join("| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *rows])
+    text = (
+        "# verification/decrease.py\n\n"
+        f"- date: {datetime.date.today().isoformat()}\n"
+        f"- machine: {platform.machine()}, {len(os.sched_getaffinity(0))} cores, load before {load_before:.2f}; "
+        f"jax {importlib.metadata.version('jax')}\n"
+        f"- command: `python -m verification.decrease`, {time.perf_counter() - begin:.0f} s\n\n"
+        f"{__doc__.split(chr(10) + chr(10))[1]}\n\n{table}\n"
+    )
+    print(text)
+    if not args.no_write:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / "decrease.md").write_text(text)
+
+
+if __name__ == "__main__":
+    main()
