@@ -111,7 +111,9 @@ def test_a_killed_run_goes_on_with_its_history(blobs, tmp_path):
     assert list(read_history(out).generation) == list(range(1, number + 1))
 
 
-@pytest.mark.parametrize("algorithm", ["comma", "greedy", "metropolis", "boltzmann", "truncation"])
+@pytest.mark.parametrize(
+    "algorithm", ["comma", "greedy", "metropolis", "boltzmann", "truncation", "weighted_recombination"]
+)
 def test_every_algorithm_trains(blobs, algorithm):
     arguments = ("--algorithm", algorithm, "--beta", 1e4, "--num-offspring", 6, "--num-parents", 2)
     assert train("--data", blobs, "--widths", 4, "--generations", 30, *arguments) == 0

@@ -116,6 +116,14 @@ def test_gain_on_quadratics(number, exponent):
         assert without > 1.5 * float(mutagrad.theory.recombination_gain(best, number, along))
 
 
+def test_mean_loss_rate_is_the_gain_at_small_strength():
+    """Drift and curvature of the mean loss, to second order in σ, are those of the gain with no curvature along the slope."""
+    algorithm = mutagrad.weighted_recombination(0.01, 12)
+    rate = float(mutagrad.theory.mean_loss_rate(algorithm, grad_norm=2.0, hessian_trace=50.0))
+    gain = float(mutagrad.theory.recombination_gain(0.01 * 50 / 2, 12)) * 4 / 50
+    np.testing.assert_allclose(rate, -gain, rtol=1e-5)
+
+
 def test_no_number_of_offspring_beats_steepest_descent():
     """The best gain rises with M to ½|∇U|²/ĝ·Hĝ, that of the best step along the gradient: 1/2ρ in these units."""
     along, gains = 0.05, []

@@ -2,6 +2,7 @@
 
 from mutagrad.diagnostics.course import Regime, course, is_resampled, regime
 from mutagrad.diagnostics.diagnosis import Diagnosis, Forecast, diagnose
+from mutagrad.diagnostics.forecast import RunForecast, forecast
 from mutagrad.diagnostics.measured import Measured
 from mutagrad.diagnostics.plans import Plan, gain_on_batch
 from mutagrad.diagnostics.probes import Landscape
@@ -13,8 +14,10 @@ __all__ = [
     "Measured",
     "Plan",
     "Regime",
+    "RunForecast",
     "course",
     "diagnose",
+    "forecast",
     "gain_on_batch",
     "is_resampled",
     "regime",

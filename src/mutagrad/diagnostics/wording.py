@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mutagrad.diagnostics.course import Regime
+from mutagrad.diagnostics.forecast import RunForecast
 from mutagrad.diagnostics.measured import Measured
 from mutagrad.diagnostics.plans import Yardstick, expected_decrease, yardstick
 
 if TYPE_CHECKING:
     from mutagrad.diagnostics.diagnosis import Diagnosis
 
-__all__ = ["course_sentences", "sentences"]
+__all__ = ["course_sentences", "forecast_sentence", "sentences"]
 
 GRADIENT_REGIME = 0.1
 """The gradient regime ends where curvature takes this share of what the drift gains."""
@@ -326,3 +327,15 @@ def _course_noise(whole: Regime, batch_size: int | None) -> str:
 def _first_finite(values: np.ndarray) -> float:
     finite = values[np.isfinite(values)]
     return float(finite[0]) if finite.size else math.nan
+
+
+def forecast_sentence(found: RunForecast) -> str:
+    """When the loss will be lower, as text."""
+    low, high = (f"{one:,.0f}" if math.isfinite(one) else "never" for one in (found.soonest, found.latest))
+    middle = (
+        f"{found.generations:,.0f} more generations" if math.isfinite(found.generations) else "more than this run tells"
+    )
+    return (
+        f"Forecast: if it goes on like this, the loss falls from {number(found.loss)} by {number(found.decrease)} in {middle} "
+        f"({percent(found.coverage)} of times between {low} and {high})."
+    )

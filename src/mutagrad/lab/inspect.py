@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from mutagrad.diagnostics import course, is_resampled, regime
+from mutagrad.diagnostics import course, forecast, is_resampled, regime
 from mutagrad.diagnostics.course import Regime
+from mutagrad.diagnostics.forecast import FEWEST
 from mutagrad.diagnostics.plans import yardstick
-from mutagrad.diagnostics.wording import course_sentences
+from mutagrad.diagnostics.wording import course_sentences, forecast_sentence
 from mutagrad.lab.run_folder import read_config, read_history
 from mutagrad.report.diagnosis import course_figure
 
@@ -65,6 +66,8 @@ def inspect(folder: str | Path) -> str:
             found, regime(last, still_resampled), num_offspring, batch_size, str(settings.get("algorithm"))
         )
         lines.append(f"{name[0].upper()}{name[1:]}\n{text}" if name else text)
+    if np.isfinite(records["loss"]).sum() >= FEWEST:
+        lines.append(forecast_sentence(forecast(records)))
     best = yardstick(num_offspring, recombines=recombines).strength
     course_figure(courses, folder / "inspect.png", _title(settings, num_offspring), best)
     return "\n".join([*lines, f"figure: {folder / 'inspect.png'}"])

@@ -139,9 +139,9 @@ def mean_loss_rate(
 
     The curvature acts twice: it bends the step, ½Tr(H E[ΔxΔxᵀ]), and it shifts which mutations are accepted. Where many
     eigenvalues share TrH, every mutation pays the same ½σ²TrH, and the sum of both has D = E[(ĝ·Δx)²] for the rules that
-    judge one gaussian offspring (an integration by parts: E[A + xA'(x)] = E[z²A]) and D = σ²P(accepted) for those that
-    rank several. The two agree for greedy selection only; with D = E[(u·Δx)²] for all rules, as a Langevin equation with
-    the drift of a linear loss has it, Metropolis at βσ|g| ≈ 1 would pay a fifth too much.
+    judge one gaussian offspring (an integration by parts: E[A + xA'(x)] = E[z²A]) and D = E[(u·Δx)²], u across the gradient,
+    for those that rank several. The two agree for greedy selection only; with the second for all rules, as a Langevin equation
+    with the drift of a linear loss has it, Metropolis at βσ|g| ≈ 1 would pay a fifth too much.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def mean_loss_rate(
             f"hessian_trace: got one with {parts.selection.name} selection and {parts.mutation.name} mutations, for "
             "which the second-order term is not known; leave it out for the leading order"
         )
-    kept = found.second if parts.selection.acceptance_fn is not None else found.acceptance
+    kept = found.second if parts.selection.acceptance_fn is not None else found.transverse
     return first + jnp.square(sigma) * kept * jnp.asarray(hessian_trace, first.dtype) / 2
 
 
