@@ -267,7 +267,12 @@ def _cpu() -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def report(name: str, sections: list[str], args: argparse.Namespace) -> None:
+INTERLEAVED = (
+    "interleaved, after two rounds of warming up; a ratio is taken within each round, then its median (smallest to largest)"
+)
+
+
+def report(name: str, sections: list[str], args: argparse.Namespace, how: str = INTERLEAVED) -> None:
     """Print the sections under a header that says when, on what and how they were measured, and write them down."""
     versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in ("jax", "evosax", "numpy"))
     header = [
@@ -277,8 +282,7 @@ def report(name: str, sections: list[str], args: argparse.Namespace) -> None:
         f"{_LOAD:.2f}/{os.getloadavg()[0]:.2f}; backend {jax.default_backend()}",
         f"- python {platform.python_version()}, {versions}, mutagrad {mutagrad.__version__}",
         f"- command: `{' '.join(['python -m', f'benchmarks.{name}', *sys.argv[1:]])}`",
-        f"- repetitions: {args.repetitions}, interleaved, after two rounds of warming up; a ratio is taken within each "
-        "round, then its median (smallest to largest)",
+        f"- repetitions: {args.repetitions}, {how}",
     ]
     text = header[0] + "\n\n" + "\n".join(header[1:]) + "\n\n" + "\n\n".join(sections) + "\n"
     print(text)

@@ -60,7 +60,7 @@ def main() -> None:
         f"Median {statistics.median(seconds):.1f} s ({min(seconds):.1f} to {max(seconds):.1f}) after compilation. Batch "
         f"{args.batch_size}; the first {args.shared_layers} layers mutated in one generation of ten, the others in nine."
     )
-    common.report("mnist", [common.table(head, rows), text], args)
+    common.report("mnist", [common.table(head, rows), text], args, "one seed after another")
 
 
 if __name__ == "__main__":

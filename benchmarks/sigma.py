@@ -223,7 +223,7 @@ def main() -> None:
         f"more than the best fixed σ on {sum(ratio <= 1 for ratio in ratios)} of {len(ratios)} problems; largest ratio "
         f"{max(ratios):.2f}, median {statistics.median(ratios):.2f}."
     )
-    common.report("sigma", [common.table(head, rows), text], args)
+    common.report("sigma", [common.table(head, rows), text], args, "one seed after another")
 
 
 if __name__ == "__main__":

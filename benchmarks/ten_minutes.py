@@ -144,7 +144,7 @@ def main() -> None:
         f"Median {100 * statistics.median(reached):.2f} % ({100 * min(reached):.2f} to {100 * max(reached):.2f}). Network "
         f"40-{args.width}-10 on the principal components; weighted recombination of {args.num_offspring} offspring. {prices}"
     )
-    common.report("ten_minutes", [common.table(head, rows), text], args)
+    common.report("ten_minutes", [common.table(head, rows), text], args, "one seed after another")
 
 
 if __name__ == "__main__":

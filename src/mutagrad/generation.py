@@ -259,11 +259,11 @@ def mutation_selection(
         )
     if selection.weights_fn is not None:
         jax.eval_shape(selection.weights_fn, jax.ShapeDtypeStruct((num_offspring,), jnp.result_type(float)))
-    if selection.weights_fn is not None and not reevaluate_parent:
-        raise ValueError(
-            f"reevaluate_parent: got False with {selection.name} selection, whose next parent is none of the offspring; "
-            "leave it True"
-        )
+        if not reevaluate_parent:
+            raise ValueError(
+                f"reevaluate_parent: got False with {selection.name} selection, whose next parent is none of the "
+                "offspring; leave it True"
+            )
     if selection.num_winners > num_offspring:
         raise ValueError(
             f"num_parents: got {selection.num_winners}, more than the {num_offspring} offspring of a generation; "

@@ -63,7 +63,7 @@ def _moments(weights: tuple[float, ...]) -> RecombinationMoments:
     density = stats.norm.pdf(z) * (z[1] - z[0])
     own = sum(square * stats.binom.pmf(k, number - 1, stats.norm.sf(z)) for k, square in enumerate(w**2))
     second = number * float(np.sum(z**2 * density * own))
-    return RecombinationMoments(first, second + _pairs(w), transverse)
+    return RecombinationMoments(first, float(second + _pairs(w)), transverse)
 
 
 def _pairs(w: np.ndarray) -> float:
@@ -109,8 +109,8 @@ def recombination_gain(strength: ArrayLike, weights: Any, curvature_along: Array
     Source: Arnold 2006 for the sphere; ρ derived for this project, tested in tests/theory/test_recombination_laws.py.
 
     >>> import mutagrad
-    >>> round(float(mutagrad.theory.recombination_gain(1.0, 20)), 1)
-    9.4
+    >>> round(float(mutagrad.theory.recombination_gain(1.0, 20)), 1)                 # ½ Σ E[Z_(k)]²
+    8.8
     """
     values = normal_scores(int(weights)) if np.ndim(weights) == 0 else weights
     moments = recombination_moments(values)
