@@ -35,7 +35,7 @@ LONGEST = 40_000
 
 def losses_of(seed, problem, algorithm):
     """The loss of every generation, as long as it is asked for."""
-    state = algorithm.init(jax.tree.map(jax.numpy.copy, problem.start))
+    state = jax.tree.map(jax.numpy.copy, algorithm.init(problem.start))  # a run consumes its state
     for chunk in generations(jax.random.key(seed), algorithm, state, problem.losses, 10**7):
         yield np.asarray(chunk.records["loss"])
 
@@ -67,7 +67,7 @@ def main() -> None:
     for name, make in problems().items():
         problem = make()
         for seed in range(SEEDS):
-            stop, found, took = one(100 + seed, problem)
+            stop, found, took = one(200 + seed, problem)
             holds = found.soonest <= took <= found.latest if math.isfinite(took) else found.latest >= 7 * stop
             inside, total = inside + holds, total + 1
             interval = [f"{value:,.0f}" if math.isfinite(value) else "never" for value in found[2:5]]
