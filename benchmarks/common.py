@@ -267,7 +267,9 @@ def _cpu() -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-INTERLEAVED = "interleaved, after two rounds of warming up; a ratio is taken within each round, then its median (smallest to largest)"
+INTERLEAVED = (
+    "interleaved, after two rounds of warming up; ratios are taken within each round: median (smallest to largest)"
+)
 
 
 def report(name: str, sections: list[str], args: argparse.Namespace, how: str = INTERLEAVED) -> None:
