@@ -9,15 +9,10 @@ mark says whether the share of successes shows why (losses of mutants not normal
 writes verification/results/decrease.md; with --no-write it only prints.
 """
 
-import argparse
-import datetime
-import importlib.metadata
 import math
 import os
-import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -25,13 +20,14 @@ import jax.numpy as jnp
 import numpy as np
 
 import mutagrad
+from benchmarks.common import table
 from mutagrad.diagnostics.plans import expected_decrease
 from mutagrad.diagnostics.wording import is_apart
 from mutagrad.lab.datasets import load
 from mutagrad.lab.problem import TrainConfig, set_up
 from mutagrad.lab.quadratics import power_law
+from verification.common import arguments, report, versions
 
-RESULTS = Path(__file__).parent / "results"
 STRENGTHS = (0.01, 0.1, 1.0, 2.0, 5.0)
 OFFSPRING = (1, 5, 20, 100)
 WINDOW = 25
@@ -72,7 +68,7 @@ def row(name: str, one: Landscape, num_offspring: int, strength: float) -> list[
     ).history
     found = mutagrad.diagnostics.course(history, max(1, number // WINDOW))
     promised = sum(
-        expected_decrease(sigma, math.sqrt(max(square, 0)), trace, num_offspring)
+        expected_decrease(algorithm.parts, sigma, math.sqrt(max(square, 0)), trace)
         for sigma, square, trace in zip(
             found.sigma.value, found.squared_batch_grad_norm.value, found.hessian_trace.value, strict=True
         )
@@ -97,9 +93,7 @@ def row(name: str, one: Landscape, num_offspring: int, strength: float) -> list[
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--no-write", action="store_true")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     begin, load_before = time.perf_counter(), os.getloadavg()[0]
     landscapes = {
         "sphere, N = 1000": quadratic(0.0),
@@ -114,19 +108,13 @@ def main() -> None:
                 rows.append(row(name, one, num_offspring, strength))
                 print(rows[-1], f"{time.perf_counter() - begin:.0f} s", flush=True)
     head = ["loss", "M", "s, first to last window", "measured over promised", "successes (Φ(−s/2))", "verdict"]
-    table = "\n".join("| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *rows])
-    text = (
-        "# verification/decrease.py\n\n"
-        f"- date: {datetime.date.today().isoformat()}\n"
-        f"- machine: {platform.machine()}, {len(os.sched_getaffinity(0))} cores, load before {load_before:.2f}; "
-        f"jax {importlib.metadata.version('jax')}\n"
-        f"- command: `python -m verification.decrease`, {time.perf_counter() - begin:.0f} s\n\n"
-        f"{__doc__.split(chr(10) + chr(10))[1]}\n\n{table}\n"
+    report(
+        "decrease",
+        [__doc__.split("\n\n")[1], table(head, rows)],
+        args,
+        machine=f", load before {load_before:.2f}; {versions('jax')}",
+        seconds=time.perf_counter() - begin,
     )
-    print(text)
-    if not args.no_write:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "decrease.md").write_text(text)
 
 
 if __name__ == "__main__":

@@ -9,25 +9,20 @@ that it has then; and it goes on until it gets there, or for seven times as long
 writes verification/results/forecast.md; with --no-write it only prints.
 """
 
-import argparse
-import datetime
-import importlib.metadata
 import math
-import os
-import platform
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
 
 import mutagrad
+from benchmarks.common import table
 from benchmarks.sigma import FIRST_SIGMA, M, problems
 from mutagrad.diagnostics import forecast
 from mutagrad.diagnostics.forecast import FEWEST
 from mutagrad.run import generations
+from verification.common import arguments, report, versions
 
-RESULTS = Path(__file__).parent / "results"
 SEEDS = 4
 LONGEST = 40_000
 """Generations before the forecast, at most: a run that is not half way by then is forecast from there."""
@@ -60,9 +55,7 @@ def one(seed, problem):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--no-write", action="store_true")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     begin, rows, inside, total = time.perf_counter(), [], 0, 0
     for name, make in problems().items():
         problem = make()
@@ -82,18 +75,9 @@ def main() -> None:
             )
             print(rows[-1], f"{time.perf_counter() - begin:.0f} s", flush=True)
     head = ["problem", "made at generation", "forecast of generations to half the loss", "it took", "held"]
-    table = "\n".join("| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *rows])
-    text = (
-        "# verification/forecast.py\n\n"
-        f"- date: {datetime.date.today().isoformat()}\n"
-        f"- machine: {platform.machine()}, {len(os.sched_getaffinity(0))} cores; jax {importlib.metadata.version('jax')}\n"
-        f"- command: `python -m verification.forecast`, {time.perf_counter() - begin:.0f} s\n\n"
-        f"{inside} of {total} intervals of 80 % hold what then happened.\n\n{table}\n"
-    )
-    print(text)
-    if not args.no_write:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "forecast.md").write_text(text)
+    held = f"{inside} of {total} intervals of 80 % hold what then happened."
+    seconds = time.perf_counter() - begin
+    report("forecast", [held, table(head, rows)], args, machine=f"; {versions('jax')}", seconds=seconds)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,8 @@ standard errors; the points lie on a run of SGD from each start.
 writes verification/results/layers.md; with --no-write it only prints.
 """
 
-import argparse
-import datetime
-import importlib.metadata
-import os
 import platform
 import time
-from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -22,11 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from benchmarks.common import table
 from mutagrad.lab.datasets import load
 from mutagrad.lab.models import ConvNet, cross_entropy, lecun
 from mutagrad.mutation import rademacher
+from verification.common import arguments, report, versions
 
-RESULTS = Path(__file__).parent / "results"
 NUM_PROBES = 20
 BATCH = 512
 """Images on which gradient and traces are taken."""
@@ -91,46 +87,31 @@ def trajectory(params, data):
         params, state = advance(params, state, data.train_inputs[rows], data.train_labels[rows])
 
 
-def header():
-    versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in ("jax", "numpy", "mutagrad"))
-    return "\n".join(
-        [
-            "# verification/layers.py\n",
-            f"- date: {datetime.date.today().isoformat()}",
-            f"- machine: {platform.machine()}, {len(os.sched_getaffinity(0))} cores; backend {jax.default_backend()}",
-            f"- python {platform.python_version()}, {versions}",
-            "- command: `python -m verification.layers`",
-        ]
-    )
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--no-write", action="store_true", help="print only; leave verification/results alone")
-    arguments = parser.parse_args()
+    args = arguments(__doc__)
     began = time.perf_counter()
     data = load("mnist")
     inputs, labels = data.train_inputs[:BATCH], data.train_labels[:BATCH]
-    head = ["start", "step", "loss", *LAYERS, *GROUPS]
-    lines = [head, ["---"] * len(head)]
+    rows = []
     for start, first in STARTS.items():
         for step, params in trajectory(first, data):
             loss, squares, products = map(np.asarray, measure(jax.random.key(step), params, inputs, labels))
             cells = [cell(squares[layer], products[:, layer]) for layer in range(len(LAYERS))]
             cells += [cell(squares[group].sum(), products[:, group].sum(1)) for group in GROUPS.values()]
-            lines.append([start, str(step), f"{loss:.3f}", *cells])
-            print(*lines[-1], sep=" | ", flush=True)
-    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+            rows.append([start, str(step), f"{loss:.3f}", *cells])
+            print(*rows[-1], sep=" | ", flush=True)
     note = (
         f"1000 |g|²/TrH ± the standard error of TrH's {NUM_PROBES} probes, on the first {BATCH} training images, along SGD "
         f"(rate 0.05, momentum 0.9, batches of {SGD_BATCH}). Unresolved: TrH is below two standard errors. It took "
         f"{time.perf_counter() - began:.0f} s."
     )
-    text = "\n\n".join([header(), table, note]) + "\n"
-    print(text)
-    if not arguments.no_write:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "layers.md").write_text(text)
+    report(
+        "layers",
+        [table(["start", "step", "loss", *LAYERS, *GROUPS], rows), note],
+        args,
+        machine=f"; backend {jax.default_backend()}",
+        software=[f"python {platform.python_version()}, {versions('jax', 'numpy', 'mutagrad')}"],
+    )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Arguments refused at the door: one line that names the argument, the value and the remedy."""
 
+import importlib.util
 import math
 from typing import Any
 
@@ -59,3 +60,9 @@ def choice(name: str, value: Any, known: Any) -> Any:
     if value not in known:
         raise ValueError(f"{name}: got {value!r}; pass one of {', '.join(map(str, known))}")
     return value
+
+
+def installed(name: str, purpose: str) -> None:
+    """Refuse to go on without a library of the lab extra."""
+    if importlib.util.find_spec(name) is None:
+        raise ImportError(f"{name}: not installed; install mutagrad[lab] for {purpose}")

@@ -12,12 +12,14 @@ t of ν degrees ½σ²((TrH)² + 2Tr(H²))/(ν − 4) more (no bound for ν ≤ 
 and so on: what the mutation meets, and what its σ must be chosen by. Masked mutations see the leaves that they mutate.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-__all__ = ["Gauge", "measure", "standard_errors"]
+__all__ = ["Gauge", "is_another_batch", "measure", "standard_errors"]
+
+_SAME_BATCH = 1e-4
 
 
 class Gauge(NamedTuple):
@@ -119,3 +121,18 @@ def standard_errors(differences: jax.Array, variances: jax.Array, sigma: jax.Arr
         squared_grad_noise=jnp.where(found.number > 1, jnp.sqrt(found.spread_of_noise / found.number), jnp.nan),
         strength=jnp.sqrt(4 / found.number + jnp.square(gauge.strength) / (2 * degrees)),
     )
+
+
+def is_another_batch(loss: Any, expected: Any) -> Any:
+    """Whether a parent met another batch than the generation before did: its loss is off by more than a share of 10⁻⁴.
+
+    Parameters
+    ----------
+    loss, expected : the parent's loss, and the one that it had on the batch before; arrays of one shape, of JAX or NumPy.
+
+    >>> import numpy as np
+    >>> from mutagrad.gauge import is_another_batch
+    >>> is_another_batch(np.array([1.0, 1.0]), np.array([1.00001, 1.1])).tolist()
+    [False, True]
+    """
+    return abs(loss - expected) > _SAME_BATCH * abs(loss)

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from mutagrad import check
-from mutagrad.theory.progress import best_of_mean, optimal_strength, success_rate
-from mutagrad.theory.recombination import recombination_moments
+from mutagrad.gauge import is_another_batch
+from mutagrad.theory.optimum import best_strength
+from mutagrad.theory.progress import success_rate
 from mutagrad.types import Algorithm, Info, LossFn, Params, Parts, WrappedState
 
 __all__ = ["AdaptedState", "adapt_sigma", "schedule_sigma"]
@@ -106,34 +107,6 @@ def schedule_sigma(algorithm: Algorithm, schedule: Callable[[jax.Array], Any]) -
         return algorithm.step(key, state.with_sigma(sigma), loss_fn)
 
     return Algorithm(algorithm.init, step, algorithm.parts)
-
-
-def best_strength(parts: Parts) -> float:
-    """The normalised mutation strength at which an algorithm gains most per generation.
-
-    Acceptance rules at finite β and Boltzmann selection are given that of their β → ∞ limit.
-    """
-    name, num_offspring = parts.selection.name, parts.num_offspring
-    if name in ("comma", "truncation"):
-        # The gain is s E[Z] − s²/2 whatever the sign, so its maximum is at s = E[Z].
-        strength = best_of_mean(num_offspring, parts.selection.num_winners)
-        if strength <= 1e-9:
-            raise ValueError(
-                f"algorithm: got {name} that selects all of its {num_offspring} offspring, a random walk without a "
-                "best σ; select fewer"
-            )
-        return strength
-    if name == "weighted":
-        moments = recombination_moments(parts.selection.options["weights"])
-        if moments.first <= 1e-9:
-            raise ValueError(
-                f"algorithm: got weights whose mean step is {-moments.first:.3g} σ down the slope; give the best offspring the "
-                "larger weights"
-            )
-        return moments.first / moments.transverse
-    if parts.selection.acceptance_fn is not None or name in ("elitist", "boltzmann"):
-        return optimal_strength(num_offspring)
-    raise ValueError(f"target: got None with {name} selection, whose best s is not known; pass target=")
 
 
 def adapt_sigma(algorithm: Algorithm, rule: str = "strength", target: float | None = None) -> Algorithm:
@@ -258,7 +231,7 @@ def _strength_rule(parts: Parts, target: float) -> Callable:
         )
         # A loss that never changes has no sampling noise, however much its examples differ.
         parent_loss = info.parent_loss.astype(sigma.dtype)
-        is_resampled = jnp.abs(parent_loss - old.expected_loss) > 1e-4 * jnp.abs(parent_loss)
+        is_resampled = is_another_batch(parent_loss, old.expected_loss)
         noise_long, _ = _average(
             old.noise_long, old.noise_count, jnp.where(is_resampled, noise, 0), number, _NOISE_MEMORY
         )

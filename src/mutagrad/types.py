@@ -79,6 +79,7 @@ class WrappedState:
     __slots__ = ()
 
     inner: Any
+    _replace: Callable[..., Any]
 
     @property
     def params(self) -> Params:
@@ -97,11 +98,11 @@ class WrappedState:
 
     def with_params(self, params: Params) -> Any:
         """The same state with another parent."""
-        return self._replace(inner=self.inner.with_params(params))  # type: ignore[attr-defined]
+        return self._replace(inner=self.inner.with_params(params))
 
     def with_sigma(self, sigma: jax.Array) -> Any:
         """The same state with another mutation strength."""
-        return self._replace(inner=self.inner.with_sigma(sigma))  # type: ignore[attr-defined]
+        return self._replace(inner=self.inner.with_sigma(sigma))
 
 
 class Info(NamedTuple):

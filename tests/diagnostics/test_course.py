@@ -172,9 +172,10 @@ def test_decrease_is_what_slope_and_curvature_promise(num_offspring, strength):
     curvatures = jnp.linspace(0.5, 1.5, 1000)
     start = jnp.ones(1000)
     sigma = strength * float(jnp.linalg.norm(curvatures)) / 1000
+    algorithm = mutagrad.elitist(sigma, num_offspring)
     result = mutagrad.evolve(
         jax.random.key(int(100 * strength)),
-        mutagrad.elitist(sigma, num_offspring),
+        algorithm,
         start,
         lambda x: curvatures * x**2 / 2 * 1000,
         200,
@@ -183,7 +184,7 @@ def test_decrease_is_what_slope_and_curvature_promise(num_offspring, strength):
     found = course(result.history, num_windows=8)
     promised = np.array(
         [
-            expected_decrease(sigma, max(square, 0) ** 0.5, trace, num_offspring)
+            expected_decrease(algorithm.parts, sigma, max(square, 0) ** 0.5, trace)
             for square, trace in zip(found.squared_batch_grad_norm.value, found.hessian_trace.value, strict=True)
         ]
     )

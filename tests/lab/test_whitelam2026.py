@@ -108,7 +108,7 @@ def test_speed_holds_and_a_wrong_gain_does_not(monkeypatch):
     _, verdicts = outcome("W26-4", **settings)
     assert "does not hold" not in verdicts.values()
     exact = theory.expected_gain
-    monkeypatch.setattr(strength.theory, "expected_gain", lambda s, number: 1.1 * exact(s, number))
+    monkeypatch.setattr(theory, "expected_gain", lambda s, number: 1.1 * exact(s, number))
     _, verdicts = outcome("W26-4", **settings)
     assert next(verdict for what, verdict in verdicts.items() if "over G_M(s*)" in what) == "does not hold"
 
@@ -118,7 +118,7 @@ def test_a_wrong_law_of_gain_does_not_hold(monkeypatch):
     _, verdicts = outcome("W26-7", **settings)
     assert "does not hold" not in verdicts.values()
     exact = theory.expected_gain
-    monkeypatch.setattr(strength.theory, "expected_gain", lambda s, number: 1.1 * exact(s, number))
+    monkeypatch.setattr(theory, "expected_gain", lambda s, number: 1.1 * exact(s, number))
     _, verdicts = outcome("W26-7", **settings)
     assert next(verdict for what, verdict in verdicts.items() if what.startswith("gain less")) == "does not hold"
 

@@ -8,14 +8,13 @@ from scipy import stats
 
 from mutagrad import check
 from mutagrad.diagnostics.measured import Measured
+from mutagrad.gauge import is_another_batch
 
 __all__ = ["Regime", "course", "is_resampled", "regime"]
 
 _BLOCKS = 20
 """Blocks of consecutive generations that a standard error comes from."""
-_NEEDED = ("loss", "sigma", "success", "hessian_trace", "squared_grad_norm", "squared_grad_noise")
-_SAME_BATCH = 1e-4
-"""A parent whose loss is the expected one up to this share has met the same batch."""
+_NEEDED = ("loss", "loss_change", "sigma", "success", "hessian_trace", "squared_grad_norm", "squared_grad_noise")
 
 
 class Regime(NamedTuple):
@@ -37,7 +36,7 @@ class Regime(NamedTuple):
     squared_grad_norm : |g|² = |g_B|² − TrC/B, without it; negative at times where the noise is most of |g_B|².
     signal : |g|/|g_B|, the share of the drift that goes down the loss itself.
     noise_ratio : TrC/B over |g|²: the gradient noise scale in units of the batch size. NaN where |g|² is not positive.
-    decrease : mean decrease of a batch's loss by the generation that met it [loss]; NaN for histories of earlier versions.
+    decrease : mean decrease of a batch's loss by the generation that met it [loss].
     """
 
     generation: Any
@@ -70,14 +69,10 @@ def is_resampled(history: Any) -> bool:
     >>> mutagrad.diagnostics.is_resampled(result.history)
     False
     """
-    loss, left = _column(history, "loss"), _loss_change(history)
-    now = loss[1:]
-    change = np.abs(now - loss[:-1] - left[:-1])
-    if not np.isfinite(left).any():  # a history of an earlier version
-        best = _column(history, "best_loss")
-        change = np.minimum(np.abs(now - best[:-1]), np.abs(now - loss[:-1]))
-    known = np.isfinite(change)
-    return bool(known.any() and np.mean(change[known] > _SAME_BATCH * np.abs(now[known])) > 0.5)
+    loss, change = _column(history, "loss"), _column(history, "loss_change")
+    now, expected = loss[1:], loss[:-1] + change[:-1]
+    known = np.isfinite(now) & np.isfinite(expected)
+    return bool(known.any() and np.mean(is_another_batch(now[known], expected[known])) > 0.5)
 
 
 def regime(history: Any, resampled: bool | None = None) -> Regime:
@@ -159,15 +154,8 @@ def _column(history: Any, name: str) -> np.ndarray:
         ) from None
 
 
-def _loss_change(history: Any) -> np.ndarray:
-    try:
-        return _column(history, "loss_change")
-    except ValueError:
-        return np.full(len(_column(history, "loss")), np.nan)
-
-
 def _columns(history: Any, resampled: bool | None) -> tuple[dict[str, np.ndarray], bool]:
-    columns = {name: _column(history, name) for name in _NEEDED} | {"loss_change": _loss_change(history)}
+    columns = {name: _column(history, name) for name in _NEEDED}
     number = len(columns["loss"])
     if number < 2:
         raise ValueError(f"history: got {number} generations; pass two or more")

@@ -140,7 +140,8 @@ def _windows(time: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray
         slope = np.polynomial.polynomial.polyfit(x - x.mean(), y, 1)
         residual = y - np.polynomial.polynomial.polyval(x - x.mean(), slope)
         rows.append((x.mean(), y.mean(), math.sqrt(np.sum(residual**2) / (kept.sum() - 2) / kept.sum())))
-    return tuple(np.array(column) for column in zip(*rows, strict=True))  # type: ignore[return-value]
+    columns = np.array(rows).T
+    return columns[0], columns[1], columns[2]
 
 
 class _Fits(NamedTuple):

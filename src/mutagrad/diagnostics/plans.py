@@ -9,9 +9,10 @@ from scipy import special
 
 from mutagrad import check
 from mutagrad.diagnostics.measured import Measured
-from mutagrad.selection import normal_scores
+from mutagrad.theory.optimum import best_strength, keeps_the_better
 from mutagrad.theory.progress import best_of_moment
 from mutagrad.theory.recombination import recombination_moments
+from mutagrad.types import Parts
 
 __all__ = ["Plan", "expected_decrease", "gain_on_batch", "plan"]
 
@@ -99,36 +100,45 @@ class Yardstick(NamedTuple):
     cost_per_strength: float
 
 
-def yardstick(num_offspring: int, signal: float = 1.0, recombines: bool = False) -> Yardstick:
-    """Of (1+M), or of weighted recombination with normal scores where no curvature lies along the gradient.
+def yardstick(parts: Parts, signal: float = 1.0) -> Yardstick:
+    """Of weighted recombination where no curvature lies along the gradient; of (1+M) for all other rules.
 
     The cost is the share of the drift's gain that curvature takes, per s, for small s.
     """
-    if recombines:
-        moments = recombination_moments(normal_scores(num_offspring))
-        gain = signal**4 * moments.first**2 / (2 * moments.transverse)
-        ratio = moments.first / moments.transverse
-        return Yardstick(f"recombination of {num_offspring}", signal**2 * ratio, gain, 1 / (2 * ratio))
+    num_offspring = parts.num_offspring
+    if parts.selection.weights_fn is not None:
+        best = best_strength(parts)
+        gain = signal**4 * best * recombination_moments(parts.selection.options["weights"]).first / 2
+        return Yardstick(f"recombination of {num_offspring}", signal**2 * best, gain, 1 / (2 * best))
     strength, gain = optimum(num_offspring, signal)
     cost = (1 - 2.0**-num_offspring) / (2 * best_of_moment(num_offspring))
     return Yardstick(f"(1+{num_offspring})", strength, gain, cost)
 
 
-def expected_decrease(sigma: float, slope: float, trace: float, num_offspring: int, recombines: bool = False) -> float:
+def expected_decrease(parts: Parts, sigma: float, slope: float, trace: float) -> float | None:
     """Decrease of a batch's loss by the generation of (1+M), or of weighted recombination, that meets it [loss].
 
     Parameters
     ----------
+    parts : of the algorithm; its own σ is not used.
     sigma : σ [parameter]. slope, trace : |g_B| and TrH, as the offspring show them.
-    num_offspring : M. recombines : whether by normal scores; curvature along the gradient is left out.
 
+    Returns
+    -------
+    The decrease, for recombination without curvature along the gradient; ``None`` for other rules.
+
+    >>> import mutagrad
     >>> from mutagrad.diagnostics.plans import expected_decrease
-    >>> round(expected_decrease(0.1, 1.0, 1e-9, 1), 5), round(expected_decrease(1.224, 2.0, 2.0, 1), 3)     # c₁σ|g|; G₁(s*)
+    >>> parts = mutagrad.greedy(sigma=1.0).parts
+    >>> round(expected_decrease(parts, 0.1, 1.0, 1e-9), 5), round(expected_decrease(parts, 1.224, 2.0, 2.0), 3)  # c₁σ|g|; G₁(s*)
     (0.03989, 0.405)
     """
-    if recombines:
-        moments = recombination_moments(normal_scores(num_offspring))
+    if parts.selection.weights_fn is not None:
+        moments = recombination_moments(parts.selection.options["weights"])
         return moments.first * sigma * slope - moments.transverse * sigma**2 * trace / 2
+    if not keeps_the_better(parts):
+        return None
+    num_offspring = parts.num_offspring
     strength = sigma * trace / slope
     if strength < _SMALL_STRENGTH:
         # To second order in s, without dividing by a curvature that may not be told from zero.

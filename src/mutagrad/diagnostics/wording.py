@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mutagrad.algorithms import elitist
 from mutagrad.diagnostics.course import Regime
 from mutagrad.diagnostics.forecast import RunForecast
 from mutagrad.diagnostics.measured import Measured
 from mutagrad.diagnostics.plans import Yardstick, expected_decrease, yardstick
+from mutagrad.types import Parts
 
 if TYPE_CHECKING:
     from mutagrad.diagnostics.diagnosis import Diagnosis
@@ -110,7 +112,7 @@ def _verdict(found: "Diagnosis") -> str:
     else:
         text = f"σ = {number(current.sigma)}: there is no best σ here."
     if math.isfinite(current.strength.value):
-        text += f" {regime}, {strength_words(current.strength.value, yardstick(size))}."
+        text += f" {regime}, {strength_words(current.strength.value, yardstick(elitist(1.0, size).parts))}."
     return text + " " + success_words(current.success, current.predicted_success)
 
 
@@ -249,24 +251,21 @@ def _plans(found: "Diagnosis") -> str:
     return _table(["M", "best σ", "gain per generation", "per evaluation", "per second"], rows)
 
 
-def course_sentences(
-    found: Regime, whole: Regime, num_offspring: int, batch_size: int | None, selection: str = "elitist"
-) -> str:
+def course_sentences(found: Regime, whole: Regime, parts: Parts, batch_size: int | None) -> str:
     """A run's course as text: where it began and where it ended, from its history alone.
 
     Parameters
     ----------
     found : the course, windows of the run. whole : the last third of it, as one window.
-    num_offspring : M. batch_size : examples of a batch, if the loss shows them. selection : the algorithm's name.
+    parts : of the algorithm. batch_size : examples of a batch, if the loss shows them.
     """
-    recombines = selection == "weighted_recombination"
     lines = []
     strength = whole.strength
     if math.isfinite(strength.value):
         first = _first_finite(np.asarray(found.strength.value))
         lines.append(
             f"σ: s = σTrH/|∇U| = {about(strength)} in the last third of the run ({first:.3g} at its start), "
-            f"{strength_words(strength.value, yardstick(num_offspring, recombines=recombines))}; σ = {number(whole.sigma.value)}."
+            f"{strength_words(strength.value, yardstick(parts))}; σ = {number(whole.sigma.value)}."
         )
     lines.append("Successes: " + success_words(whole.success, whole.predicted_success))
     slope, trace = root(whole.squared_batch_grad_norm), whole.hessian_trace
@@ -275,14 +274,13 @@ def course_sentences(
     )
     if trace.value > 2 * trace.error and slope.value > 0:
         signal = whole.signal.value if whole.squared_grad_noise.value > 0 else 1.0
-        best = yardstick(num_offspring, round(signal, 3), recombines)
+        best = yardstick(parts, round(signal, 3))
         unit = slope.value / trace.value
         lines.append(
             f"Best: {best.name} gains most at σ = {number(best.strength * unit)}, {number(best.gain * unit * slope.value)} per "
-            "generation" + (", both less if curvature lies along the gradient." if recombines else ".")
+            "generation" + (", both less if curvature lies along the gradient." if _recombines(parts) else ".")
         )
-    if recombines or selection in ("elitist", "greedy"):
-        lines += _decrease(whole, num_offspring, recombines)
+    lines += _decrease(whole, parts)
     if whole.squared_grad_noise.value > 0:
         lines.append(_course_noise(whole, batch_size))
     else:
@@ -292,19 +290,25 @@ def course_sentences(
     return "\n".join(lines)
 
 
-def _decrease(whole: Regime, num_offspring: int, recombines: bool) -> list[str]:
+def _recombines(parts: Parts) -> bool:
+    return parts.selection.weights_fn is not None
+
+
+def _decrease(whole: Regime, parts: Parts) -> list[str]:
     """What generations gained beside what slope and curvature promise, and which assumption failed if they differ."""
     found, slope, trace = whole.decrease, root(whole.squared_batch_grad_norm), whole.hessian_trace
     if not math.isfinite(found.value) or not slope.value > 0:
         return []
-    expected = expected_decrease(float(whole.sigma.value), slope.value, trace.value, num_offspring, recombines)
+    expected = expected_decrease(parts, float(whole.sigma.value), slope.value, trace.value)
+    if expected is None:
+        return []
     text = (
         f"Decrease: a generation lowers the loss of its batch by {about(found)}; slope and curvature promise "
         f"{number(expected)}."
     )
     gap = abs(found.value - expected)
     if gap > max(_TENTH * abs(expected), _SURE * float(found.error)):
-        if recombines and found.value < expected:
+        if _recombines(parts) and found.value < expected:
             text += " The rest is taken by curvature along the gradient, which single offspring hardly see."
         elif is_apart(whole.success, whole.predicted_success):
             text += " They differ because losses of mutants are not normal about a parabola here: see the successes."

@@ -1,5 +1,6 @@
 """What a run folder says of the run's regime, from its history alone."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from mutagrad.diagnostics.course import Regime
 from mutagrad.diagnostics.forecast import FEWEST
 from mutagrad.diagnostics.plans import yardstick
 from mutagrad.diagnostics.wording import course_sentences, forecast_sentence
+from mutagrad.lab.problem import TrainConfig, make_algorithm, num_shared_layers
 from mutagrad.lab.run_folder import read_config, read_history
 from mutagrad.report.diagnosis import course_figure
+from mutagrad.types import Parts
 
 __all__ = ["inspect"]
 
@@ -43,9 +46,8 @@ def inspect(folder: str | Path) -> str:
         raise FileNotFoundError(
             f"run: got {str(folder)!r}, which holds no history.zarr yet; let the run save itself first"
         )
-    settings = config.get("settings", {})
-    num_offspring = settings.get("num_offspring", 20) if settings.get("algorithm") in _SEVERAL else 1
-    recombines = settings.get("algorithm") == "weighted_recombination"
+    settings = _settings(config)
+    parts = _parts(settings)
     records = {name: values.values for name, values in history.items() if values.dims == ("generation",)}
     records["generation"] = history.generation.values
     number = len(records["generation"])
@@ -56,39 +58,38 @@ def inspect(folder: str | Path) -> str:
     batch_size = round(1 / float(np.mean(1 / ending["batch_size"]))) if "batch_size" in ending else None
     courses: dict[str, Regime] = {}
     lines = []
-    for name, kept in _groups(config, records["generation"]).items():
+    for name, kept in _groups(config.get("outcome", {}), settings, records["generation"]).items():
         own = {key: values[kept] for key, values in records.items()}
         found = course(own, _WINDOWS, resampled)
         # Of windows of turns: the generations that they stand for.
         courses[name] = found._replace(generation=np.interp(found.generation, np.arange(kept.sum()), own["generation"]))
         last = {key: values[2 * int(kept.sum()) // 3 :] for key, values in own.items()}
-        text = course_sentences(
-            found, regime(last, still_resampled), num_offspring, batch_size, str(settings.get("algorithm"))
-        )
+        text = course_sentences(found, regime(last, still_resampled), parts, batch_size)
         lines.append(f"{name[0].upper()}{name[1:]}\n{text}" if name else text)
     if np.isfinite(records["loss"]).sum() >= FEWEST:
         lines.append(forecast_sentence(forecast(records)))
-    best = yardstick(num_offspring, recombines=recombines).strength
-    course_figure(courses, folder / "inspect.png", _title(settings, num_offspring), best)
+    title = f"{settings.data}, {settings.model}, {settings.algorithm} with M = {parts.num_offspring}"
+    course_figure(courses, folder / "inspect.png", title, yardstick(parts).strength)
     return "\n".join([*lines, f"figure: {folder / 'inspect.png'}"])
 
 
-_SEVERAL = ("elitist", "comma", "boltzmann", "truncation", "weighted_recombination")
-"""Algorithms with a number of offspring to choose."""
+def _settings(config: dict[str, Any]) -> TrainConfig:
+    """The settings of the run, those that this version does not have left out."""
+    known = {field.name for field in dataclasses.fields(TrainConfig)}
+    return TrainConfig(**{name: value for name, value in config.get("settings", {}).items() if name in known})
 
 
-def _groups(config: dict[str, Any], generation: np.ndarray) -> dict[str, np.ndarray]:
+def _parts(settings: TrainConfig) -> Parts:
+    """What the run's algorithm was assembled from; no layer mutated in turns, because there are none without params."""
+    return make_algorithm(dataclasses.replace(settings, shared_layers=0), None).parts
+
+
+def _groups(outcome: dict[str, Any], settings: TrainConfig, generation: np.ndarray) -> dict[str, np.ndarray]:
     """Generations by the group of parameters that mutated in them."""
-    outcome, settings = config.get("outcome", {}), config.get("settings", {})
-    shared = outcome.get("shared_layers", settings.get("shared_layers"))
-    if shared is None:  # the outcome is written at the end of a run
-        shared = 2 if settings.get("model") == "convnet" and settings.get("algorithm") != "truncation" else 0
+    # The outcome is written at the end of a run.
+    shared = outcome.get("shared_layers", num_shared_layers(settings))
     if not shared:
         return {"": np.ones(len(generation), bool)}
-    period = settings["shared_generations"] + 1
-    is_late = (generation - 1) % period < settings["shared_generations"]
+    period = settings.shared_generations + 1
+    is_late = (generation - 1) % period < settings.shared_generations
     return {"the other layers": is_late, f"the first {shared} layers": ~is_late}
-
-
-def _title(settings: dict[str, Any], num_offspring: int) -> str:
-    return f"{settings.get('data')}, {settings.get('model')}, {settings.get('algorithm')} with M = {num_offspring}"

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 
 from mutagrad import theory
-from mutagrad.types import Parts
+from mutagrad.diagnostics.wording import GRADIENT_REGIME
+from mutagrad.generation import mutation_selection
+from mutagrad.mutation import gaussian
+from mutagrad.theory.moments import sees_ranks_only
+from mutagrad.types import Algorithm, Parts
 
-__all__ = ["GRADIENT_REGIME", "batches", "drift_per_sigma", "regime", "sentences"]
-
-GRADIENT_REGIME = 0.1
-"""A run is in the gradient regime while curvature takes less than this share of what the drift gains."""
+__all__ = ["batches", "drift_per_sigma", "regime", "sentences"]
 
 
 def drift_per_sigma(parts: Parts) -> float | None:
@@ -20,14 +21,12 @@ def drift_per_sigma(parts: Parts) -> float | None:
     c_M for (1+M), E[Z_(M)] for (1,M), its mean over the K best for truncation, Σ w_k E[Z_(k)] for weighted recombination;
     ``None`` for rules at finite β, whose drift also depends on βσ|∇U|.
     """
-    name, num_offspring = parts.selection.name, parts.num_offspring
-    if name in ("comma", "truncation"):
-        return theory.best_of_mean(num_offspring, parts.selection.num_winners)
-    if name == "weighted":
-        return theory.recombination_moments(parts.selection.options["weights"]).first
-    if name in ("elitist", "greedy"):
-        return theory.best_of_moment(num_offspring)
-    return None
+    return float(theory.learning_rate(_of_unit_sigma(parts), "normalized")) if sees_ranks_only(parts) else None
+
+
+def _of_unit_sigma(parts: Parts) -> Algorithm:
+    """The algorithm with gaussian mutations of σ = 1, so that its laws are in units of σ."""
+    return mutation_selection(gaussian(), parts.selection, parts.num_offspring, sigma=1.0)
 
 
 def regime(parts: Parts, history: Any) -> dict[str, float]:
@@ -53,17 +52,10 @@ def regime(parts: Parts, history: Any) -> dict[str, float]:
     }
     drift = drift_per_sigma(parts)
     if drift:
-        kept = _kept(parts)
+        kept = float(theory.diffusion(_of_unit_sigma(parts), 1.0).transverse)
         found["learning_rate"] = drift * sigma
         found["curvature_cost"] = kept * strength / (2 * drift)
     return found
-
-
-def _kept(parts: Parts) -> float:
-    """Second moment of a generation's step across the gradient, in units of σ²."""
-    if parts.selection.name == "weighted":
-        return theory.recombination_moments(parts.selection.options["weights"]).transverse
-    return 1 - 2.0**-parts.num_offspring if parts.selection.name in ("elitist", "greedy") else 1.0
 
 
 def batches(outcome: dict[str, Any]) -> str:

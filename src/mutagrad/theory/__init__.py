@@ -3,11 +3,7 @@
 from mutagrad.theory.curvature import (
     EffectiveRank,
     Estimate,
-    PowerLaw,
-    Spectrum,
     effective_rank,
-    fit_power_law,
-    hessian_spectrum,
     hessian_trace,
     largest_eigenvalue,
     participation_ratio,
@@ -31,6 +27,7 @@ from mutagrad.theory.progress import (
     success_rate,
 )
 from mutagrad.theory.recombination import RecombinationMoments, recombination_gain, recombination_moments
+from mutagrad.theory.spectrum import PowerLaw, Spectrum, fit_power_law, hessian_spectrum
 
 __all__ = [
     "Diffusion",

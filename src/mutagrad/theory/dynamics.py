@@ -1,6 +1,5 @@
 """The gradient descent and the Langevin equation that an algorithm amounts to (theory.md 1, 2 and 5)."""
 
-import importlib.util
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -219,8 +218,7 @@ def langevin(algorithm: Algorithm, grad_fn: Callable[[Params], Params]) -> Lange
     0.018675
     """
     for name in ("diffrax", "lineax"):
-        if importlib.util.find_spec(name) is None:
-            raise ImportError(f"{name}: not installed; install mutagrad[lab] for Langevin equations")
+        check.installed(name, "Langevin equations")
     import lineax
 
     def moments(x: Params) -> tuple[Geometry, Params, jax.Array, jax.Array, jax.Array]:

@@ -4,11 +4,12 @@
 (`mutagrad.lab.tanh_nets`) and on the Hessian of the ConvNet. Mutation strength is stated as s = σTrH/|∇U|.
 """
 
-from mutagrad.lab.whitelam2026 import control, generation, paths, rank, spectrum, strength
+from mutagrad.lab.whitelam2026 import breakdown, control, gain, generation, paths, rank, spectrum, speed
 
 __all__ = ["CLAIMS"]
 
+_MODULES = (breakdown, control, gain, generation, paths, rank, spectrum, speed)
 CLAIMS = sorted(
-    [*control.CLAIMS, *generation.CLAIMS, *paths.CLAIMS, *rank.CLAIMS, *spectrum.CLAIMS, *strength.CLAIMS],
+    (claim for module in _MODULES for claim in module.CLAIMS),
     key=lambda claim: int(claim.id.split("-")[1]),
 )

@@ -1,0 +1,65 @@
+"""The best mutation strength of an algorithm, by the parts that it is assembled from (theory.md 2 and 3)."""
+
+from mutagrad.theory.moments import sees_ranks_only
+from mutagrad.theory.progress import best_of_mean, optimal_strength
+from mutagrad.theory.recombination import recombination_moments
+from mutagrad.types import Parts
+
+__all__ = ["best_strength", "keeps_the_better"]
+
+
+def best_strength(parts: Parts) -> float:
+    """The normalised mutation strength at which an algorithm gains most per generation.
+
+    Acceptance rules at finite β and Boltzmann selection are given that of their β → ∞ limit.
+
+    Parameters
+    ----------
+    parts : of the algorithm.
+
+    Raises
+    ------
+    ValueError : for rules without a best σ, and those of the user's own whose best s is not known.
+
+    >>> import mutagrad
+    >>> from mutagrad.theory.optimum import best_strength
+    >>> round(best_strength(mutagrad.comma(sigma=0.1, num_offspring=20).parts), 3)       # E[Z_(20)]
+    1.867
+    """
+    name, num_offspring = parts.selection.name, parts.num_offspring
+    if name in ("comma", "truncation"):
+        # The gain is s E[Z] − s²/2 whatever the sign, so its maximum is at s = E[Z].
+        strength = best_of_mean(num_offspring, parts.selection.num_winners)
+        if strength <= 1e-9:
+            raise ValueError(
+                f"algorithm: got {name} that selects all of its {num_offspring} offspring, a random walk without a "
+                "best σ; select fewer"
+            )
+        return strength
+    if name == "weighted":
+        moments = recombination_moments(parts.selection.options["weights"])
+        if moments.first <= 1e-9:
+            raise ValueError(
+                f"algorithm: got weights whose mean step is {-moments.first:.3g} σ down the slope; give the best offspring the "
+                "larger weights"
+            )
+        return moments.first / moments.transverse
+    if _is_plus_when_cold(parts):
+        return optimal_strength(num_offspring)
+    raise ValueError(f"target: got None with {name} selection, whose best s is not known; pass target=")
+
+
+def keeps_the_better(parts: Parts) -> bool:
+    """Whether a rule is (1+M): the best offspring becomes the parent unless it is worse.
+
+    >>> import math, mutagrad
+    >>> from mutagrad.theory.optimum import keeps_the_better
+    >>> [keeps_the_better(mutagrad.metropolis(sigma=0.1, beta=beta).parts) for beta in (1.0, math.inf)]
+    [False, True]
+    """
+    return _is_plus_when_cold(parts) and sees_ranks_only(parts)
+
+
+def _is_plus_when_cold(parts: Parts) -> bool:
+    """Whether a rule is (1+M) in the limit β → ∞."""
+    return parts.selection.acceptance_fn is not None or parts.selection.name in ("elitist", "boltzmann")
