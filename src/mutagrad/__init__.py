@@ -12,7 +12,7 @@ from mutagrad.algorithms import (
     truncation,
     weighted_recombination,
 )
-from mutagrad.alternation import AlternateState, alternate
+from mutagrad.alternation import AlternateState, alternate, rotate
 from mutagrad.batch_size import BatchSizeState, adapt_batch_size
 from mutagrad.batches import Minibatches, minibatches
 from mutagrad.diagnostics import diagnose
@@ -55,6 +55,7 @@ __all__ = [
     "minibatches",
     "mutation",
     "mutation_selection",
+    "rotate",
     "schedule_sigma",
     "selection",
     "theory",

@@ -80,6 +80,12 @@ def _parser() -> _Parser:
         help="generations in which they are shared, for each in which they are mutated (9)",
     )
     add(
+        "--unit-groups",
+        type=_whole,
+        metavar="G",
+        help="groups in which the hidden units are mutated in turns (of 16 units, for an mlp on more than 4096 examples)",
+    )
+    add(
         "--components",
         type=_whole,
         metavar="K",

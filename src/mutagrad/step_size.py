@@ -81,6 +81,13 @@ class AdaptedState(WrappedState, _Fields):
 
     __slots__ = ()
 
+    def with_expected_loss(self, loss: jax.Array) -> "AdaptedState":
+        """The same state of a parent that had this loss on the batch before; by it, another batch is told from the same."""
+        inner, estimates = self.inner.with_expected_loss(loss), self.estimates
+        if estimates is not None:
+            estimates = estimates._replace(expected_loss=loss.astype(estimates.expected_loss.dtype))
+        return AdaptedState(inner, estimates)
+
 
 def schedule_sigma(algorithm: Algorithm, schedule: Callable[[jax.Array], Any]) -> Algorithm:
     """Let σ follow a schedule of the generation, such as those of Optax.

@@ -41,6 +41,10 @@ class State(NamedTuple):
         """The same state with another mutation strength."""
         return State(self.params, sigma, self.generation, self.parent_loss)
 
+    def with_expected_loss(self, loss: jax.Array) -> "State":
+        """The same state: a generation asks for the loss on its own batch only."""
+        return self
+
 
 class PopulationState(NamedTuple):
     """What an algorithm with several parents needs for its next generation.
@@ -103,6 +107,10 @@ class WrappedState:
     def with_sigma(self, sigma: jax.Array) -> Any:
         """The same state with another mutation strength."""
         return self._replace(inner=self.inner.with_sigma(sigma))
+
+    def with_expected_loss(self, loss: jax.Array) -> Any:
+        """The same state of a parent that had this loss on the batch before; by it, another batch is told from the same."""
+        return self._replace(inner=self.inner.with_expected_loss(loss))
 
 
 class Info(NamedTuple):

@@ -2,6 +2,9 @@
 
 import json
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -10,8 +13,10 @@ from safetensors.numpy import load_file
 import mutagrad
 from mutagrad.lab import train as module
 from mutagrad.lab.inspect import inspect
-from mutagrad.lab.problem import TrainConfig
+from mutagrad.lab.models import MLP, GroupedMLP
+from mutagrad.lab.problem import TrainConfig, num_unit_groups
 from mutagrad.lab.run_folder import append_history, read_history
+from mutagrad.lab.summary import sentences
 from mutagrad.lab.train import train
 
 pytestmark = pytest.mark.permissive  # the networks have JAX's default promotion
@@ -104,6 +109,62 @@ def test_recombination_trains_the_digits_and_is_inspected(tmp_path):
     text = inspect(tmp_path / "run")
     assert "recombination of 20 gains most" in text
     assert (tmp_path / "run" / "inspect.png").exists()
+
+
+def test_a_run_whose_hidden_units_take_turns_goes_on_where_it_was(data, tmp_path):
+    def grouped(folder, generations, **others):
+        return TrainConfig(
+            data=data, widths=(6,), unit_groups=3, num_offspring=4, generations=generations, out=str(folder), **others
+        )
+
+    whole = train(grouped(tmp_path / "whole", 13), progress=False)
+    train(grouped(tmp_path / "parts", 5), progress=False)
+    parts = train(grouped(tmp_path / "parts", 13, resume=True), progress=False)
+    assert_consistent(tmp_path / "parts", 13)
+    assert parts["test_accuracy"] == whole["test_accuracy"]
+    once, twice = (load_file(tmp_path / name / "params.safetensors") for name in ("whole", "parts"))
+    assert all(np.array_equal(once[name], twice[name]) for name in once)
+    assert "in 3 groups that are mutated in turns" in sentences(parts)
+    assert "in the last third of the run" in inspect(tmp_path / "parts")
+
+
+def test_groups_of_hidden_units_are_the_layer_that_they_make_up():
+    """The logits of an MLP with the same units, however often the groups are turned round; the start has its variance."""
+    grouped = GroupedMLP(jax.random.key(0), 300, 600, 10, number=6)
+    whole = MLP(jax.random.key(1), 300, (600,), 10)
+    layers = [group.layers for group in grouped.groups]
+    joined = eqx.tree_at(
+        lambda model: [leaf for layer in model.layers for leaf in (layer.weight, layer.bias)],
+        whole,
+        [
+            jnp.concatenate([first.weight for first, _ in layers]),
+            jnp.concatenate([first.bias for first, _ in layers]),
+            jnp.concatenate([second.weight for _, second in layers], axis=1),
+            sum(second.bias for _, second in layers),
+        ],
+    )
+    inputs = jax.random.normal(jax.random.key(2), (20, 300))
+    for turned in (grouped, grouped.rotated(), grouped.rotated().rotated()):
+        np.testing.assert_allclose(turned(inputs), joined(inputs), rtol=1e-4, atol=1e-5)
+    assert not np.array_equal(grouped.groups[0].layers[0].weight, grouped.rotated().groups[0].layers[0].weight)
+    # Variances of 3000 weights or more, each within 5 errors of a uniform one's √(4/5n).
+    for position in (0, 1):
+        found, wanted = (float(jnp.var(model.layers[position].weight)) for model in (joined, whole))
+        size = whole.layers[position].weight.size
+        assert abs(found / wanted - 1) < 5 * (2 * 0.8 / size) ** 0.5
+
+
+def test_groups_by_default_where_offspring_share_something():
+    assert num_unit_groups(TrainConfig(widths=(128,)), 60_000) == 8
+    for one in (
+        TrainConfig(widths=(128,), num_offspring=1),
+        TrainConfig(widths=(128,), algorithm="truncation", num_parents=2),
+        TrainConfig(widths=(100,)),
+        TrainConfig(widths=(64, 64)),
+        TrainConfig(model="convnet"),
+    ):
+        assert num_unit_groups(one, 60_000) == 1
+    assert num_unit_groups(TrainConfig(widths=(128,)), 1437) == 1
 
 
 def test_a_history_outlives_a_kill_between_its_renames(data, tmp_path, monkeypatch):

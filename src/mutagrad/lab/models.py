@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from mutagrad import check
 
-__all__ = ["MLP", "ConvNet", "cross_entropy", "lecun"]
+__all__ = ["MLP", "ConvNet", "GroupedMLP", "cross_entropy", "lecun"]
 
 _EXAMPLES_AT_ONCE = 32
 """Examples a convolution handles at a time on a CPU, so that its patches stay in the cache."""
@@ -88,6 +88,55 @@ class MLP(eqx.Module):
         for layer in self.layers[:-1]:
             values = jax.nn.relu(_linear(layer, values))
         return _linear(self.layers[-1], values)
+
+
+class GroupedMLP(eqx.Module):
+    """A perceptron of one hidden layer with its units in equal groups: a sum of smaller ones, each with some of the units.
+
+    It is the `MLP` of as many units, but that every group has a bias of its own on the logits. Any order of the groups gives
+    the same logits, so that they may take turns in being mutated (`mutagrad.rotate`).
+
+    Parameters
+    ----------
+    key : a key for the initial weights.
+    num_inputs : length of a flattened example.
+    width : number of hidden units of all groups together.
+    num_classes : number of logits.
+    number : of groups; it divides ``width``.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from mutagrad.lab.models import GroupedMLP
+    >>> model = GroupedMLP(jax.random.key(0), 64, 32, 10, number=4)
+    >>> bool(jnp.allclose(model(jnp.ones((5, 64))), model.rotated()(jnp.ones((5, 64))), atol=1e-6))
+    True
+    """
+
+    groups: list[MLP]
+
+    def __init__(self, key: jax.Array, num_inputs: int, width: int, num_classes: int, number: int):
+        if width % number:
+            raise ValueError(f"unit_groups: got {number} for {width} hidden units; pass a divisor of {width}")
+        groups = [MLP(one, num_inputs, (width // number,), num_classes) for one in jax.random.split(key, number)]
+        # The logits are sums over all units, and over as many biases as there are groups.
+        self.groups = [
+            eqx.tree_at(
+                lambda group: (group.layers[1].weight, group.layers[1].bias),
+                group,
+                (group.layers[1].weight / math.sqrt(number), _bias(group.layers[1]) / number),
+            )
+            for group in groups
+        ]
+
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """Logits (batch, classes) of inputs (batch, ...)."""
+        logits = self.groups[0](inputs)
+        for group in self.groups[1:]:
+            logits = logits + group(inputs)
+        return logits
+
+    def rotated(self) -> "GroupedMLP":
+        """The same network with its second group in the first place, and the first in the last."""
+        return eqx.tree_at(lambda model: model.groups, self, [*self.groups[1:], self.groups[0]])
 
 
 class ConvNet(eqx.Module):

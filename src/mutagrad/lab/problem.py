@@ -13,7 +13,7 @@ import numpy as np
 import mutagrad
 from mutagrad import check
 from mutagrad.lab.datasets import Dataset, principal_components
-from mutagrad.lab.models import MLP, ConvNet, cross_entropy, lecun
+from mutagrad.lab.models import MLP, ConvNet, GroupedMLP, cross_entropy, lecun
 from mutagrad.types import Algorithm
 
 __all__ = ["ALGORITHMS", "MODELS", "Problem", "TrainConfig", "set_up"]
@@ -37,6 +37,8 @@ _DEFAULT_BATCH = {"mlp": 16_384, "convnet": 512}
 _DEFAULT_COMPONENTS = 40
 _LONG_INPUT = 100
 _FIRST_SIGMA = 0.01
+_GROUP = 16
+"""Hidden units in a group: with fewer, most of the time goes into what an offspring does not share, its cross-entropy."""
 _AT_ONCE = 10_000
 """Accuracy is measured on so many examples at a time."""
 
@@ -55,6 +57,9 @@ class TrainConfig:
     shared_layers, shared_generations : so many first layers are mutated in turns with the others, one generation for so
         many of theirs, in which all offspring share what the first layers compute (`mutagrad.alternate`). ``None``: two
         layers of the convnet, which take nine tenths of its arithmetic, and none of the MLP.
+    unit_groups : the hidden units of an MLP with one hidden layer in so many groups, which are mutated in turns and share what
+        the others compute (`mutagrad.rotate`); 1 for all at once. ``None``: groups of 16, where they divide the layer and
+        there are more than 4096 examples and several offspring of one parent.
     components : so many principal components of the training inputs, scaled, in place of the inputs
         (`mutagrad.lab.datasets.principal_components`); 0 leaves them as they are. ``None``: 40 for an MLP on inputs longer
         than 100.
@@ -78,6 +83,7 @@ class TrainConfig:
     population_size: int = 100
     shared_layers: int | None = None
     shared_generations: int = 9
+    unit_groups: int | None = None
     components: int | None = None
     batch_size: int | None = None
     generations: int | None = None
@@ -90,6 +96,11 @@ class TrainConfig:
 
 def make_algorithm(config: TrainConfig, params: Any) -> Algorithm:
     """The algorithm that the settings describe for a network, σ controlled if it is "auto"."""
+    if isinstance(params, GroupedMLP):
+        mask = jax.tree.map(lambda _: False, params)
+        mask = eqx.tree_at(lambda model: model.groups[0], mask, jax.tree.map(lambda _: True, params.groups[0]))
+        first = _algorithm(config, {"mutation": mutagrad.mutation.masked(mask), "evaluation": "mapped"})
+        return mutagrad.rotate(first, GroupedMLP.rotated, len(params.groups))
     shared = num_shared_layers(config)
     if shared == 0:
         return _algorithm(config, {})
@@ -112,6 +123,17 @@ def num_shared_layers(config: TrainConfig) -> int:
     if config.shared_layers is not None:
         return config.shared_layers
     return 2 if config.model == "convnet" and config.algorithm != "truncation" else 0
+
+
+def num_unit_groups(config: TrainConfig, num_examples: int) -> int:
+    """In how many groups the hidden units take turns; 1 for all at once."""
+    if config.unit_groups is not None:
+        return config.unit_groups
+    takes_turns = config.model == "mlp" and len(config.widths) == 1 and not config.shared_layers
+    parts = _algorithm(config, {}).parts
+    if not takes_turns or num_examples <= _FULL_BATCH or parts.num_offspring == 1 or parts.selection.num_winners > 1:
+        return 1
+    return 1 if config.widths[0] % _GROUP else config.widths[0] // _GROUP
 
 
 def _algorithm(config: TrainConfig, options: dict[str, Any]) -> Algorithm:
@@ -141,6 +163,9 @@ def make_model(config: TrainConfig, data: Dataset, key: jax.Array) -> Any:
     shape = data.train_inputs.shape[1:]
     if config.model == "mlp":
         widths = tuple(check.count("widths", width) for width in config.widths)
+        groups = num_unit_groups(config, len(data.train_labels))
+        if groups > 1:
+            return GroupedMLP(key, math.prod(shape), widths[0], data.num_classes, groups)
         return MLP(key, math.prod(shape), widths, data.num_classes)
     if len(shape) != 2:
         raise ValueError(f"model: got 'convnet' for examples of shape {shape}; pass 'mlp', or images (height, width)")
@@ -155,6 +180,15 @@ def check_settings(config: TrainConfig) -> None:
         check.count("generations", config.generations)
     if config.components:
         check.count("components", config.components)
+    if config.unit_groups is not None and check.count("unit_groups", config.unit_groups) > 1:
+        if config.model != "mlp" or len(config.widths) != 1 or config.shared_layers:
+            raise ValueError(
+                f"unit_groups: got {config.unit_groups}; pass 1, or an mlp of one hidden layer without shared layers"
+            )
+        if config.algorithm == "truncation":
+            raise ValueError(
+                f"unit_groups: got {config.unit_groups} with truncation; pass 1, or a rule with one parent"
+            )
     if config.seconds is not None:
         check.positive("seconds", config.seconds)
     if config.batch_size is not None:

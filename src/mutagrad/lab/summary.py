@@ -85,6 +85,10 @@ def sentences(outcome: dict[str, Any]) -> str:
             f"layers           the first {number} mutated in one generation of {period}, the others in "
             f"{outcome['shared_generations']}; what follows is of both together"
         )
+    if outcome["unit_groups"] > 1:
+        lines.append(
+            f"hidden units     in {outcome['unit_groups']} groups that are mutated in turns; what follows is of one of them"
+        )
     cost = measured.get("curvature_cost")
     if math.isnan(measured["strength"]):
         lines.append("regime           s could not be measured: one offspring a generation and a fixed σ")

@@ -10,12 +10,13 @@ import numpy as np
 from tqdm import tqdm
 
 from mutagrad import checkpoint, tree
+from mutagrad.diagnostics import is_resampled
 from mutagrad.lab import run_folder, summary
 from mutagrad.lab.datasets import load
-from mutagrad.lab.problem import Problem, TrainConfig, check_settings, num_shared_layers, set_up
+from mutagrad.lab.problem import Problem, TrainConfig, check_settings, num_shared_layers, num_unit_groups, set_up
 from mutagrad.report.figures import training_figure
 from mutagrad.run import Chunk, generations, interruptible
-from mutagrad.step_size import best_strength
+from mutagrad.theory.optimum import best_strength
 from mutagrad.types import Algorithm
 
 __all__ = ["train"]
@@ -165,6 +166,7 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
         "input_size": math.prod(data.train_inputs.shape[1:]),
         "shared_layers": num_shared_layers(config),
         "shared_generations": config.shared_generations,
+        "unit_groups": num_unit_groups(config, len(data.train_labels)),
         "num_nonfinite": int(history.num_nonfinite.sum()),
         "regime": summary.regime(problem.algorithm.parts, history),
     }
@@ -219,7 +221,10 @@ def _draw(folder: Path, config: TrainConfig, algorithm: Algorithm, history: Any,
         f"{summary.batches(outcome)}, seed {config.seed}"
     )
     best = best_strength(algorithm.parts) if config.sigma == "auto" else None
-    training_figure(history, folder / "training.png", title, best)
+    absent = ["noise"] if is_resampled(history) else []
+    absent += ["curvature along the slope"] if algorithm.parts.selection.weights_fn is not None else []
+    condition = f" without {' or '.join(absent)}" if absent else ""
+    training_figure(history, folder / "training.png", title, best, condition)
 
 
 def _evaluations(algorithm: Algorithm) -> int:

@@ -33,7 +33,9 @@ def panels(columns: int, width: float = 4.8) -> tuple[Any, np.ndarray]:
     return figure, axes[0]
 
 
-def training_figure(history: Any, path: str | Path, title: str, best_strength: float | None = None) -> None:
+def training_figure(
+    history: Any, path: str | Path, title: str, best_strength: float | None = None, condition: str = ""
+) -> None:
     """Draw loss, accuracy, σ and s of a run, and write it as an image.
 
     Parameters
@@ -42,6 +44,7 @@ def training_figure(history: Any, path: str | Path, title: str, best_strength: f
     path : image file; its suffix chooses the format.
     title : what was trained and how.
     best_strength : the s at which a generation gains most, drawn as a line, or ``None``.
+    condition : what that takes, such as " without noise".
     """
     import matplotlib
 
@@ -65,7 +68,7 @@ def training_figure(history: Any, path: str | Path, title: str, best_strength: f
     if best_strength is not None:
         axes[1, 1].axhline(best_strength, color="C3", linestyle="--", linewidth=1)
         axes[1, 1].annotate(
-            f"most gain per generation, s = {best_strength:.2f}",
+            f"most gain per generation{condition}, s = {best_strength:.2f}",
             (0.98, best_strength),
             xycoords=("axes fraction", "data"),
             xytext=(0, 60),
