@@ -375,12 +375,11 @@ def worst(key, losses, parent_loss):
         ),
         (lambda: theory.drift(mutagrad.greedy(1.0, mutation=lambda key, x: x), 1.0), "got mutations named 'user'"),
         (
-            lambda: theory.drift(
-                mutagrad.boltzmann(1.0, 1.0, 3, mutation=mutagrad.mutation.sphere()), 1.0, num_parameters=5
+            lambda: theory.mean_loss_rate(
+                mutagrad.mutation_selection(mutagrad.mutation.gaussian(), worst, 3), 1.0, hessian_trace=2.0
             ),
-            "got boltzmann selection with sphere",
+            "got user selec",
         ),
-        (lambda: theory.mean_loss_rate(mutagrad.boltzmann(1.0, 1.0, 3), 1.0, 2.0), "got one with boltzmann"),
     ],
 )
 def test_what_has_no_known_law_is_refused(call, words):

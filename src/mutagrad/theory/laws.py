@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from mutagrad import tree
-from mutagrad.theory import quadrature
-from mutagrad.theory.moments import moments, sees_ranks_only
+from mutagrad.theory.moments import moments
 from mutagrad.types import Algorithm, Mutation, Params
 
 __all__ = ["Diffusion", "acceptance_rate", "diffusion", "drift", "mean_loss_rate", "mean_step"]
@@ -137,11 +136,14 @@ def mean_loss_rate(
 ) -> jax.Array:
     """Mean change of the loss in a generation, to first order in the curvature: drift·|∇U| + ½ TrH · D.
 
-    The curvature acts twice: it bends the step, ½Tr(H E[ΔxΔxᵀ]), and it shifts which mutations are accepted. Where many
-    eigenvalues share TrH, every mutation pays the same ½σ²TrH, and the sum of both has D = E[(ĝ·Δx)²] for the rules that
-    judge one gaussian offspring (an integration by parts: E[A + xA'(x)] = E[z²A]) and D = E[(u·Δx)²], u across the gradient,
-    for those that rank several. The two agree for greedy selection only; with the second for all rules, as a Langevin equation
-    with the drift of a linear loss has it, Metropolis at βσ|g| ≈ 1 would pay a fifth too much.
+    The curvature acts twice: it bends the step, ½Tr(H E[ΔxΔxᵀ]), and it shifts which mutations are selected. Where many
+    eigenvalues share TrH, a mutation pays ½σ²TrH times its own mean square across the gradient. For radial densities an
+    integration by parts gives both together: D = E[(Σz)Δz] in units of σ², with Σz the sum over all offspring of their
+    components along the gradient and Δz that of the step. For one offspring that is E[(ĝ·Δx)²]; for rules that rank it is
+    E[(u·Δx)²], u across the gradient, as the best are an extremum, and what weighted recombination makes of them, which pays
+    for its own length and not for theirs, has D = E[(u·Δx)²] too, though E[(Σz)Δz] is another number. With E[(u·Δx)²] for
+    all rules, as a Langevin equation with the drift of a linear loss has it, Metropolis at βσ|g| ≈ 1 would pay a fifth too
+    much.
 
     Parameters
     ----------
@@ -154,12 +156,13 @@ def mean_loss_rate(
 
     Raises
     ------
-    ValueError : as in `drift`; with a ``hessian_trace`` for Boltzmann selection at finite β or a density whose component along
-        the gradient is not normal, for which the second term was not derived.
+    ValueError : as in `drift`.
 
-    Domain: s = σTrH/|∇U| ≪ 1; for (1+M) at any s see `expected_gain`.
+    Domain: s = σTrH/|∇U| ≪ 1; for (1+M) at any s see `expected_gain`. Many parameters share the curvature, so that its share
+        along the gradient is small; not the sphere of one.
 
-    Source: leading order [W21] eq. 9; second order derived for this project, tested in tests/theory/test_moments.py.
+    Source: leading order [W21] eq. 9; second order derived for this project, tested in tests/theory/test_moments.py
+        and tests/theory/test_densities.py.
 
     >>> import mutagrad
     >>> algorithm = mutagrad.elitist(sigma=0.001, num_offspring=20)
@@ -169,19 +172,9 @@ def mean_loss_rate(
     True
     """
     norm, sigma = _prepare(algorithm, grad_norm, sigma)
-    parts = algorithm.parts
-    found = moments(parts, sigma * norm, num_parameters)
-    first = sigma * found.first * norm
-    if isinstance(hessian_trace, int | float) and hessian_trace == 0:
-        return first
-    is_soft = parts.selection.name == "boltzmann" and not sees_ranks_only(parts)
-    if is_soft or not quadrature.is_normal(parts.mutation, num_parameters):
-        raise ValueError(
-            f"hessian_trace: got one with {parts.selection.name} selection and {parts.mutation.name} mutations, for "
-            "which the second-order term is not known; leave it out for the leading order"
-        )
-    kept = found.second if parts.selection.acceptance_fn is not None else found.transverse
-    return first + jnp.square(sigma) * kept * jnp.asarray(hessian_trace, first.dtype) / 2
+    found = moments(algorithm.parts, sigma * norm, num_parameters)
+    curvature = found.curvature * jnp.asarray(hessian_trace, norm.dtype)
+    return sigma * found.first * norm + jnp.square(sigma) * curvature / 2
 
 
 def mean_step(algorithm: Algorithm, gradient: Params, sigma: Any = None) -> Params:

@@ -2,37 +2,52 @@
 
 All rules of the library that judge one offspring satisfy detailed balance, A(−x) e^{−κx} = A(x). So the difference of two
 acceptances that makes the drift is A(−x)(e^{−κx} − 1), exact however small x is, and one quadrature serves all of them.
+
+Of many offspring one has v = −z, how far it goes down, and all moments follow from P(it becomes a parent | v). Rules that see
+ranks have that from P(Z > z) alone. Boltzmann selection picks the largest of b v_i + G_i with b = βσ|g| and Gumbel G_i, the
+parent having v = 0: offspring i wins at level q = v_i + G_i/b where the others stay below,
+
+    L(q) = F(q)^{M−1} e^{−e^{−bq}},  F(q) = E[e^{−e^{−b(q − v)}}].
 """
 
 import math
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import special
+from scipy import special, stats
 
 from mutagrad import check
 from mutagrad.selection import product
 from mutagrad.theory import quadrature
-from mutagrad.theory.recombination import recombination_moments
+from mutagrad.theory.recombination import RecombinationMoments, recombined, recombined_signs
 from mutagrad.types import Parts
 
 _LARGEST_NODE = 1e30
-_PLAIN_BELOW, _SHARP_ABOVE = 1e-3, 1e6
-"""βσ|g| outside which Boltzmann selection has the moments of its limits, with a relative error near βσ|g| or its inverse."""
-_LEVEL_STEP = 1 / 24
+_SHARPEST = 1e8
+"""βσ|g| above which Boltzmann selection is taken to be elitist, with a relative error near the inverse."""
+_GUMBEL = (-4.0, 40.0)
+"""Outside, the Gumbel density is below 10⁻¹⁷."""
+_FAR = 1e6
+"""z beyond which the tail of a heavy density is alone: no other offspring is there too."""
 _RANKED = ("elitist", "comma", "truncation")
 _RANKS_ONLY = ("greedy", *_RANKED, "weighted")
 
 
 class Moments(NamedTuple):
-    """E[A], E[zA], E[z²A] and E[u²A], u a component across the gradient: what is selected, in units of σ."""
+    """E[A], E[zA], E[z²A] and E[u²A], u a component across the gradient: what is selected, in units of σ.
+
+    ``curvature`` is D of the mean loss, ½σ²TrH·D to first order in TrH: what the selected step pays, and how the mutations'
+    own share of it shifts the selection.
+    """
 
     acceptance: jax.Array
     first: jax.Array
     second: jax.Array
     transverse: jax.Array
+    curvature: jax.Array
 
 
 def inverse_temperature(parts: Parts) -> Any:
@@ -67,9 +82,16 @@ def _one_offspring(parts: Parts, nodes: quadrature.Nodes, slope: jax.Array) -> M
     else:
         exponent = product(kappa, x)
         worse, lost = better * jnp.exp(-exponent), better * jnp.expm1(-exponent)
-    powers = jnp.asarray(nodes.powers, slope.dtype)
-    kept = jnp.broadcast_to(better + worse, x.shape) @ powers
-    return Moments(kept[..., 0], jnp.broadcast_to(lost, x.shape) @ powers[:, 1], kept[..., 2], kept[..., 3])
+    return _one_given(better + worse, lost, nodes)
+
+
+def _one_given(kept: jax.Array, lost: jax.Array, nodes: quadrature.Nodes, interaction: Any = 0.0) -> Moments:
+    """Moments from P(a parent | z) + P(a parent | −z), and from what the first is short of the second."""
+    powers = jnp.asarray(nodes.powers, kept.dtype)
+    shape = kept.shape[:-1] + nodes.z.shape
+    even = jnp.broadcast_to(kept, shape) @ powers
+    first = jnp.broadcast_to(lost, shape) @ powers[:, 1]
+    return Moments(even[..., 0], first, even[..., 2], even[..., 3], even[..., 2] + interaction)
 
 
 def _selected(parts: Parts, nodes: quadrature.Nodes) -> tuple[np.ndarray, np.ndarray]:
@@ -93,68 +115,172 @@ def _selected(parts: Parts, nodes: quadrature.Nodes) -> tuple[np.ndarray, np.nda
 def _ranked(parts: Parts, nodes: quadrature.Nodes, slope: jax.Array) -> Moments:
     down, up = _selected(parts, nodes)
     even, odd = (down + up) @ nodes.powers, (down - up) @ nodes.powers
-    # On a flat loss all are equal: argmin takes the first, whose mutation is any mutation.
-    pairs = ((even[0], 1.0), (-odd[1], 0.0), (even[2], 1.0), (even[3], 1.0))
-    return Moments(*(jnp.where(slope == 0, flat, value).astype(slope.dtype) for value, flat in pairs))
+    # The selected loss is an extremum over which of them is selected, so that the shift of the selection costs nothing.
+    return _unless_flat(slope, (even[0], -odd[1], even[2], even[3], even[3]))
 
 
-def _softmax(number: int, b: jax.Array, nodes: quadrature.Nodes) -> Moments:
-    """Boltzmann selection of M offspring and the parent at one b = βσ|g|, for a normal component z.
-
-    The winner is the largest of b v_i + G_i with v = −z and Gumbel G_i, the parent having v = 0. Over its level q, in
-    units of z: M ∫ dq E_G[vᵏ f(v)] F(q)^{M−1} F_parent(q), with v = q − G/b. The convolution with the Gumbel density is done
-    over v where that density is wide (b ≤ 1), over G where it is narrow.
-    """
-    dtype = b.dtype
-    safe = jnp.clip(b, _PLAIN_BELOW, _SHARP_ABOVE)
-    reach = np.exp(np.arange(-18.0, 4.2, _LEVEL_STEP))
-    reach = np.concatenate([-reach[::-1], reach])
-    q = jnp.maximum(1, 1 / safe) * jnp.asarray(reach, dtype)
-    dq = jnp.abs(q) * _LEVEL_STEP
-
-    def density(gap: jax.Array) -> jax.Array:
-        return jnp.exp(-gap) * below(gap)
-
-    def below(gap: jax.Array) -> jax.Array:
-        return jnp.exp(-jnp.exp(-gap))
-
-    def wide() -> list[jax.Array]:
-        v = jnp.asarray(np.concatenate([-nodes.z[::-1], nodes.z]), dtype)
-        weight = jnp.asarray(np.concatenate([nodes.weight[::-1], nodes.weight]), dtype)
-        gap = jnp.maximum(safe * jnp.subtract.outer(q, v), -4)  # exp(−exp(4)) is 0
-        kernel = safe * density(gap)
-        return [kernel @ weight, kernel @ (-v * weight), kernel @ (v**2 * weight), below(gap) @ weight]
-
-    def narrow() -> list[jax.Array]:
-        gumbel = np.arange(-4.0, 40.0, 0.1)
-        weight = jnp.asarray(0.1 * np.exp(-gumbel - np.exp(-gumbel)), dtype)
-        v = jnp.subtract.outer(q, jnp.asarray(gumbel, dtype) / safe)
-        kernel = jnp.exp(-jnp.square(v) / 2) / math.sqrt(2 * math.pi)
-        is_below = jax.scipy.stats.norm.cdf(v)
-        return [kernel @ weight, (kernel * -v) @ weight, (kernel * v**2) @ weight, is_below @ weight]
-
-    zeroth, first, second, others = jax.lax.cond(safe <= 1, wide, narrow)
-    selected = number * dq * others ** (number - 1) * below(jnp.maximum(safe * q, -4))
-    acceptance, first, second = (jnp.sum(selected * moment) for moment in (zeroth, first, second))
-    is_small = b < _PLAIN_BELOW
-    share = number / (number + 1)
-    acceptance = jnp.where(is_small, share, acceptance)
+def _unless_flat(slope: jax.Array, values: tuple[Any, ...]) -> Moments:
+    """On a flat loss all are equal: argmin takes the first, whose mutation is any mutation."""
+    flat = (1.0, 0.0, 1.0, 1.0, 1.0)
     return Moments(
-        acceptance, jnp.where(is_small, -(share**2) * b, first), jnp.where(is_small, share, second), acceptance
+        *(jnp.where(slope == 0, limit, value).astype(slope.dtype) for value, limit in zip(values, flat, strict=True))
     )
 
 
-def _recombined(parts: Parts, slope: jax.Array, is_normal: bool) -> Moments:
-    if not is_normal:
-        raise ValueError(
-            f"algorithm: got weighted recombination with {parts.mutation.name} mutations, whose moments are known for a "
-            "normal component only; use gaussian mutations or leave num_parameters out"
+def _ranked_signs(parts: Parts, slope: jax.Array) -> Moments:
+    """Mutations that are all σ or −σ: a sum over the number k of offspring that go down."""
+    number, winners = parts.num_offspring, parts.selection.num_winners
+    k = np.arange(number + 1)
+    chance = stats.binom.pmf(k, number, 0.5)
+    down = np.minimum(k, winners) / winners
+    up = 0 * down if parts.selection.name == "elitist" else 1 - down
+    kept, step = chance @ (down + up), chance * (down - up)
+    return _unless_flat(slope, (kept, -np.sum(step), kept, 0.0, step @ (2 * k - number)))
+
+
+def _softmax_of_signs(number: int, b: jax.Array) -> Moments:
+    """Boltzmann selection of offspring at σ or −σ, as in `_ranked_signs`."""
+    b = jnp.minimum(b, 40)
+    k = jnp.asarray(np.arange(number + 1), b.dtype)
+    rest, chance = number - k, jnp.asarray(stats.binom.pmf(np.arange(number + 1), number, 0.5), b.dtype)
+    once, twice = jnp.exp(-b), jnp.exp(-2 * b)
+    # Σ e^{bv} over all candidates, times e^{−b}, where k go down and where k go up.
+    low, high = k + rest * twice + once, rest + k * twice + once
+    kept = jnp.sum(chance * (k + rest * twice) / low)
+    lost = jnp.sum(chance * k / (low * high) * (rest * jnp.expm1(-4 * b) + once * jnp.expm1(-2 * b)))
+    curvature = jnp.sum(chance * (k - rest) * (k - rest * twice) / low)
+    return Moments(kept, lost, kept, jnp.zeros_like(kept), curvature)
+
+
+def _below(gap: jax.Array) -> jax.Array:
+    return jnp.exp(-jnp.exp(-gap))
+
+
+def _wide(number: int, b: jax.Array, nodes: quadrature.Nodes) -> Moments:
+    """Boltzmann selection at b ≤ 1, where the Gumbel density is wide: P(wins | v) = ∫ (1 − e^{−e^{−b(q − v)}}) dL(q)."""
+    # bq = 2 sinh y: even at the scale of the Gumbel density, and far enough for the heaviest tails.
+    y = np.arange(np.arcsinh(_GUMBEL[0] / 2), 21, 1 / 32)
+    x, dx = (jnp.asarray(each, b.dtype) for each in (2 * np.sinh(y), np.cosh(y) / 16))
+    weight, odd_weight = (jnp.asarray(nodes.powers[:, k], b.dtype) for k in range(2))
+    shift = b * jnp.asarray(np.minimum(nodes.z, _LARGEST_NODE), b.dtype)
+    near, far = (jnp.exp(-jnp.maximum(jnp.add.outer(x, by), _GUMBEL[0])) for by in (-shift, shift))
+    above, beneath = jnp.exp(-near), jnp.exp(-far)
+    # Between the two, by what e^{−far} is short of e^{−near}.
+    between = -beneath * jnp.expm1(near * jnp.expm1(-2 * shift)[None])
+    others, parent = (above + beneath) @ weight, _below(x)
+    slope = (near * above + far * beneath) @ weight
+    rise = jnp.exp(-x) * parent * others ** (number - 1)
+    pairs = (number - 1) * parent * others ** max(number - 2, 0)
+    level = number * dx * (rise + pairs * slope)
+    mean, mean_slope = -between @ odd_weight, (near * above - far * beneath) @ odd_weight
+    interaction = number * jnp.sum(dx * pairs * mean * mean_slope)
+    kept = level @ -(jnp.expm1(-near) + jnp.expm1(-far))
+    return _one_given(kept, -level @ between, nodes, interaction)
+
+
+@lru_cache
+def _levels(radius: float) -> tuple[np.ndarray, ...]:
+    """Levels q on (0, R), (R, ∞) and (−∞, 0): bq = share·bR + offset, 1 − share, and dbq = inside·bR + outside.
+
+    By log-odds and logarithms, which resolve all scales from 1/b on next to 0 and to R.
+    """
+    step = 1 / 12
+    odds = np.arange(-26 - np.log(radius), 36, step)
+    gap = np.exp(np.arange(-26, np.log(_GUMBEL[1]), step))
+    share, rest = special.expit(odds), special.expit(-odds)
+    under = gap[gap < -1.1 * _GUMBEL[0]]
+    rows = [
+        (share, rest, 0 * share, share * rest, 0 * share),
+        (0 * gap + 1, 0 * gap, gap, 0 * gap, gap),
+        (0 * under, 0 * under + 1, -under, 0 * under, under),
+    ]
+    share, rest, offset, inside, outside = (np.concatenate(column) for column in zip(*rows, strict=True))
+    return share, rest, offset, step * inside, step * outside
+
+
+_ANGLES, _ANGLE_WEIGHTS = (np.pi / 4 * each for each in np.polynomial.legendre.leggauss(80))
+_ANGLES = _ANGLES + np.pi / 4
+
+
+def _distribution(density: quadrature.Density, v: jax.Array, rest: jax.Array) -> jax.Array:
+    """P(V < v), from v and 1 − (v/R)²: ½ and the integral from 0, whose ends log-odds resolve."""
+    odds = np.arange(-26 - np.log(density.radius), 52, 1 / 5)
+    share, short = special.expit(odds), special.expit(-odds)
+    share, short, weight = (jnp.asarray(each, v.dtype) for each in (share, short * (1 + share), share * short / 5))
+    log_density = density.log_density_fn(
+        jnp.multiply.outer(v, share), short[None] + jnp.multiply.outer(rest, jnp.square(share))
+    )
+    return 0.5 + v * (jnp.exp(log_density) @ weight)
+
+
+def _narrow(number: int, b: jax.Array, nodes: quadrature.Nodes, density: quadrature.Density) -> Moments:
+    """Boltzmann selection at b ≥ 1, where the density f is wide: M ∫ dq E_G[vᵏ f(v)] L(q)/F(q) with v = q − G/b."""
+    share, complement, offset, inside, outside = (jnp.asarray(each, b.dtype) for each in _levels(density.radius))
+    radius = b * density.radius
+    x, dx = share * radius + offset, inside * radius + outside
+    # b(q − R) < G < b(q + R), in two parts that meet at v = 0, near which f may be sharp; by angles, so that f may be
+    # infinite at an end. Distances to both ends are exact.
+    start, end = offset - complement * radius, offset + (1 + share) * radius
+    low, high = (jnp.clip(each, *_GUMBEL) for each in (start, end))
+    middle = jnp.clip(x, low, high)
+
+    def spread(from_left: np.ndarray, left: jax.Array, right: jax.Array) -> jax.Array:
+        shares = jnp.asarray(from_left, b.dtype)
+        parts = ((left, middle - low), (right, high - middle))
+        return jnp.concatenate([each[:, None] + jnp.multiply.outer(width, shares) for each, width in parts], axis=1)
+
+    gumbel = spread(np.sin(_ANGLES) ** 2, low, middle)
+    from_start = spread(np.sin(_ANGLES) ** 2, low - start, middle - start)
+    to_end = spread(np.cos(_ANGLES) ** 2, end - middle, end - high)
+    weight = spread(np.sin(2 * _ANGLES) * _ANGLE_WEIGHTS, 0 * low, 0 * low)
+    v, rest = (x[:, None] - gumbel) / b, from_start / radius * (to_end / radius)
+    mass = jnp.exp(density.log_density_fn(v, rest)) * weight
+    kernel = mass * jnp.exp(-gumbel) * _below(gumbel)
+    across = jnp.sum(kernel * density.transverse_fn(v, rest), axis=1)
+    zeroth, first, second = (jnp.sum(kernel * v**k, axis=1) for k in range(3))
+    lowest = jnp.clip((x - high) / b, -density.radius, density.radius)
+    # By cases and not by a maximum: at an end with infinite density the slope of what is constant there must be 0.
+    above, under = (jnp.where(each > 0, each / radius, 0) for each in (high - start, end - high))
+    lowest_rest = above * under
+    others = _distribution(density, lowest, lowest_rest) + jnp.sum(mass * _below(gumbel), axis=1) / b
+    parent = _below(jnp.maximum(x, 1.2 * _GUMBEL[0]))
+    pairs = number * (number - 1) / b * dx * parent * others ** max(number - 2, 0)
+    # E[v; below q] = −E_G[E[u² | v] f(v)], as for every radial density.
+    interaction = -jnp.sum(pairs * first * across)
+    near = number / b * dx * others ** (number - 1) * parent / (1 + (x / b / _FAR) ** 4)
+    far = number * special.expit(4 * np.log(nodes.z / _FAR)) @ nodes.powers
+    zeroth, first, second, across = (
+        jnp.sum(near * moment) + jnp.asarray(tail, b.dtype)
+        for moment, tail in zip((zeroth, first, second, across), far, strict=True)
+    )
+    return Moments(zeroth, -first, second, across, second + interaction)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _softmax(number: int, key: tuple[str, Any], b: jax.Array) -> Moments:
+    nodes = quadrature.nodes(*key)
+
+    def of_signs(b: jax.Array) -> Moments:
+        return _softmax_of_signs(number, b)
+
+    def of_levels(b: jax.Array) -> Moments:
+        return jax.lax.cond(
+            b <= 1,
+            lambda b: _wide(number, jnp.minimum(b, 2), nodes),
+            lambda b: _narrow(number, jnp.clip(b, 0.5, _SHARPEST), nodes, quadrature.density(*key)),
+            b,
         )
-    found = recombination_moments(parts.selection.options["weights"])
+
+    found = jax.lax.map(of_signs if nodes.is_sign else of_levels, b.ravel())
+    return Moments(*(moment.reshape(b.shape) for moment in found))
+
+
+def _recombined(parts: Parts, found: RecombinationMoments, slope: jax.Array) -> Moments:
     # On a flat loss all offspring are equal and share the mean weight.
     weights = np.asarray(parts.selection.options["weights"])
     flat = float(np.sum(weights) ** 2 / len(weights))
-    pairs = ((-found.first, 0.0), (found.second, flat), (found.transverse, flat))
+    # Ranks shift as in `_ranked`; what they recombine to pays for its own length.
+    pairs = ((-found.first, 0.0), (found.second, flat), (found.transverse, flat), (found.transverse, flat))
     ones = jnp.ones_like(slope)
     return Moments(ones, *(jnp.where(slope == 0, limit, value).astype(slope.dtype) for value, limit in pairs))
 
@@ -169,20 +295,18 @@ def moments(parts: Parts, slope: jax.Array, num_parameters: int | None) -> Momen
     name = parts.selection.name
     if name == "boltzmann" and sees_ranks_only(parts):
         return moments(parts._replace(selection=parts.selection._replace(name="elitist")), slope, num_parameters)
-    nodes = quadrature.nodes(parts.mutation, num_parameters, is_fine=name in _RANKED)
+    key = quadrature.key(parts.mutation, num_parameters)
+    nodes = quadrature.nodes(*key, is_fine=name in _RANKED)
     if parts.selection.acceptance_fn is not None:
         return _one_offspring(parts, nodes, slope)
-    if name in _RANKED:
-        return _ranked(parts, nodes, slope)
-    if name == "weighted":
-        return _recombined(parts, slope, quadrature.is_normal(parts.mutation, num_parameters))
-    if name != "boltzmann":
+    if name not in (*_RANKED, "weighted", "boltzmann"):
         raise ValueError(f"algorithm: got {name} selection, whose law is not known; use a rule of the library")
-    if not quadrature.is_normal(parts.mutation, num_parameters):
-        raise ValueError(
-            f"algorithm: got boltzmann selection with {parts.mutation.name} mutations, whose moments are known for a "
-            "normal component only; use gaussian mutations or leave num_parameters out"
-        )
-    b = (inverse_temperature(parts) * slope).astype(slope.dtype)
-    found = jax.lax.map(lambda one: _softmax(parts.num_offspring, one, nodes), b.ravel())
-    return Moments(*(moment.reshape(b.shape) for moment in found))
+    if name == "weighted":
+        weights = parts.selection.options["weights"]
+        if nodes.is_sign:
+            return _recombined(parts, recombined_signs(weights), slope)
+        return _recombined(parts, recombined(weights, quadrature.density(*key)), slope)
+    if name == "boltzmann":
+        b = inverse_temperature(parts) * slope
+        return _softmax(parts.num_offspring, key, b.astype(slope.dtype))
+    return _ranked_signs(parts, slope) if nodes.is_sign else _ranked(parts, nodes, slope)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy import special, stats
 
@@ -36,6 +38,11 @@ class Nodes(NamedTuple):
     weight: np.ndarray
     transverse: np.ndarray
     upper: np.ndarray
+
+    @property
+    def is_sign(self) -> bool:
+        """Whether z is 1 or −1: the sphere of one parameter."""
+        return self.z.size == 1
 
     @property
     def powers(self) -> np.ndarray:
@@ -97,24 +104,65 @@ def ball(num_parameters: int, step: float = _STEP) -> Nodes:
     )
 
 
-@lru_cache(maxsize=64)
-def _cached(name: str, argument: Any, is_fine: bool) -> Nodes:
-    builders: dict[str, Callable] = {"sphere": sphere, "ball": ball, "student_t": student_t}
-    step = _FINE_STEP if is_fine else _STEP
-    return gaussian(step) if argument is None else builders[name](argument, step)
+class Density(NamedTuple):
+    """A symmetric marginal density f at levels that follow the slope or a rank, where `Nodes` are at fixed ones.
+
+    Attributes
+    ----------
+    radius : R, where f ends; a finite one is put where nothing is left of it, or of its part that competes (Student t).
+    log_density_fn : ln f(v) in JAX, from v and 1 − (v/R)², which v does not resolve at the end.
+    transverse_fn : E[u² | v], from the same two.
+    quantile_fn : z ≥ 0 with P(Z > z) = p, for p ≤ ½, in NumPy.
+    decay : a with z² dP falling like pᵃ dp/p as p = P(Z > z) → 0.
+    """
+
+    radius: float
+    log_density_fn: Callable[[jax.Array, jax.Array], jax.Array]
+    transverse_fn: Callable[[Any, Any], Any]
+    quantile_fn: Callable[[np.ndarray], np.ndarray]
+    decay: float = 1.0
+
+
+def _normal_density() -> Density:
+    return Density(40.0, lambda v, rest: jax.scipy.stats.norm.logpdf(v), lambda v, rest: v * 0 + 1, stats.norm.isf)
+
+
+def _student_t_density(degrees_of_freedom: float) -> Density:
+    nu = degrees_of_freedom
+    log_peak = float(special.gammaln((nu + 1) / 2) - special.gammaln(nu / 2) - np.log(np.pi * (nu - 2)) / 2)
+    return Density(
+        1e10,
+        lambda v, rest: log_peak - (nu + 1) / 2 * jnp.log1p(jnp.square(v) / (nu - 2)),
+        lambda v, rest: (nu - 2 + v**2) / (nu - 1),
+        lambda p: np.sqrt((nu - 2) * (1 / np.maximum(special.betaincinv(nu / 2, 0.5, 2 * p), 1e-290) - 1)),
+        1 - 2 / nu,
+    )
+
+
+def _sphere_density(dimensions: int) -> Density:
+    """f ∝ (1 − z²/N)^((N−3)/2), N ≥ 2."""
+    power, square = (dimensions - 3) / 2, float(dimensions)
+    log_peak = float(-special.betaln(0.5, power + 1) - np.log(square) / 2)
+
+    def log_density(v: jax.Array, rest: jax.Array) -> jax.Array:
+        # Each where it has its digits: 1 − (v/R)² at the end, (v/R)² at the centre, where many dimensions need them.
+        near_end = jnp.log(jnp.clip(rest, jnp.finfo(rest.dtype).tiny, 1))
+        near_centre = jnp.log1p(-jnp.minimum(jnp.square(v) / square, 0.75))
+        return log_peak + power * jnp.where(rest < 0.5, near_end, near_centre)
+
+    return Density(
+        square**0.5,
+        log_density,
+        lambda v, rest: square * rest / (square - 1),
+        lambda p: np.sqrt(square * (1 - special.betaincinv(power + 1, 0.5, 2 * p))),
+    )
 
 
 _NORMAL_IN_MANY_DIMENSIONS = ("gaussian", "rademacher", "low_rank", "sphere", "ball")
 
 
-def is_normal(mutation: Mutation, num_parameters: int | None) -> bool:
-    """Whether a density's component along the gradient is taken to be normal."""
-    is_finite = mutation.name in ("sphere", "ball") and num_parameters is not None
-    return mutation.name in _NORMAL_IN_MANY_DIMENSIONS and not is_finite
-
-
-def nodes(mutation: Mutation, num_parameters: int | None, is_fine: bool = False) -> Nodes:
-    """The nodes of a density of the library, close together if ``is_fine``.
+def key(mutation: Mutation, num_parameters: int | None) -> tuple[str, Any]:
+    """Name and argument of the density of the component along the gradient, which is all that its moments depend on.
 
     Raises
     ------
@@ -122,11 +170,11 @@ def nodes(mutation: Mutation, num_parameters: int | None, is_fine: bool = False)
     """
     name = mutation.name
     if name == "student_t":
-        return _cached(name, float(mutation.options["degrees_of_freedom"]), is_fine)
+        return name, float(mutation.options["degrees_of_freedom"])
     if name in ("sphere", "ball") and num_parameters is not None:
-        return _cached(name, num_parameters, is_fine)
-    if is_normal(mutation, num_parameters):
-        return _cached("gaussian", None, is_fine)
+        return name, num_parameters
+    if name in _NORMAL_IN_MANY_DIMENSIONS:
+        return "gaussian", None
     if name.startswith(("scaled", "masked")):
         raise ValueError(
             f"algorithm: got {name} mutations, whose step depends on the gradient's direction; use "
@@ -135,3 +183,21 @@ def nodes(mutation: Mutation, num_parameters: int | None, is_fine: bool = False)
     raise ValueError(
         f"algorithm: got mutations named {name!r}, whose law is not known; use one of gaussian, sphere, ball, student_t"
     )
+
+
+@lru_cache(maxsize=64)
+def nodes(name: str, argument: Any, is_fine: bool = False) -> Nodes:
+    """The nodes of the density of a `key`, close together if ``is_fine``."""
+    builders: dict[str, Callable] = {"sphere": sphere, "ball": ball, "student_t": student_t}
+    step = _FINE_STEP if is_fine else _STEP
+    return gaussian(step) if argument is None else builders[name](argument, step)
+
+
+@lru_cache(maxsize=64)
+def density(name: str, argument: Any) -> Density:
+    """The density of a `key`; the sphere of one parameter, of two signs, has none."""
+    if name == "student_t":
+        return _student_t_density(argument)
+    if name == "gaussian":
+        return _normal_density()
+    return _sphere_density(argument + 2 if name == "ball" else argument)

@@ -7,14 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from scipy import special, stats
+from scipy import stats
 
-from mutagrad.selection import normal_scores
+from mutagrad.selection import normal_scores, rank_levels
+from mutagrad.theory import quadrature
 
 __all__ = ["RecombinationMoments", "recombination_gain", "recombination_moments"]
-
-_REACH = 8.5
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(80)
 
 
 class RecombinationMoments(NamedTuple):
@@ -47,49 +45,63 @@ def recombination_moments(weights: ArrayLike) -> RecombinationMoments:
 
     >>> import mutagrad
     >>> found = mutagrad.theory.recombination_moments([1.0, 0.0])         # the better of two: E[Z_(2)] = 1/√π, E[Z²] = 1
-    >>> round(found.first, 4), round(found.second, 4), found.transverse
+    >>> round(found.first, 4), round(found.second, 4), round(found.transverse, 4)
     (0.5642, 1.0, 1.0)
     """
-    return _moments(tuple(np.asarray(weights, float).tolist()))
+    return recombined(tuple(np.asarray(weights, float).tolist()), quadrature.density("gaussian", None))
 
 
 @lru_cache
-def _moments(weights: tuple[float, ...]) -> RecombinationMoments:
-    w, number = np.array(weights), len(weights)
-    transverse = float(np.sum(w**2))
-    first = float(w @ normal_scores(number))
-    # One offspring at z: its rank is 1 + Binomial(M − 1, P(Z > z)).
-    z = np.linspace(-12, 12, 2401)
-    density = stats.norm.pdf(z) * (z[1] - z[0])
-    own = sum(square * stats.binom.pmf(k, number - 1, stats.norm.sf(z)) for k, square in enumerate(w**2))
-    second = number * float(np.sum(z**2 * density * own))
-    return RecombinationMoments(first, float(second + _pairs(w)), transverse)
+def recombined(weights: tuple[float, ...], density: quadrature.Density) -> RecombinationMoments:
+    """`recombination_moments` of mutations of any radial density; ``transverse`` is then Σ w_k² E[u² | rank k]."""
+    number = len(weights)
+    upper, lower, weight = rank_levels(number, min(38 / density.decay, 600.0))
+    z = _levels(upper, lower, density)
+    across = density.transverse_fn(z, 1 - (z / density.radius) ** 2)
+    first = own = transverse = 0.0
+    for k, share in enumerate(weights):
+        chance = number * weight * stats.binom.pmf(k, number - 1, upper)
+        first += share * float(chance @ z)
+        own += share**2 * float(chance @ z**2)
+        transverse += share**2 * float(chance @ across)
+    return RecombinationMoments(first, own + _pairs(np.array(weights), density), transverse)
 
 
-def _pairs(w: np.ndarray) -> float:
-    """Σ_{i≠j} w_i w_j E[Z_(i) Z_(j)]: two offspring at x > y, the numbers above, between and below multinomial."""
+def _levels(upper: np.ndarray, lower: np.ndarray, density: quadrature.Density) -> np.ndarray:
+    """z with P(Z > z) = ``upper`` = 1 − ``lower``."""
+    return np.sign(lower - upper) * density.quantile_fn(np.minimum(upper, lower))
+
+
+def _pairs(w: np.ndarray, density: quadrature.Density) -> float:
+    """Σ_{i≠j} w_i w_j E[Z_(i) Z_(j)]: of the other M − 2, Binomial(p) lie above x, and of the rest Binomial(r) above y < x.
+
+    P(Z > x) = p and P(Z > y) = p + (1 − p)r, so that the second number does not know of p: both sums over ranks are matrices.
+    """
     number = len(w)
     if number < 2:
         return 0.0
-    above, below = np.triu_indices(number, 1)
-    between = below - above - 1
-    factor = special.gammaln(number + 1) - sum(
-        special.gammaln(count + 1) for count in (above, between, number - 1 - below)
-    )
-    pair_weight, total = 2 * w[above] * w[below], 0.0
-    # y from −∞ to x, so that no node straddles the diagonal, where the ranks change.
-    for x, weight in zip(_REACH * _NODES, _REACH * _WEIGHTS, strict=True):
-        y = (x - _REACH) / 2 + (x + _REACH) / 2 * _NODES
-        log_between = stats.norm.logcdf(x) + np.log(-np.expm1(stats.norm.logcdf(y) - stats.norm.logcdf(x)))
-        log_share = (
-            factor
-            + above * stats.norm.logsf(x)
-            + np.multiply.outer(log_between, between)
-            + np.multiply.outer(stats.norm.logcdf(y), number - 1 - below)
-        )
-        inner = _WEIGHTS * (x + _REACH) / 2 * y * stats.norm.pdf(y)
-        total += weight * x * stats.norm.pdf(x) * float(inner @ (np.exp(log_share) @ pair_weight))
-    return total
+    # x and y are two draws: their product has a shorter tail than a square.
+    upper, lower, weight = rank_levels(number, 76 / (1 + density.decay))
+    x, share = _levels(upper, lower, density), upper
+    between, below = np.multiply.outer(lower, share), np.multiply.outer(lower, lower)
+    y = _levels(upper[:, None] + between, below, density)
+    # E[w_{i + 1 + Binomial(M − 2 − i, r)}] for all i: de Casteljau's scheme, one more draw at a time.
+    expected, of_second = np.repeat(w[1:, None], len(share), axis=1), [np.full(len(share), w[-1])]
+    for _ in range(number - 2):
+        expected = expected[:-1] * lower + expected[1:] * share
+        of_second.append(expected[-1])
+    above = np.arange(number - 1)
+    of_first = w[:-1] * stats.binom.pmf(above, number - 2, upper[:, None])
+    both = of_first @ np.array(of_second[::-1])
+    return 2 * number * (number - 1) * float((weight * lower * x) @ (y * both) @ weight)
+
+
+def recombined_signs(weights: tuple[float, ...]) -> RecombinationMoments:
+    """`recombination_moments` of mutations that are 1 or −1: those that go the same way share the weights of their ranks."""
+    number, total = len(weights), float(np.sum(weights))
+    chance = stats.binom.pmf(np.arange(number + 1), number, 0.5)
+    step = 2 * np.concatenate([[0.0], np.cumsum(weights)]) - total
+    return RecombinationMoments(float(chance @ step), float(chance @ step**2), 0.0)
 
 
 def recombination_gain(strength: ArrayLike, weights: Any, curvature_along: ArrayLike = 0.0) -> jax.Array:
