@@ -205,3 +205,17 @@ def test_a_batch_is_recognised_whoever_becomes_the_parent(algorithm):
 
     assert not is_resampled(run(lambda key: fixed))
     assert is_resampled(run(fresh))
+
+
+def test_noise_counts_while_batches_are_drawn_and_not_on_all_the_data():
+    """Examples differ all along, but once a batch is all the data its slope is the loss's own."""
+    number = 400
+    loss = np.where(np.arange(number) < number // 2, np.random.default_rng(0).uniform(1, 2, number), 1.0)
+    constant = {"sigma": 0.1, "success": 0.4, "hessian_trace": 1.0, "squared_grad_norm": 4.0, "squared_grad_noise": 1.0}
+    history = {name: np.full(number, value) for name, value in constant.items()}
+    history |= {"loss": loss, "loss_change": np.zeros(number)}
+    found = course(history, 4)
+    np.testing.assert_allclose(found.squared_grad_noise.value, [1, 1, 0, 0], atol=0.15)
+    np.testing.assert_allclose(found.squared_grad_norm.value, [3, 3, 4, 4], atol=0.15)
+    with pytest.raises(ValueError, match=r"^resampled: got shape \(3,\) for 400 generations"):
+        course(history, 4, np.ones(3, bool))

@@ -69,13 +69,35 @@ def is_resampled(history: Any) -> bool:
     >>> mutagrad.diagnostics.is_resampled(result.history)
     False
     """
+    return bool(np.mean(resampled_generations(history)) > 0.5)
+
+
+def resampled_generations(history: Any) -> np.ndarray:
+    """Which of a history's generations met batches drawn afresh, (generations,), by the most of the 21 around each.
+
+    Parameters
+    ----------
+    history : as in `is_resampled`; batches may have grown to all the data on the way.
+
+    >>> import numpy as np
+    >>> from mutagrad.diagnostics.course import resampled_generations
+    >>> loss = np.concatenate([np.random.default_rng(0).uniform(1, 2, 50), np.ones(50)])
+    >>> found = resampled_generations({"loss": loss, "loss_change": np.zeros(100)})
+    >>> bool(found[:40].all()), bool(found[60:].any())
+    (True, False)
+    """
     loss, change = _column(history, "loss"), _column(history, "loss_change")
     now, expected = loss[1:], loss[:-1] + change[:-1]
     known = np.isfinite(now) & np.isfinite(expected)
-    return bool(known.any() and np.mean(is_another_batch(now[known], expected[known])) > 0.5)
+    is_other = np.zeros(len(loss))
+    is_other[1:][known] = is_another_batch(now[known], expected[known])
+    around = np.ones(_BLOCKS + 1)
+    found = np.convolve(is_other, around)[len(around) // 2 :][: len(loss)]
+    number = np.convolve(np.concatenate([[0.0], known]), around)[len(around) // 2 :][: len(loss)]
+    return found > number / 2
 
 
-def regime(history: Any, resampled: bool | None = None) -> Regime:
+def regime(history: Any, resampled: bool | np.ndarray | None = None) -> Regime:
     """The regime that a run, or a part of it, was in.
 
     Numerators and denominators are pooled over the generations, and ratios taken last: TrH = 2ΣΔU/Σσ², the least squares
@@ -87,8 +109,8 @@ def regime(history: Any, resampled: bool | None = None) -> Regime:
     ----------
     history : what `mutagrad.evolve` recorded by default (a dict of arrays), or the history of a run folder (xarray); any M.
         To judge a part of a run, pass a part of its arrays.
-    resampled : whether each generation met a batch drawn afresh; found out by `is_resampled` unless given. If not, its
-        slope is the loss's own, without noise.
+    resampled : whether generations met batches drawn afresh, all of them or each; found out by `resampled_generations` unless
+        given. Of one that did not, the slope is the loss's own, without noise.
 
     Returns
     -------
@@ -112,11 +134,11 @@ def regime(history: Any, resampled: bool | None = None) -> Regime:
     >>> abs(found.squared_grad_norm.value / (64 * 100**2) - 1) < 4 * found.squared_grad_norm.error / (64 * 100**2)
     True
     """
-    columns, resampled = _columns(history, resampled)
-    return _window(columns, 0, len(columns["loss"]), resampled)
+    columns = _columns(history, resampled)
+    return _window(columns, 0, len(columns["loss"]))
 
 
-def course(history: Any, num_windows: int = 40, resampled: bool | None = None) -> Regime:
+def course(history: Any, num_windows: int = 40, resampled: bool | np.ndarray | None = None) -> Regime:
     """The regime of a run over its course, in windows of as many generations each.
 
     Parameters
@@ -135,11 +157,11 @@ def course(history: Any, num_windows: int = 40, resampled: bool | None = None) -
     >>> found.generation.shape, bool(found.squared_grad_norm.value[-1] < found.squared_grad_norm.value[0])
     ((8,), True)
     """
-    columns, resampled = _columns(history, resampled)
+    columns = _columns(history, resampled)
     number = len(columns["loss"])
     num_windows = max(1, min(check.count("num_windows", num_windows), number // _BLOCKS))
     edges = np.linspace(0, number, num_windows + 1).astype(int)
-    windows = [_window(columns, a, b, resampled) for a, b in itertools.pairwise(edges)]
+    windows = [_window(columns, a, b) for a, b in itertools.pairwise(edges)]
     stacked = [np.array(field) for field in zip(*windows, strict=True)]
     fields: list[Any] = [Measured(*field.T) if field.ndim == 2 else field for field in stacked]
     return Regime(*fields)
@@ -154,19 +176,25 @@ def _column(history: Any, name: str) -> np.ndarray:
         ) from None
 
 
-def _columns(history: Any, resampled: bool | None) -> tuple[dict[str, np.ndarray], bool]:
+def _columns(history: Any, resampled: bool | np.ndarray | None) -> dict[str, np.ndarray]:
     columns = {name: _column(history, name) for name in _NEEDED}
     number = len(columns["loss"])
     if number < 2:
         raise ValueError(f"history: got {number} generations; pass two or more")
-    return columns, is_resampled(history) if resampled is None else bool(resampled)
+    is_noise = np.asarray(resampled_generations(history) if resampled is None else resampled)
+    if is_noise.shape not in ((), (number,)):
+        raise ValueError(
+            f"resampled: got shape {is_noise.shape} for {number} generations; pass one for each, or one for all"
+        )
+    noise = columns["squared_grad_noise"]
+    return columns | {"squared_grad_noise": np.where(is_noise | ~np.isfinite(noise), noise, 0)}
 
 
-def _window(columns: dict[str, np.ndarray], first: int, last: int, resampled: bool) -> Regime:
+def _window(columns: dict[str, np.ndarray], first: int, last: int) -> Regime:
     sums, number, has_one = _block_sums({name: values[first:last] for name, values in columns.items()})
     # Leaving out one block after the other, and none.
     totals = sums.sum(axis=0) - np.concatenate([np.zeros((1, sums.shape[1])), sums])
-    values = _pooled(totals, has_one, resampled)
+    values = _pooled(totals, has_one)
     whole, without = values[:, 0], values[:, 1:]
     count = without.shape[1]
     with np.errstate(invalid="ignore"):
@@ -199,14 +227,14 @@ def _block_sums(columns: dict[str, np.ndarray]) -> tuple[np.ndarray, int, bool]:
     return np.stack([part.sum(axis=1) for part in parts]), number, has_one
 
 
-def _pooled(totals: np.ndarray, has_one: bool, resampled: bool) -> np.ndarray:
+def _pooled(totals: np.ndarray, has_one: bool) -> np.ndarray:
     """All estimates, (estimates, columns), from sums (columns, sums): those of `Regime` from ``sigma`` on."""
     number, square, product, slope, noise, success, scaled, decrease = totals.T
     with np.errstate(divide="ignore", invalid="ignore"):
         trace = 2 * product / square
         # For M = 1 the residual square of ΔU/σ = ½σTrH + noise, over its degrees of freedom.
         batch_slope = (slope - product**2 / square) / (number - 1) if has_one else slope / number
-        noise = noise / number if resampled else np.zeros_like(noise)
+        noise = noise / number
         own_slope = batch_slope - noise
         strength = 2 * scaled / number / np.sqrt(batch_slope)
         signal = np.sqrt(np.maximum(own_slope, 0) / batch_slope)

@@ -290,6 +290,18 @@ def course_sentences(found: Regime, whole: Regime, parts: Parts, batch_size: int
     return "\n".join(lines)
 
 
+def best_strength_is_without(parts: Parts, is_sampled: bool) -> str:
+    """What the s at which a rule gains most leaves out, as `yardstick` has it: "", or words such as "without noise".
+
+    >>> import mutagrad
+    >>> from mutagrad.diagnostics.wording import best_strength_is_without
+    >>> best_strength_is_without(mutagrad.weighted_recombination(sigma=0.1, num_offspring=4).parts, is_sampled=True)
+    'without noise or curvature along the slope'
+    """
+    absent = ["noise"] * is_sampled + ["curvature along the slope"] * _recombines(parts)
+    return f"without {' or '.join(absent)}" if absent else ""
+
+
 def _recombines(parts: Parts) -> bool:
     return parts.selection.weights_fn is not None
 

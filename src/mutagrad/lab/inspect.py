@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from mutagrad.diagnostics import course, forecast, is_resampled, regime
-from mutagrad.diagnostics.course import Regime
+from mutagrad.diagnostics import course, forecast, regime
+from mutagrad.diagnostics.course import Regime, resampled_generations
 from mutagrad.diagnostics.forecast import FEWEST
 from mutagrad.diagnostics.plans import yardstick
-from mutagrad.diagnostics.wording import course_sentences, forecast_sentence
+from mutagrad.diagnostics.wording import best_strength_is_without, course_sentences, forecast_sentence
 from mutagrad.lab.problem import TrainConfig, make_algorithm, num_shared_layers
 from mutagrad.lab.run_folder import read_config, read_history
 from mutagrad.report.diagnosis import course_figure
@@ -53,23 +53,25 @@ def inspect(folder: str | Path) -> str:
     number = len(records["generation"])
     ending = {key: values[2 * number // 3 :] for key, values in records.items()}
     # Batches may have grown to all examples, which have no noise.
-    resampled, still_resampled = is_resampled(records), is_resampled(ending)
+    resampled = resampled_generations(records)
     # TrC/B is averaged over generations, so that the batch size that belongs to it is the harmonic mean.
     batch_size = round(1 / float(np.mean(1 / ending["batch_size"]))) if "batch_size" in ending else None
     courses: dict[str, Regime] = {}
     lines = []
     for name, kept in _groups(config.get("outcome", {}), settings, records["generation"]).items():
         own = {key: values[kept] for key, values in records.items()}
-        found = course(own, _WINDOWS, resampled)
+        found = course(own, _WINDOWS, resampled[kept])
         # Of windows of turns: the generations that they stand for.
         courses[name] = found._replace(generation=np.interp(found.generation, np.arange(kept.sum()), own["generation"]))
-        last = {key: values[2 * int(kept.sum()) // 3 :] for key, values in own.items()}
-        text = course_sentences(found, regime(last, still_resampled), parts, batch_size)
+        last = slice(2 * int(kept.sum()) // 3, None)
+        whole = regime({key: values[last] for key, values in own.items()}, resampled[kept][last])
+        text = course_sentences(found, whole, parts, batch_size)
         lines.append(f"{name[0].upper()}{name[1:]}\n{text}" if name else text)
     if np.isfinite(records["loss"]).sum() >= FEWEST:
         lines.append(forecast_sentence(forecast(records)))
     title = f"{settings.data}, {settings.model}, {settings.algorithm} with M = {parts.num_offspring}"
-    course_figure(courses, folder / "inspect.png", title, yardstick(parts).strength)
+    condition = best_strength_is_without(parts, bool(resampled.any()))
+    course_figure(courses, folder / "inspect.png", title, yardstick(parts).strength, condition)
     return "\n".join([*lines, f"figure: {folder / 'inspect.png'}"])
 
 

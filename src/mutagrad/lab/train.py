@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from mutagrad import checkpoint, tree
 from mutagrad.diagnostics import is_resampled
+from mutagrad.diagnostics.wording import best_strength_is_without
 from mutagrad.lab import run_folder, summary
 from mutagrad.lab.datasets import load
 from mutagrad.lab.problem import Problem, TrainConfig, check_settings, num_shared_layers, num_unit_groups, set_up
@@ -221,9 +222,7 @@ def _draw(folder: Path, config: TrainConfig, algorithm: Algorithm, history: Any,
         f"{summary.batches(outcome)}, seed {config.seed}"
     )
     best = best_strength(algorithm.parts) if config.sigma == "auto" else None
-    absent = ["noise"] if is_resampled(history) else []
-    absent += ["curvature along the slope"] if algorithm.parts.selection.weights_fn is not None else []
-    condition = f" without {' or '.join(absent)}" if absent else ""
+    condition = best_strength_is_without(algorithm.parts, is_resampled(history))
     training_figure(history, folder / "training.png", title, best, condition)
 
 

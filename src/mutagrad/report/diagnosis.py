@@ -50,7 +50,9 @@ def figure(found: Diagnosis, path: str | PathLike) -> None:
     _save(sheet, path)
 
 
-def course_figure(courses: dict[str, Regime], path: str | PathLike, title: str, best_strength: float) -> None:
+def course_figure(
+    courses: dict[str, Regime], path: str | PathLike, title: str, best_strength: float, condition: str = ""
+) -> None:
     """Draw s, slope, curvature and the share of signal against generations.
 
     Parameters
@@ -59,6 +61,7 @@ def course_figure(courses: dict[str, Regime], path: str | PathLike, title: str, 
     path : image file.
     title : what was trained and how.
     best_strength : the s at which a generation gains most, drawn as a line.
+    condition : what that leaves out, such as "without noise".
     """
     sheet, axes = panels(4, width=3.6)
     for place, (name, found) in enumerate(courses.items()):
@@ -89,7 +92,8 @@ def course_figure(courses: dict[str, Regime], path: str | PathLike, title: str, 
     axes[3].set_ylim(0, 1.05)
     if len(courses) > 1:
         axes[0].legend(frameon=False)
-    sheet.suptitle(f"{title}; bands are one standard error, the dashed line is the best s", fontsize=10)
+    line = f"the dashed line is the best s {condition}".rstrip()
+    sheet.suptitle(f"{title}; bands are one standard error, {line}", fontsize=10)
     _save(sheet, path)
 
 

@@ -44,7 +44,7 @@ def training_figure(
     path : image file; its suffix chooses the format.
     title : what was trained and how.
     best_strength : the s at which a generation gains most, drawn as a line, or ``None``.
-    condition : what that takes, such as " without noise".
+    condition : what that leaves out, such as "without noise".
     """
     import matplotlib
 
@@ -68,7 +68,7 @@ def training_figure(
     if best_strength is not None:
         axes[1, 1].axhline(best_strength, color="C3", linestyle="--", linewidth=1)
         axes[1, 1].annotate(
-            f"most gain per generation{condition}, s = {best_strength:.2f}",
+            f"most gain per generation, s = {best_strength:.2f}\n{condition}".strip(),
             (0.98, best_strength),
             xycoords=("axes fraction", "data"),
             xytext=(0, 60),
