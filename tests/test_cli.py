@@ -174,7 +174,10 @@ def test_ctrl_c_ends_cleanly_with_everything_saved(blobs, tmp_path):
         (["--shared-layers", "1", "--shared-generations", "0"], "shared_generations: got 0"),
         (["--unit-groups", "3"], "unit_groups: got 3 for 32 hidden units; pass a divisor of 32"),
         (["--unit-groups", "2", "--widths", "8,8"], "unit_groups: got 2; pass 1, or an mlp of one hidden layer"),
-        (["--unit-groups", "2", "--algorithm", "truncation"], "unit_groups: got 2 with truncation"),
+        (
+            ["--unit-groups", "2", "--algorithm", "truncation", "--num-parents", "2"],
+            "algorithm: got truncation with 2 parents",
+        ),
         (["--unit-groups", "0"], "unit_groups: got 0"),
         (["--components", "-1"], "components: got -1"),
         (["--components", "65"], "components: got 65; pass 1 to 64"),

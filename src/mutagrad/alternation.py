@@ -65,7 +65,7 @@ def alternate(algorithms: Sequence[Algorithm], generations: Sequence[int] | None
     Parameters
     ----------
     algorithms : two or more with one parent and the same number of offspring. Wrap each in `mutagrad.adapt_sigma`, and
-        each holds a σ of its own.
+        each holds a σ of its own. A state of your own needs the methods of `mutagrad.State`.
     generations : how many generations each has in a round, whole numbers of 1 or more; 1 each unless given.
 
     Returns

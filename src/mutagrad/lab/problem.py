@@ -181,13 +181,10 @@ def check_settings(config: TrainConfig) -> None:
     if config.components:
         check.count("components", config.components)
     if config.unit_groups is not None and check.count("unit_groups", config.unit_groups) > 1:
-        if config.model != "mlp" or len(config.widths) != 1 or config.shared_layers:
+        has_one_layer = config.model == "mlp" and len(config.widths) == 1
+        if not has_one_layer or config.shared_layers:
             raise ValueError(
                 f"unit_groups: got {config.unit_groups}; pass 1, or an mlp of one hidden layer without shared layers"
-            )
-        if config.algorithm == "truncation":
-            raise ValueError(
-                f"unit_groups: got {config.unit_groups} with truncation; pass 1, or a rule with one parent"
             )
     if config.seconds is not None:
         check.positive("seconds", config.seconds)

@@ -2,35 +2,24 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-import jax
 import numpy as np
 
 from mutagrad import theory
 from mutagrad.lab.claims import Claim, Job, Needs, Outcome, above, below, near
-from mutagrad.lab.quadratics import Quadratic, mutation_effects, power_law
+from mutagrad.lab.quadratics import mutation_effects, power_law
 from mutagrad.lab.whitelam2026.strength import (
-    BLOCKS,
     controlled_gains,
     curvature_along,
-    finite_rank_costs,
+    finite_rank_gains,
+    in_blocks,
     mean_over_blocks,
 )
 from mutagrad.report.figures import panels
 
 __all__ = ["CLAIMS"]
-
-
-def _effects(job: Job, quadratic: Quadratic, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """A and B of `mutation_effects` for so many mutations, in blocks from which errors are taken: (blocks, n) each."""
-    found = []
-    for block in range(BLOCKS):
-        key = jax.random.fold_in(jax.random.key(9), block)
-        found.append([np.asarray(part, float) for part in mutation_effects(key, quadratic, math.ceil(number / BLOCKS))])
-        job.progress((block + 1) / BLOCKS)
-    slopes, costs = np.stack(found, axis=1)
-    return slopes, costs
 
 
 def _small_noise(strength: Any, num_offspring: int) -> Any:
@@ -64,14 +53,14 @@ def run_gain(job: Job) -> Outcome:
     best, top = np.empty((2, *shape)), np.empty((2, *shape))
     finite = []
     for i, quadratic in enumerate(problems):
-        slopes, costs = _effects(job.part(i / len(problems), 0.6 / len(problems)), quadratic, job["mutations"])
+        part = job.part(i / len(problems), 0.6 / len(problems))
+        draw = partial(mutation_effects, quadratic=quadratic)
+        slopes, costs = in_blocks(part, 9, draw, job["mutations"])
         success[:, i] = mean_over_blocks(
             np.stack([np.mean(slopes < -s / 2 * costs, axis=1) for s in strengths], axis=1)
         )
-        likely, along = finite_rank_costs(slopes, quadratic), curvature_along(quadratic)
-        finite.append(
-            np.array([controlled_gains(slopes, likely, strengths, number, along).mean(0) for number in counts])
-        )
+        along = curvature_along(quadratic)
+        finite.append(np.array([finite_rank_gains(slopes, quadratic, strengths, number) for number in counts]))
         for j, number in enumerate(counts):
             found[:, i, j] = mean_over_blocks(controlled_gains(slopes, costs, strengths, number, along))
             around = theory.optimal_strength(number) * np.linspace(0.7, 1.5, 17)

@@ -14,10 +14,10 @@ from mutagrad.lab.claims import Claim, Job, Needs, Outcome, near
 from mutagrad.lab.quadratics import STARTS, Quadratic, power_law
 from mutagrad.lab.whitelam2026.generation import Point, measure
 from mutagrad.lab.whitelam2026.strength import (
-    BLOCKS,
     controlled_gains,
     curvature_along,
-    finite_rank_costs,
+    finite_rank_gains,
+    in_blocks,
     mean_over_blocks,
 )
 from mutagrad.report.figures import panels
@@ -25,7 +25,7 @@ from mutagrad.report.figures import panels
 __all__ = ["CLAIMS"]
 
 
-@partial(jax.jit, static_argnums=3)
+@partial(jax.jit, static_argnames="number")
 def _effects(key: jax.Array, units: jax.Array, shares: jax.Array, number: int) -> tuple[jax.Array, jax.Array]:
     """A and B of `mutation_effects` on many quadratics from the same mutations: (n, problems) each.
 
@@ -48,13 +48,8 @@ def _sampled(job: Job, problems: list[Quadratic]) -> tuple[np.ndarray, np.ndarra
         size = one.curvatures.size
         units[:size, column] = np.asarray(one.curvatures * one.start) / one.gradient_norm
         shares[:size, column] = np.asarray(one.curvatures) / one.trace
-    found = []
-    for block in range(BLOCKS):
-        key = jax.random.fold_in(jax.random.key(10), block)
-        pair = _effects(key, jnp.asarray(units), jnp.asarray(shares), math.ceil(job["mutations"] / BLOCKS))
-        found.append([np.asarray(part, float).T for part in pair])
-        job.progress((block + 1) / BLOCKS)
-    slopes, costs = np.moveaxis(np.array(found), (1, 2), (0, 1))
+    draw = partial(_effects, units=jnp.asarray(units), shares=jnp.asarray(shares))
+    slopes, costs = (np.moveaxis(part, -1, 0) for part in in_blocks(job, 10, draw, job["mutations"]))
     return slopes, costs
 
 
@@ -74,8 +69,7 @@ def run_slowdown(job: Job) -> Outcome:
         mean, error = mean_over_blocks(blocks)
         best = np.argmax(mean)
         found[:, i] = mean[best], error[best], strengths[best]
-        likely = finite_rank_costs(slopes[i], quadratic)
-        finite[i] = controlled_gains(slopes[i], likely, strengths, number, along).mean(0).max()
+        finite[i] = finite_rank_gains(slopes[i], quadratic, strengths, number).max()
         job.progress(0.6 + 0.3 * (i + 1) / len(grid))
     shape = (len(exponents), len(sizes), len(STARTS))
     rank = np.array([one.effective_rank for one in problems])

@@ -1,19 +1,22 @@
 """Gains of (1+M) from the slopes and curvatures that mutations of a quadratic meet, for every s at once."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
+import jax
 import numpy as np
 from scipy import stats
 
+from mutagrad.lab.claims import Job
 from mutagrad.lab.quadratics import Quadratic, gains, sphere_effects
 
 __all__ = [
     "BLOCKS",
     "controlled_gains",
     "curvature_along",
-    "finite_rank_costs",
+    "finite_rank_gains",
+    "in_blocks",
     "mean_gains",
     "mean_over_blocks",
     "on_sphere",
@@ -25,6 +28,16 @@ BLOCKS = 20
 def on_sphere(size: int, number: int) -> tuple[np.ndarray, np.ndarray]:
     """A and B of `sphere_effects` for so many mutations, in blocks from which errors are taken: (blocks, n) each."""
     return sphere_effects(np.random.default_rng(size), size, (BLOCKS, math.ceil(number / BLOCKS)))
+
+
+def in_blocks(job: Job, seed: int, draw: Callable[..., Sequence], number: int) -> list[np.ndarray]:
+    """What ``draw(key, number=n)`` returns for so many mutations, in blocks from which errors are taken: (blocks, ...) each."""
+    found = []
+    for block in range(BLOCKS):
+        drawn = draw(jax.random.fold_in(jax.random.key(seed), block), number=math.ceil(number / BLOCKS))
+        found.append([np.asarray(part, float) for part in drawn])
+        job.progress((block + 1) / BLOCKS)
+    return [np.stack(part) for part in zip(*found, strict=True)]
 
 
 def mean_gains(
@@ -73,12 +86,15 @@ def curvature_along(quadratic: Quadratic) -> float:
     return float(np.sum(np.asarray(quadratic.curvatures) * unit**2)) / quadratic.trace
 
 
-def finite_rank_costs(slopes: np.ndarray, quadratic: Quadratic) -> np.ndarray:
-    """B where a finite rank is seen to first order: 1 + κ(A² − 1) + √(2(TrH²)/(TrH)²) W with W normal.
+def finite_rank_gains(
+    slopes: np.ndarray, quadratic: Quadratic, strengths: Sequence[float] | np.ndarray, num_offspring: int
+) -> np.ndarray:
+    """Mean gains where a finite rank is seen to first order: B = 1 + κ(A² − 1) + √(2(TrH²)/(TrH)²) W with W normal.
 
     κ is that of `curvature_along`; the last term is the ½σ⁴TrH² of theory.md 3, less what κ has of it.
     """
     along = curvature_along(quadratic)
     across = max(0.0, 1 / quadratic.participation_ratio - along**2)
     noise = np.random.default_rng(0).standard_normal(slopes.shape)
-    return 1 + along * (slopes**2 - 1) + math.sqrt(2 * across) * noise
+    costs = 1 + along * (slopes**2 - 1) + math.sqrt(2 * across) * noise
+    return controlled_gains(slopes, costs, strengths, num_offspring, along).mean(0)
