@@ -114,7 +114,7 @@ def cumulative(num_offspring: int, size: int) -> mutagrad.Algorithm:
 
 def runner(algorithm: mutagrad.Algorithm, problem: Problem, sigmas: np.ndarray, seeds: int) -> Callable:
     """Chunks of generations of every σ and seed: call it for the generation at which each reached the target, or 0."""
-    keys = jax.random.split(jax.random.key(0), seeds)
+    keys = jax.random.split(jax.random.key(1), seeds)
 
     def begin(sigma):
         state = algorithm.init(problem.start, problem.losses)

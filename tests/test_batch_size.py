@@ -20,7 +20,8 @@ def loss_fn(x, centers):
 
 def controlled(sizes=SIZES, num_offspring=20, **options):
     batches = mutagrad.minibatches(CENTERS, sizes)
-    algorithm = mutagrad.adapt_sigma(mutagrad.elitist(sigma=0.1, num_offspring=num_offspring))
+    strength = mutagrad.theory.optimal_strength(num_offspring)
+    algorithm = mutagrad.adapt_sigma(mutagrad.elitist(sigma=0.1, num_offspring=num_offspring), target=strength)
     return mutagrad.adapt_batch_size(algorithm, batches, **options), batches
 
 

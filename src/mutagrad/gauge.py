@@ -6,6 +6,7 @@ A mutation of covariance σ²I has ΔU = g·ε + ½ε·Hε, so that over the M o
     |g_B|² ≈ Var(ΔU)/σ²                    too large by ½σ²Tr(H²), a share of s²/2P of it
     TrC/B  ≈ mean of Var_i(Δℓ_i)/B, /σ²    too large by the sampling variance of the curvature term, of the same order in σ
     |g|²   ≈ |g_B|² − TrC/B                the loss's own slope, freed of the noise of its batch of B examples
+    g·Hg   ≈ κ₃(ΔU)/3σ⁴                    on the batch, of gaussian mutations; too large by ⅓σ²Tr(H³)
 
 with P = (TrH)²/Tr(H²) the participation ratio and s = σTrH/|g_B|. On a sphere the curvature adds a little less, for Student's
 t of ν degrees ½σ²((TrH)² + 2Tr(H²))/(ν − 4) more (no bound for ν ≤ 4). With covariance σ²C the estimates are of Tr(CH), g·Cg
@@ -32,12 +33,15 @@ class Gauge(NamedTuple):
         than two finite offspring.
     squared_grad_noise : TrC/B, the part of it that is sampling noise if the batch is a sample [loss²/parameter²].
     strength : s = σTrH/|g_B|, the normalised mutation strength; NaN where |g_B|² is 0 or NaN.
+    gradient_curvature : g·Hg on the batch, |g_B|² times the curvature along the slope [loss³/parameter⁴]; NaN for fewer than
+        three finite offspring. It makes ΔU skewed, by 3σ g·Hg/|g_B|³.
     """
 
     hessian_trace: jax.Array
     squared_grad_norm: jax.Array
     squared_grad_noise: jax.Array
     strength: jax.Array
+    gradient_curvature: jax.Array
 
 
 class _Moments(NamedTuple):
@@ -46,6 +50,7 @@ class _Moments(NamedTuple):
     number: jax.Array
     mean: jax.Array
     variance: jax.Array
+    skewness: jax.Array
     noise: jax.Array
     spread_of_noise: jax.Array
 
@@ -56,11 +61,15 @@ def _moments(differences: jax.Array, variances: jax.Array, sigma: jax.Array) -> 
     number = jnp.sum(is_finite, dtype=differences.dtype)
     scaled = jnp.where(is_finite, differences / sigma, 0)
     mean = jnp.sum(scaled) / number
-    variance = jnp.sum(jnp.where(is_finite, jnp.square(scaled - mean), 0)) / (number - 1)
+    apart = jnp.where(is_finite, scaled - mean, 0)
+    variance = jnp.sum(jnp.square(apart)) / (number - 1)
+    # Of the unbiased third cumulant, over that power of the variance.
+    unit = apart * jax.lax.rsqrt(jnp.where(variance > 0, variance, 1))
+    skewness = jnp.where(number > 2, jnp.sum(unit**3) * number / ((number - 1) * (number - 2)), jnp.nan)
     noises = jnp.where(is_finite, jnp.square(jnp.sqrt(variances.astype(differences.dtype)) / sigma), 0)
     noise = jnp.sum(noises) / number
     spread = jnp.sum(jnp.where(is_finite, jnp.square(noises - noise), 0)) / (number - 1)
-    return _Moments(number, mean, jnp.where(number > 1, variance, jnp.nan), noise, spread)
+    return _Moments(number, mean, jnp.where(number > 1, variance, jnp.nan), skewness, noise, spread)
 
 
 def measure(differences: jax.Array, variances: jax.Array, sigma: jax.Array) -> Gauge:
@@ -90,7 +99,8 @@ def measure(differences: jax.Array, variances: jax.Array, sigma: jax.Array) -> G
     sigma = jnp.asarray(sigma, differences.dtype)
     is_known = found.variance > 0
     strength = jnp.where(is_known, 2 * found.mean * jax.lax.rsqrt(found.variance), jnp.nan)
-    return Gauge(2 * found.mean / sigma, found.variance, found.noise, strength)
+    curvature = found.skewness * found.variance * jnp.sqrt(found.variance) / (3 * sigma)
+    return Gauge(2 * found.mean / sigma, found.variance, found.noise, strength, curvature)
 
 
 def standard_errors(differences: jax.Array, variances: jax.Array, sigma: jax.Array) -> Gauge:
@@ -102,9 +112,10 @@ def standard_errors(differences: jax.Array, variances: jax.Array, sigma: jax.Arr
 
     Returns
     -------
-    Gauge of scalars: 2 std(ΔU)/σ²√M; |g_B|²√(2/(M − 1)), from a normal ΔU; that of the mean of the sampling variances; and
-    √(4/M + s²/2(M − 1)) for s. The batch is taken as given: how TrC/B varies between batches is not in them. |g_B|² is
-    distributed like χ² of M − 1 degrees, so that its error means little for M below about 10.
+    Gauge of scalars: 2 std(ΔU)/σ²√M; |g_B|²√(2/(M − 1)), from a normal ΔU; that of the mean of the sampling variances;
+    √(4/M + s²/2(M − 1)) for s; and |g_B|³√(6/M)/3σ for g·Hg, from a normal ΔU again. The batch is taken as given: how TrC/B
+    varies between batches is not in them. |g_B|² is distributed like χ² of M − 1 degrees, so that its error means little for M
+    below about 10.
 
     >>> import jax, jax.numpy as jnp
     >>> from mutagrad.gauge import standard_errors
@@ -120,6 +131,9 @@ def standard_errors(differences: jax.Array, variances: jax.Array, sigma: jax.Arr
         squared_grad_norm=found.variance * jnp.sqrt(2 / degrees),
         squared_grad_noise=jnp.where(found.number > 1, jnp.sqrt(found.spread_of_noise / found.number), jnp.nan),
         strength=jnp.sqrt(4 / found.number + jnp.square(gauge.strength) / (2 * degrees)),
+        gradient_curvature=jnp.where(
+            found.number > 2, found.variance * jnp.sqrt(found.variance * 6 / found.number) / (3 * sigma), jnp.nan
+        ),
     )
 
 

@@ -71,6 +71,7 @@ def _info(
         hessian_trace=measured.hessian_trace,
         squared_grad_norm=measured.squared_grad_norm,
         squared_grad_noise=measured.squared_grad_noise,
+        gradient_curvature=measured.gradient_curvature,
     )
 
 

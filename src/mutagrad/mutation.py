@@ -274,7 +274,7 @@ def scaled(scale: Any, mutation: Mutation | None = None) -> Mutation:
     """
     base = mutation or gaussian()
     for path, leaf in jax.tree_util.tree_leaves_with_path(scale):
-        if check.is_concrete(leaf) and not (tree.all_finite(leaf) and bool(np.all(np.asarray(leaf) >= 0))):
+        if check.is_concrete(leaf) and not (tree.are_finite([leaf])[0] and bool(np.all(np.asarray(leaf) >= 0))):
             where = jax.tree_util.keystr(path)
             raise ValueError(f"scale{where}: got {leaf!r}; pass finite numbers of 0 or more")
 

@@ -57,13 +57,14 @@ def default_record(state: Any, info: Info) -> dict[str, jax.Array]:
     ``loss`` of the parent and ``loss_change``, by how much the next parent's differs on the same batch; ``best_loss`` of the
     offspring, ``sigma``, ``normalized_mutation_strength``, ``success`` (the share of offspring no worse than the parent),
     ``is_accepted``, ``num_nonfinite``, ``batch_size`` if `mutagrad.adapt_batch_size` chooses it, and what
-    `mutagrad.diagnostics.regime` pools: ``hessian_trace``, ``squared_grad_norm``, ``squared_grad_noise``.
+    `mutagrad.diagnostics.regime` pools: ``hessian_trace``, ``squared_grad_norm``, ``squared_grad_noise``,
+    ``gradient_curvature``.
 
     >>> import jax, jax.numpy as jnp, mutagrad
     >>> algorithm = mutagrad.elitist(sigma=0.1, num_offspring=4)
     >>> state, info = algorithm.step(jax.random.key(0), algorithm.init(jnp.ones(3)), lambda x: jnp.sum(x**2))
     >>> sorted(mutagrad.default_record(state, info))[:3]
-    ['best_loss', 'hessian_trace', 'is_accepted']
+    ['best_loss', 'gradient_curvature', 'hessian_trace']
     """
     size = {"batch_size": state.batch_size} if isinstance(state, BatchSizeState) else {}
     return size | {
@@ -78,6 +79,7 @@ def default_record(state: Any, info: Info) -> dict[str, jax.Array]:
         "hessian_trace": info.hessian_trace,
         "squared_grad_norm": info.squared_grad_norm,
         "squared_grad_noise": info.squared_grad_noise,
+        "gradient_curvature": info.gradient_curvature,
     }
 
 

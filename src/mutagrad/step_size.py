@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from mutagrad import check
 from mutagrad.gauge import is_another_batch
-from mutagrad.theory.optimum import best_strength
+from mutagrad.theory.optimum import best_strength, strength_over_a_run
 from mutagrad.theory.progress import success_rate
 from mutagrad.types import Algorithm, Info, LossFn, Params, Parts, WrappedState
 
@@ -117,7 +117,7 @@ def schedule_sigma(algorithm: Algorithm, schedule: Callable[[jax.Array], Any]) -
 
 
 def adapt_sigma(algorithm: Algorithm, rule: str = "strength", target: float | None = None) -> Algorithm:
-    """Drive σ to where the algorithm gains most, from losses that it has evaluated anyway.
+    """Drive σ to where the algorithm gains most over a run, from losses that it has evaluated anyway.
 
     Rule "strength": the offspring's loss differences have mean ½σ²TrH and variance σ²|∇U|², which gives TrH and |∇U|
     and so the σ at which s = σTrH/|∇U| is the target. There is no constant to choose. Rule "success": ln σ grows with
@@ -131,8 +131,11 @@ def adapt_sigma(algorithm: Algorithm, rule: str = "strength", target: float | No
     ----------
     algorithm : any algorithm; its σ is the starting value.
     rule : "strength" or "success".
-    target : the s, or the share of successes, to hold; unless given, what is optimal for the algorithm on a loss with
-        many curvature eigenvalues: `mutagrad.theory.optimal_strength` and `mutagrad.theory.success_rate` of it.
+    target : the s, or the share of successes, to hold; unless given, 5/4 of the s at which a generation gains most on a loss
+        with many curvature eigenvalues (`mutagrad.theory.optimal_strength` for (1+M)), and `mutagrad.theory.success_rate` of it:
+        σ falls later anyway, and what a larger one loses along steep directions is regained then. Where all curvatures are
+        alike this takes some 5 % more generations, with λ_k = 1/k some 7 % and with k^−1.3 some 15 % fewer. For recombination it
+        is the s at which a generation gains most.
 
     Returns
     -------
@@ -159,7 +162,7 @@ def adapt_sigma(algorithm: Algorithm, rule: str = "strength", target: float | No
     True
     """
     check.choice("rule", rule, ("strength", "success"))
-    best = best_strength(algorithm.parts) if target is None else check.positive("target", target)
+    best = strength_over_a_run(algorithm.parts) if target is None else check.positive("target", target)
     if rule == "success":
         share = float(success_rate(best)) if target is None else best
         if not 0 < share < 1:
@@ -197,7 +200,9 @@ def _success_rule(num_offspring: int, target: float) -> Callable:
     def update(info: Info, estimates: None) -> tuple:
         # A comparison with NaN or +inf is false: a failed offspring is no success.
         share = jnp.mean(info.loss_differences <= 0)
-        return info.sigma * jnp.exp(speed * (share - target).astype(info.sigma.dtype)), estimates, None
+        has_failed = jnp.mean(jnp.isfinite(info.loss_differences)) < 0.5
+        change = jnp.where(has_failed, -1, share - target).astype(info.sigma.dtype)
+        return info.sigma * jnp.exp(speed * change), estimates, None
 
     return update
 

@@ -126,10 +126,15 @@ def as_arrays(tree: Tree) -> Tree:
     return jax.tree_util.tree_map_with_path(convert, tree)
 
 
-def all_finite(leaf: Any) -> bool:
-    """Whether a concrete leaf is finite throughout, also while something else is traced."""
+@jax.jit
+def _are_finite(leaves: list) -> list[jax.Array]:
+    return [jnp.all(jnp.isfinite(leaf)) for leaf in leaves]
+
+
+def are_finite(leaves: list) -> list[bool]:
+    """Which concrete leaves are finite throughout, also while something else is traced; one program for all of them."""
     with jax.ensure_compile_time_eval():
-        return bool(jnp.all(jnp.isfinite(leaf)))
+        return [bool(one) for one in _are_finite(leaves)]
 
 
 def check_params(params: Tree) -> Tree:
@@ -141,8 +146,13 @@ def check_params(params: Tree) -> Tree:
             f"params: got no floating leaf (leaf dtypes: {', '.join(dtypes) or 'none, the tree is empty'}), so there "
             "is nothing to mutate; pass at least one float array"
         )
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        if is_floating(leaf) and check.is_concrete(leaf) and not all_finite(leaf):
+    checked = [
+        (path, leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+        if is_floating(leaf) and check.is_concrete(leaf)
+    ]
+    for (path, leaf), is_finite in zip(checked, are_finite([leaf for _, leaf in checked]), strict=True):
+        if not is_finite:
             count = int(np.sum(~np.isfinite(np.asarray(leaf))))
             raise ValueError(
                 f"params{jax.tree_util.keystr(path)}: got {count} of {leaf.size} values NaN or infinite; "

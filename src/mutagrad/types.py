@@ -139,8 +139,10 @@ class Info(NamedTuple):
         than two finite offspring [loss²/parameter²].
     squared_grad_noise : scalar, mean of the sampling variances over σ²: the estimate of TrC/B, the share of
         ``squared_grad_norm`` that a batch drawn afresh would not repeat [loss²/parameter²]. With several parents it also
-        holds what the examples think of their parents' differences. For what these three assume, see `mutagrad.gauge`;
-        `mutagrad.diagnostics.regime` pools them over generations.
+        holds what the examples think of their parents' differences.
+    gradient_curvature : scalar, κ₃(ΔU)/3σ⁴: the estimate of ∇U·H∇U on this batch; NaN with fewer than three finite offspring
+        [loss³/parameter⁴]. For what these four assume, see `mutagrad.gauge`; `mutagrad.diagnostics.regime` pools them over
+        generations.
     """
 
     losses: jax.Array
@@ -156,6 +158,7 @@ class Info(NamedTuple):
     hessian_trace: jax.Array
     squared_grad_norm: jax.Array
     squared_grad_noise: jax.Array
+    gradient_curvature: jax.Array
 
 
 class Mutation(NamedTuple):

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
+import mutagrad
 from mutagrad import theory
 from mutagrad.diagnostics import Measured, gain_on_batch
-from mutagrad.diagnostics.plans import best_number, optimum, plan
+from mutagrad.diagnostics.plans import best_number, expected_decrease, optimum, plan
 
 
 @pytest.mark.parametrize("num_offspring", [1, 5, 20])
@@ -44,6 +46,44 @@ def test_batch_of_the_noise_scale_gains_half():
     """ρ² = 1/(1 + B_noise/B), and the gain in units of |g|²/TrH is ρ² of that of all data where s is small."""
     half = optimum(4, 0.5**0.5)[1] * 2  # in units of |g|²/TrH, |g_B|² being twice |g|²
     assert 0.4 < half / optimum(4)[1] < 0.6
+
+
+@pytest.mark.parametrize("num_offspring", [1, 20])
+@pytest.mark.parametrize("strength", [1e-4, 0.5, 2.0])
+def test_expected_decrease_of_normal_losses_is_the_law(num_offspring, strength):
+    parts, slope, trace = mutagrad.elitist(1.0, num_offspring).parts, 3.0, 7.0
+    gain = float(gain_on_batch(np.array(strength), num_offspring)) * slope**2 / trace
+    assert expected_decrease(parts, strength * slope / trace, slope, trace) == pytest.approx(gain, rel=1e-6)
+
+
+@pytest.mark.parametrize("num_offspring", [1, 20])
+@pytest.mark.parametrize("degrees", [2000, -2000, 200, -200])
+def test_expected_decrease_of_skewed_losses(num_offspring, degrees):
+    """Losses whose law is known, ±χ² of n degrees: skewness ±√(8/n). The first order leaves a share of the order of γ²."""
+    strength, law, sign = 1.0, stats.chi2(abs(degrees)), np.sign(degrees)
+    depth = np.linspace(0, 12, 40_001) + strength / 2
+    quantile = abs(degrees) - sign * depth * (2 * abs(degrees)) ** 0.5
+    share = law.cdf(quantile) if degrees > 0 else law.sf(quantile)
+    truth = np.trapezoid(1 - (1 - share) ** num_offspring, depth)
+    skewness = sign * (8 / abs(degrees)) ** 0.5
+    parts = mutagrad.elitist(1.0, num_offspring).parts
+    found = expected_decrease(parts, 1.0, 1.0, strength, skewness)
+    plain = expected_decrease(parts, 1.0, 1.0, strength)
+    assert abs(found / truth - 1) < skewness**2 / 2
+    assert abs(found - truth) < abs(plain - truth) / 3
+
+
+def test_skewness_of_any_size_gives_a_decrease():
+    parts = mutagrad.elitist(1.0, 5).parts
+    found = [expected_decrease(parts, 1.0, 1.0, 2.0, skewness) for skewness in np.linspace(-30, 30, 61)]
+    assert np.all(np.diff(found) <= 0)
+    assert 0 < found[-1] < found[0] < 10
+    assert expected_decrease(parts, 1.0, 1.0, 2.0, 1e-9) == pytest.approx(
+        expected_decrease(parts, 1.0, 1.0, 2.0), rel=1e-8
+    )
+    assert expected_decrease(parts, 1.0, 1.0, 2.0, -1e-9) == pytest.approx(
+        expected_decrease(parts, 1.0, 1.0, 2.0), rel=1e-6
+    )
 
 
 def test_best_number_is_the_largest_gain_per_round():

@@ -14,7 +14,8 @@ __all__ = ["Regime", "course", "is_resampled", "regime"]
 
 _BLOCKS = 20
 """Blocks of consecutive generations that a standard error comes from."""
-_NEEDED = ("loss", "loss_change", "sigma", "success", "hessian_trace", "squared_grad_norm", "squared_grad_noise")
+_MEASURED = ("hessian_trace", "squared_grad_norm", "squared_grad_noise", "gradient_curvature")
+_NEEDED = ("loss", "loss_change", "sigma", "success", *_MEASURED)
 
 
 class Regime(NamedTuple):
@@ -37,6 +38,8 @@ class Regime(NamedTuple):
     signal : |g|/|g_B|, the share of the drift that goes down the loss itself.
     noise_ratio : TrC/B over |g|²: the gradient noise scale in units of the batch size. NaN where |g|² is not positive.
     decrease : mean decrease of a batch's loss by the generation that met it [loss].
+    skewness : of the losses of mutants, κ₃(ΔU)/Var(ΔU)^1.5; 0 for normal ones, for which `strength` is all that counts. Curvature
+        along the slope makes it 3σ ĝ·Hĝ/|g_B|, and few dominating curvatures Tr(H³)/Tr(H²)^1.5 far from where they are small.
     """
 
     generation: Any
@@ -52,6 +55,7 @@ class Regime(NamedTuple):
     signal: Measured
     noise_ratio: Measured
     decrease: Measured
+    skewness: Measured
 
 
 def is_resampled(history: Any) -> bool:
@@ -122,7 +126,8 @@ def regime(history: Any, resampled: bool | np.ndarray | None = None) -> Regime:
 
     Domain: mutations of covariance σ²I, and a window in which the loss's slope and curvature change little: of quantities
     that change, what is estimated is their mean over the window. |g_B|² contains a share s²/2P of curvature
-    (`mutagrad.gauge`), and s is too small by half of that.
+    (`mutagrad.gauge`), and s is too small by half of that. For M = 1 and 2 the skewness is that of the mean of a generation's
+    losses over the window.
 
     Source: theory.md 3 and 8, derived for this project, tested in tests/diagnostics/test_course.py.
 
@@ -191,10 +196,14 @@ def _columns(history: Any, resampled: bool | np.ndarray | None) -> dict[str, np.
 
 
 def _window(columns: dict[str, np.ndarray], first: int, last: int) -> Regime:
-    sums, number, has_one = _block_sums({name: values[first:last] for name, values in columns.items()})
+    columns = {name: values[first:last] for name, values in columns.items()}
+    # A generation of one offspring shows no variance, and one of two no third moment.
+    num_offspring = 1 if not np.isfinite(columns["squared_grad_norm"]).any() else 2
+    shows_third = np.isfinite(columns["gradient_curvature"]).any()
+    sums, number = _block_sums(columns, num_offspring == 1, shows_third)
     # Leaving out one block after the other, and none.
     totals = sums.sum(axis=0) - np.concatenate([np.zeros((1, sums.shape[1])), sums])
-    values = _pooled(totals, has_one)
+    values = _pooled(totals, num_offspring == 1, 0 if shows_third else num_offspring)
     whole, without = values[:, 0], values[:, 1:]
     count = without.shape[1]
     with np.errstate(invalid="ignore"):
@@ -203,37 +212,49 @@ def _window(columns: dict[str, np.ndarray], first: int, last: int) -> Regime:
     return Regime((first + last) / 2, number, *estimates)
 
 
-def _block_sums(columns: dict[str, np.ndarray]) -> tuple[np.ndarray, int, bool]:
-    """Sums over blocks of consecutive generations, (blocks, sums); how many generations; and whether M = 1."""
+def _block_sums(columns: dict[str, np.ndarray], has_one: bool, shows_third: bool) -> tuple[np.ndarray, int]:
+    """Sums over blocks of consecutive generations, (blocks, sums); and how many generations."""
     sigma, trace, slope = columns["sigma"], columns["hessian_trace"], columns["squared_grad_norm"]
-    has_one = not np.isfinite(slope).any()
+    curvature = columns["gradient_curvature"]
     usable = np.isfinite(trace) & np.isfinite(columns["squared_grad_noise"]) & (sigma > 0)
-    usable &= np.isfinite(slope) | has_one
-    number = int(usable.sum())
-    scaled = trace[usable] * sigma[usable] / 2  # mean ΔU in units of σ
+    usable &= (np.isfinite(slope) | has_one) & (np.isfinite(curvature) | (not shows_third))
+    sigma, number = sigma[usable], int(usable.sum())
+    scaled = trace[usable] * sigma / 2  # mean ΔU in units of σ
     each = np.stack(
         [
             np.ones(number),
-            sigma[usable] ** 2,
-            scaled * sigma[usable],
+            sigma**2,
+            scaled * sigma,
             scaled**2 if has_one else slope[usable],
             columns["squared_grad_noise"][usable],
             columns["success"][usable],
             scaled,
             -columns["loss_change"][usable],
+            3 * sigma * curvature[usable] if shows_third else scaled**3,
+            sigma**3,
+            scaled**2 * sigma,
+            scaled * sigma**2,
         ]
     )
     parts = np.array_split(each, min(_BLOCKS, max(number, 1)), axis=1)
-    return np.stack([part.sum(axis=1) for part in parts]), number, has_one
+    return np.stack([part.sum(axis=1) for part in parts]), number
 
 
-def _pooled(totals: np.ndarray, has_one: bool) -> np.ndarray:
-    """All estimates, (estimates, columns), from sums (columns, sums): those of `Regime` from ``sigma`` on."""
-    number, square, product, slope, noise, success, scaled, decrease = totals.T
+def _pooled(totals: np.ndarray, has_one: bool, third_of: int) -> np.ndarray:
+    """All estimates, (estimates, columns), from sums (columns, sums): those of `Regime` from ``sigma`` on.
+
+    ``third_of`` is M if the third cumulant has to come from the means of generations.
+    """
+    number, square, product, slope, noise, success, scaled, decrease, third, cube, mixed, linear = totals.T
     with np.errstate(divide="ignore", invalid="ignore"):
-        trace = 2 * product / square
+        half_trace = product / square
+        trace = 2 * half_trace
         # For M = 1 the residual square of ΔU/σ = ½σTrH + noise, over its degrees of freedom.
-        batch_slope = (slope - product**2 / square) / (number - 1) if has_one else slope / number
+        batch_slope = (slope - product * half_trace) / (number - 1) if has_one else slope / number
+        if third_of:
+            residual = third - 3 * half_trace * mixed + 3 * half_trace**2 * linear - half_trace**3 * cube
+            third = third_of**2 * residual * number**2 / ((number - 1) * (number - 2))
+        skewness = third / number / batch_slope**1.5
         noise = noise / number
         own_slope = batch_slope - noise
         strength = 2 * scaled / number / np.sqrt(batch_slope)
@@ -242,6 +263,6 @@ def _pooled(totals: np.ndarray, has_one: bool) -> np.ndarray:
     predicted = stats.norm.cdf(-strength / 2)
     sigma = np.sqrt(square / number)
     values = [sigma, strength, success / number, predicted, trace, batch_slope, noise, own_slope, signal, ratio]
-    values.append(decrease / number)
+    values += [decrease / number, skewness]
     values[0] = np.broadcast_to(sigma[:1], sigma.shape)  # σ is known, not estimated
     return np.stack(values)

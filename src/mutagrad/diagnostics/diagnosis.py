@@ -241,7 +241,7 @@ def diagnose(
 
 
 def _first_sigma(params: Params) -> float:
-    size = math.sqrt(float(tree.squared_norm(params)) / tree.size(params))
+    size = math.sqrt(float(jax.jit(tree.squared_norm)(params)) / tree.size(params))
     return _DEFAULT_SIGMA * (size if 0 < size < math.inf else 1.0)
 
 

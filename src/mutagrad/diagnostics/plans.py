@@ -8,18 +8,19 @@ import numpy as np
 from scipy import special
 
 from mutagrad import check
+from mutagrad.diagnostics.course import Regime
 from mutagrad.diagnostics.measured import Measured
 from mutagrad.theory.optimum import best_strength, keeps_the_better
 from mutagrad.theory.progress import best_of_moment
 from mutagrad.theory.recombination import recombination_moments
 from mutagrad.types import Parts
 
-__all__ = ["Plan", "expected_decrease", "gain_on_batch", "plan"]
+__all__ = ["Plan", "expected_decrease", "gain_on_batch", "plan", "promised_decrease"]
 
 _MOST_OFFSPRING = 1000
-_SMALL_STRENGTH = 0.02
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(96)
 _UPPER = 9.0
+_MOST_SKEWNESS = 2.0
 
 
 class Plan(NamedTuple):
@@ -115,17 +116,27 @@ def yardstick(parts: Parts, signal: float = 1.0) -> Yardstick:
     return Yardstick(f"(1+{num_offspring})", strength, gain, cost)
 
 
-def expected_decrease(parts: Parts, sigma: float, slope: float, trace: float) -> float | None:
-    """Decrease of a batch's loss by the generation of (1+M), or of weighted recombination, that meets it [loss].
+def expected_decrease(parts: Parts, sigma: float, slope: float, trace: float, skewness: float = 0.0) -> float | None:
+    r"""Decrease of a batch's loss by the generation of (1+M), or of weighted recombination, that meets it [loss].
+
+    In units of σ|g_B| the losses of mutants have mean $h = s/2$ and variance 1, and are below $-x$ with probability
+    $\Phi(-w(x + h))$, $w(y) = y + \gamma (y^2 - 1)/6$, of Cornish and Fisher. The decrease is
+    $\sigma |g_B| \int_0^\infty 1 - (1 - \Phi(-w(x + h)))^M\,dx$; without skewness γ it is |g_B|²/TrH times
+    `mutagrad.theory.expected_gain`.
 
     Parameters
     ----------
     parts : of the algorithm; its own σ is not used.
     sigma : σ [parameter]. slope, trace : |g_B| and TrH, as the offspring show them.
+    skewness : γ of the losses of mutants, as `mutagrad.diagnostics.Regime` has it.
 
     Returns
     -------
     The decrease, for recombination without curvature along the gradient; ``None`` for other rules.
+
+    Domain: the first order in γ, of which more than ±2 counts as ±2. Where it takes more than half of the decrease that normal
+    losses would have, only the direction is right.
+    Source: Cornish and Fisher 1938; derived for this project, tested in tests/diagnostics/test_plans.py.
 
     >>> import mutagrad
     >>> from mutagrad.diagnostics.plans import expected_decrease
@@ -138,12 +149,47 @@ def expected_decrease(parts: Parts, sigma: float, slope: float, trace: float) ->
         return moments.first * sigma * slope - moments.transverse * sigma**2 * trace / 2
     if not keeps_the_better(parts):
         return None
-    num_offspring = parts.num_offspring
-    strength = sigma * trace / slope
-    if strength < _SMALL_STRENGTH:
-        # To second order in s, without dividing by a curvature that may not be told from zero.
-        return best_of_moment(num_offspring) * sigma * slope - (1 - 2.0**-num_offspring) * sigma**2 * trace / 2
-    return float(gain_on_batch(np.array(strength), num_offspring)) * slope**2 / trace
+    depth = sigma * trace / (2 * slope)
+    nodes = depth + _UPPER / 2 * (1 + _NODES)
+    return sigma * slope * _UPPER / 2 * float(_tail(_normalised(nodes, skewness), parts.num_offspring) @ _WEIGHTS)
+
+
+def _normalised(depth: np.ndarray, skewness: float) -> np.ndarray:
+    """How far below its mean a normal law has the lower tail that a skewed one has at ``depth``, in standard deviations."""
+    skewness = float(np.clip(skewness, -_MOST_SKEWNESS, _MOST_SKEWNESS))
+    if skewness >= 0:
+        return depth + skewness * (depth**2 - 1) / 6
+    # The inverse expansion, which rises for ever where the other one turns back: depth = w − γ(w² − 1)/6.
+    return 3 / skewness * (1 - np.sqrt(np.maximum(1 - 2 * skewness / 3 * (depth - skewness / 6), 0)))
+
+
+def promised_decrease(parts: Parts, found: Regime, normal: bool = False) -> np.ndarray | None:
+    """`expected_decrease` of what a regime measured; as many values as it has windows [loss].
+
+    Of the skewness γ ± e the part γ³/(γ² + e²) is used, so that one that cannot be told from 0 counts for little.
+
+    Parameters
+    ----------
+    parts : of the algorithm.
+    found : of `mutagrad.diagnostics.regime`, or `mutagrad.diagnostics.course`.
+    normal : to take losses of mutants to be normal whatever their skewness is.
+
+    Returns
+    -------
+    Array of the shape of ``found.generation``, NaN where no slope was found; ``None`` as `expected_decrease`.
+    """
+    if parts.selection.weights_fn is None and not keeps_the_better(parts):
+        return None
+    columns = (found.sigma.value, found.squared_batch_grad_norm.value, found.hessian_trace.value, *found.skewness)
+    values = []
+    for sigma, square, trace, skewness, error in np.nditer([np.asarray(one, float) for one in columns]):
+        is_known = not normal and np.isfinite(skewness) and np.isfinite(error) and skewness != 0
+        share = 1 / (1 + (error / skewness) ** 2) if is_known else 0.0
+        slope = math.sqrt(square) if square > 0 else math.nan
+        values.append(
+            expected_decrease(parts, float(sigma), slope, float(trace), float(skewness * share) if share else 0.0)
+        )
+    return np.array(values).reshape(np.shape(found.generation))
 
 
 def plan(

@@ -9,7 +9,7 @@ from mutagrad.algorithms import elitist
 from mutagrad.diagnostics.course import Regime
 from mutagrad.diagnostics.forecast import RunForecast
 from mutagrad.diagnostics.measured import Measured
-from mutagrad.diagnostics.plans import Yardstick, expected_decrease, yardstick
+from mutagrad.diagnostics.plans import Yardstick, promised_decrease, yardstick
 from mutagrad.types import Parts
 
 if TYPE_CHECKING:
@@ -86,9 +86,9 @@ def success_words(success: Measured, predicted: Measured) -> str:
 
 
 def is_apart(success: Measured, predicted: Measured) -> bool:
-    """Whether a share of successes differs from the predicted one by more than its error and 3 %."""
+    """Whether a share of successes differs from the predicted one by more than its error and a tenth of it."""
     error = math.hypot(float(success.error), float(predicted.error))
-    return abs(float(success.value) - float(predicted.value)) > max(_SURE * error, 0.03)
+    return abs(float(success.value) - float(predicted.value)) > max(_SURE * error, _TENTH * float(predicted.value))
 
 
 def sentences(found: "Diagnosis") -> str:
@@ -307,17 +307,23 @@ def _recombines(parts: Parts) -> bool:
 
 
 def _decrease(whole: Regime, parts: Parts) -> list[str]:
-    """What generations gained beside what slope and curvature promise, and which assumption failed if they differ."""
-    found, slope, trace = whole.decrease, root(whole.squared_batch_grad_norm), whole.hessian_trace
-    if not math.isfinite(found.value) or not slope.value > 0:
+    """What generations gained beside what slope, curvature and skewness promise, and which assumption failed if they differ."""
+    found, skewness = whole.decrease, whole.skewness
+    promised, of_normal = promised_decrease(parts, whole), promised_decrease(parts, whole, normal=True)
+    if promised is None or of_normal is None or not np.isfinite([found.value, promised]).all():
         return []
-    expected = expected_decrease(parts, float(whole.sigma.value), slope.value, trace.value)
-    if expected is None:
-        return []
+    expected, plain = float(promised), float(of_normal)
     text = (
         f"Decrease: a generation lowers the loss of its batch by {about(found)}; slope and curvature promise "
-        f"{number(expected)}."
+        f"{number(plain)}"
     )
+    if abs(expected - plain) > _TENTH * abs(plain):
+        along = skewness.value * root(whole.squared_batch_grad_norm).value / (3 * whole.sigma.value)
+        text += (
+            f", and {number(expected)} with the skewness of mutants' losses, {about(skewness)}: some curvatures dominate, and "
+            f"along the slope it is up to ĝ·Hĝ = {number(along)}"
+        )
+    text += "."
     gap = abs(found.value - expected)
     if gap > max(_TENTH * abs(expected), _SURE * float(found.error)):
         if _recombines(parts) and found.value < expected:
@@ -325,7 +331,7 @@ def _decrease(whole: Regime, parts: Parts) -> list[str]:
         elif is_apart(whole.success, whole.predicted_success):
             text += " They differ because losses of mutants are not normal about a parabola here: see the successes."
         else:
-            text += " They differ though the successes agree: slope and σ change within the window, or few curvatures dominate."
+            text += " They differ though the successes agree: slope and σ change within the window."
     return [text]
 
 

@@ -92,7 +92,7 @@ def course_figure(
     axes[3].set_ylim(0, 1.05)
     if len(courses) > 1:
         axes[0].legend(frameon=False)
-    line = f"the dashed line is the best s {condition}".rstrip()
+    line = f"the dashed line is the s of most gain per generation {condition}".rstrip()
     sheet.suptitle(f"{title}; bands are one standard error, {line}", fontsize=10)
     _save(sheet, path)
 

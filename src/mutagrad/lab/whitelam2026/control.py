@@ -147,7 +147,14 @@ def _race(job: Job) -> tuple[list, dict[str, Any]]:
     elitist = mutagrad.elitist(1.0, number)
     for i, (name, (losses_fn, start, target, unit)) in enumerate(problems.items()):
         first = 0.1 * theory.optimal_strength(number) * unit
-        driven = _generations_to(mutagrad.adapt_sigma(elitist), losses_fn, start, target, job["longest"], runs)
+        driven = _generations_to(
+            mutagrad.adapt_sigma(elitist, target=theory.optimal_strength(number)),
+            losses_fn,
+            start,
+            target,
+            job["longest"],
+            runs,
+        )
         adapted[i] = driven(first)
         # A fixed σ that takes longer than this is not the best one.
         mean = adapted[i].mean()
