@@ -71,11 +71,11 @@ def training_figure(
             f"most gain per generation, s = {best_strength:.2f}\n{condition}".strip(),
             (0.98, best_strength),
             xycoords=("axes fraction", "data"),
-            xytext=(0, 60),
-            textcoords="offset points",
+            xytext=(0.98, 0.08),
+            textcoords="axes fraction",
             ha="right",
             color="C3",
-            arrowprops={"arrowstyle": "-", "color": "C3", "linewidth": 0.8, "relpos": (1, 0)},
+            arrowprops={"arrowstyle": "-", "color": "C3", "linewidth": 0.8, "relpos": (1, 1)},
         )
         axes[1, 1].set_ylim(0, max(2 * best_strength, 1))
     axis = axes[0, 1]
