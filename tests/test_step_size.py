@@ -1,5 +1,7 @@
 """adapt_sigma holds the strength at which the algorithm gains most over a run, from any start; the success rule its share."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,6 +64,56 @@ def test_one_offspring_is_enough(size, wrong_by):
     held = held_strengths(mutagrad.greedy, size, 0, wrong_by, 1000)
     ratio = np.median(held[400:]) / (1.25 * mutagrad.theory.optimal_strength(1))
     assert 1 / 1.25 < ratio < 1.25
+
+
+def test_strength_is_held_while_the_slope_falls_a_thousandfold():
+    """On the sphere s = σN/|x| at a fixed σ would change by as much. In every tenth of the way the median is within 1.3."""
+    size = 100
+    algorithm = mutagrad.adapt_sigma(mutagrad.elitist(0.2, 20))
+
+    def record(state, info):
+        norm = jnp.linalg.norm(state.params)
+        return {"strength": state.sigma * size / norm, "norm": norm}
+
+    history = mutagrad.evolve(
+        jax.random.key(3), algorithm, jnp.ones(size), lambda x: size * x**2 / 2, 700, record=record, progress=False
+    ).history
+    norm = history["norm"]
+    assert norm[-1] < 1e-3 * norm[20]
+    goal = 1.25 * mutagrad.theory.optimal_strength(20)
+    edges = norm[20] * np.geomspace(1, 1e-3, 11)
+    for high, low in itertools.pairwise(edges):
+        ratio = np.median(history["strength"][(norm <= high) & (norm > low)]) / goal
+        assert 1 / 1.3 < ratio < 1.3
+
+
+@pytest.mark.parametrize("change", [1e3, 1e-3])
+@pytest.mark.parametrize("num_offspring", [5, 20])
+def test_strength_is_found_again_when_curvature_jumps(change, num_offspring):
+    """Slope 1, curvature c before and c · change after 150 generations: s is right again within 300 offspring a decade."""
+    size, slope = 200, jnp.zeros(200).at[0].set(1.0)
+    algorithm = mutagrad.adapt_sigma(mutagrad.elitist(1e-3, num_offspring))
+
+    def generation(curvature, state, key):
+        # The parent is moved back each time, so that slope and curvature are those of the origin.
+        def loss_fn(x):
+            return size * (slope * x + curvature * x**2 / 2)
+
+        state, _ = algorithm.step(key, state, loss_fn)
+        inner = state.inner._replace(params=jnp.zeros(size))
+        return state._replace(inner=inner).with_expected_loss(jnp.zeros(())), state.sigma * curvature * size
+
+    held, state = [], algorithm.init(jnp.zeros(size))
+    for start, curvature in ((0, 1.0), (150, change)):
+        keys = jax.random.split(jax.random.key(start), 150 if start == 0 else 180 * 20 // num_offspring)
+        state, strengths = jax.jit(lambda s, k, c=curvature: jax.lax.scan(lambda a, b: generation(c, a, b), s, k))(
+            state, keys
+        )
+        held.append(np.asarray(strengths))
+    goal = 1.25 * mutagrad.theory.optimal_strength(num_offspring)
+    arrived = 900 // num_offspring
+    for strengths, skipped in ((held[0], 60), (held[1], arrived)):
+        assert 1 / 1.25 < np.median(strengths[skipped:]) / goal < 1.25
 
 
 def test_comma_holds_its_own_optimum():
