@@ -323,6 +323,8 @@ def _decrease(whole: Regime, parts: Parts) -> list[str]:
             f", and {number(expected)} with the skewness of mutants' losses, {about(skewness)}: some curvatures dominate, and "
             f"along the slope it is up to ĝ·Hĝ = {number(along)}"
         )
+        if not plain / 2 < expected < 2 * plain:
+            text += " (so skewed that only the direction of this is sure)"
     text += "."
     gap = abs(found.value - expected)
     if gap > max(_TENTH * abs(expected), _SURE * float(found.error)):
