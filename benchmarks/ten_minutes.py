@@ -1,10 +1,10 @@
-"""Where ten minutes on MNIST get to by mutation, selection and recombination, beside SGD on the same network.
+"""Where ten minutes on MNIST get to by mutation and selection, with recombination or without, beside SGD on the same network.
 
-σ and batch size are automatic, and the hidden units are mutated in turns, in groups of 16, as `mutagrad train` does unless told
-otherwise; the clock of a run includes compilation and the accuracy measured on the way. SGD is Optax's,
-plain, with batches of 256 at the best of four learning rates. The price predicted for having no gradient is
-TrH/λ_max/(2G) generations for each step of gradient descent at 1/λ_max, G the gain of a generation in units of |∇U|²/TrH
-(theory.md 4), measured at the last parameters.
+With ``--algorithm elitist`` nothing recombines: the best of M offspring becomes the parent if no worse. σ and batch size are
+automatic, and the hidden units are mutated in turns, in groups of 16, as `mutagrad train` does unless told otherwise; the clock
+of a run includes compilation and the accuracy measured on the way. SGD is Optax's, plain, with batches of 256 at the best of
+four learning rates. The price predicted for having no gradient is TrH/λ_max/(2G) generations for each step of gradient descent
+at 1/λ_max, G the gain of a generation in units of |∇U|²/TrH (theory.md 4), measured at the last parameters.
 """
 
 import statistics
@@ -80,37 +80,56 @@ def sgd(problem: Problem, rate: float, limit: int = 20_000) -> dict[str, float] 
     return None
 
 
-def price(problem: Problem, found: dict[str, Any], num_offspring: int) -> str:
+def most_gain(config: TrainConfig) -> float:
+    """Of a generation, without noise, in units of |∇U|²/TrH."""
+    if config.algorithm == "weighted_recombination":
+        moments = theory.recombination_moments(normal_scores(config.num_offspring))
+        return moments.first**2 / (2 * moments.transverse)
+    return float(theory.expected_gain(theory.optimal_strength(config.num_offspring), config.num_offspring))
+
+
+def evaluations(config: TrainConfig) -> int:
+    """Of a generation: the offspring and the parent, and where they recombine what came of it."""
+    return config.num_offspring + (2 if config.algorithm == "weighted_recombination" else 1)
+
+
+def price(problem: Problem, found: dict[str, Any], config: TrainConfig) -> str:
     """The predicted slowdown at the end of a run."""
     data, last = problem.data, found["last"]
     batch = (jnp.asarray(data.train_inputs[:10_000]), jnp.asarray(data.train_labels[:10_000]))
     rank = theory.effective_rank(
         lambda params: jnp.mean(problem.loss_fn(params, batch)), found["state"].params, jax.random.key(0)
     )
-    moments = theory.recombination_moments(normal_scores(num_offspring))
     batches = "the last batches were all the data"
     if last["batch_size"][-1] < len(data.train_labels):
         signal = 1 - last["squared_grad_noise"].mean() / last["squared_grad_norm"].mean()
         batches = f"signal is {signal:.2f} of |∇U|² on a batch"
-    gain = moments.first**2 / (2 * moments.transverse)
     return (
         f"At the end the effective rank TrH/λ_max is {float(rank.rank):.0f} ± {float(rank.error):.0f} for "
         f"{tree.size(found['state'].params):,} parameters; {batches}. Without noise, and "
-        f"without curvature along the slope, a step of gradient descent would gain what {float(rank.rank) / (2 * gain):.2f} "
-        f"generations of {num_offspring + 2} evaluations do."
+        f"without curvature along the slope, a step of gradient descent would gain what "
+        f"{float(rank.rank) / (2 * most_gain(config)):.2f} generations of {evaluations(config)} evaluations do."
     )
 
 
 def main() -> None:
     """Run all seeds and write the table."""
-    args = common.arguments(__doc__, repetitions=3, limit=600.0, width=128, num_offspring=40)
+    args = common.arguments(
+        __doc__,
+        repetitions=3,
+        limit=600.0,
+        width=128,
+        num_offspring=40,
+        algorithm="weighted_recombination",
+        first_seed=0,
+    )
     data: Dataset = load("mnist")
     rows, reached, prices = [], [], ""
-    for seed in range(args.repetitions):
+    for seed in range(args.first_seed, args.first_seed + args.repetitions):
         config = TrainConfig(
             "mnist",
             widths=(args.width,),
-            algorithm="weighted_recombination",
+            algorithm=args.algorithm,
             num_offspring=args.num_offspring,
             seed=seed,
         )
@@ -119,22 +138,19 @@ def main() -> None:
         problem = set_up(config, data)  # the run has consumed the first parameters
         steps = [(sgd(problem, rate), rate) for rate in RATES]
         best, rate = min(((one, rate) for one, rate in steps if one is not None), key=lambda pair: pair[0]["steps"])
-        evaluations = int(found["state"].generation) * (args.num_offspring + 2)
         reached.append(found["accuracy"])
         first = found["first"]
         rows.append(
             [
                 str(seed),
                 f"{100 * found['accuracy']:.2f} %",
-                f"{evaluations:,}",
-                f"{found['examples'] * (args.num_offspring + 2):.2g}",
-                f"{first['seconds']:.0f} s, {first['generations'] * (args.num_offspring + 2):,}"
-                if first
-                else "not seen",
+                f"{int(found['state'].generation) * evaluations(config):,}",
+                f"{found['examples'] * evaluations(config):.2g}",
+                f"{first['seconds']:.0f} s, {first['generations'] * evaluations(config):,}" if first else "not seen",
                 f"{best['steps']:,} ({best['seconds']:.1f} s, rate {rate:g})",
             ]
         )
-        prices = price(problem, found, args.num_offspring)
+        prices = price(problem, found, config)
         print(rows[-1], prices, flush=True)
     head = [
         "seed",
@@ -146,9 +162,10 @@ def main() -> None:
     ]
     text = (
         f"Median {100 * statistics.median(reached):.2f} % ({100 * min(reached):.2f} to {100 * max(reached):.2f}). Network "
-        f"40-{args.width}-10 on the principal components; weighted recombination of {args.num_offspring} offspring. {prices}"
+        f"40-{args.width}-10 on the principal components; {args.algorithm}, {args.num_offspring} offspring. {prices}"
     )
-    common.report("ten_minutes", [common.table(head, rows), text], args, "one seed after another")
+    name = "ten_minutes" if args.algorithm == "weighted_recombination" else f"ten_minutes_{args.algorithm}"
+    common.report(name, [common.table(head, rows), text], args, "one seed after another")
 
 
 if __name__ == "__main__":
