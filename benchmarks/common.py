@@ -5,6 +5,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import shlex
 import statistics
 import sys
 import time
@@ -274,14 +275,15 @@ INTERLEAVED = (
 
 def report(name: str, sections: list[str], args: argparse.Namespace, how: str = INTERLEAVED) -> None:
     """Print the sections under a header that says when, on what and how they were measured, and write them down."""
+    script = Path(sys.argv[0]).stem
     versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in ("jax", "evosax", "numpy"))
     header = [
-        f"# benchmarks/{name}.py",
+        f"# benchmarks/{script}.py",
         f"- date: {datetime.date.today().isoformat()}",
         f"- machine: {_cpu()}, {len(os.sched_getaffinity(0))} cores, load before/now "
         f"{_LOAD:.2f}/{os.getloadavg()[0]:.2f}; backend {jax.default_backend()}",
         f"- python {platform.python_version()}, {versions}, mutagrad {mutagrad.__version__}",
-        f"- command: `{' '.join(['python -m', f'benchmarks.{name}', *sys.argv[1:]])}`",
+        f"- command: `{shlex.join(['python', '-m', f'benchmarks.{script}', *sys.argv[1:]])}`",
         f"- repetitions: {args.repetitions}, {how}",
     ]
     text = header[0] + "\n\n" + "\n".join(header[1:]) + "\n\n" + "\n\n".join(sections) + "\n"

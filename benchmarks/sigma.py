@@ -3,7 +3,8 @@
 Ten problems; the loss to reach is 10 % of the start's. The other controllers are the
 success rule of (1+20) (Rechenberg's, at the share of successes that is best for M = 20) and cumulative step-size adaptation
 of (1,20) with the constants of Hansen 2016 (arXiv 1604.00772). All start at the same σ. Counts do not depend on the machine's
-load. Run with ``python -m benchmarks.sigma``.
+load. Run with ``python -m benchmarks.sigma``; ``--only "tanh net"`` runs those problems whose names have it, and writes a table
+of its own.
 """
 
 import math
@@ -112,9 +113,9 @@ def cumulative(num_offspring: int, size: int) -> mutagrad.Algorithm:
     return mutagrad.Algorithm(init, step, algorithm.parts)
 
 
-def runner(algorithm: mutagrad.Algorithm, problem: Problem, sigmas: np.ndarray, seeds: int) -> Callable:
-    """Chunks of generations of every σ and seed: call it for the generation at which each reached the target, or 0."""
-    keys = jax.random.split(jax.random.key(1), seeds)
+def runner(algorithm: mutagrad.Algorithm, problem: Problem, sigmas: np.ndarray, keys: jax.Array) -> Callable:
+    """Chunks of generations of every σ and key: call it for the generation at which each reached the target, or 0."""
+    seeds = len(keys)
 
     def begin(sigma):
         state = algorithm.init(problem.start, problem.losses)
@@ -152,17 +153,17 @@ def median_generation(reached: np.ndarray) -> np.ndarray:
     return np.median(np.where(reached > 0, reached, np.inf), axis=1)
 
 
-def measure(problem: Problem, seeds: int, limit: int) -> dict[str, Any]:
+def measure(problem: Problem, keys: jax.Array, limit: int) -> dict[str, Any]:
     """Generations to the target: of each controller, and of the grid until its best is known."""
     elitist, first = mutagrad.elitist(0.1, M), np.array([FIRST_SIGMA])
-    fixed = runner(elitist, problem, GRID, seeds)
+    fixed = runner(elitist, problem, GRID, keys)
     controllers = {
-        "automatic": runner(mutagrad.adapt_sigma(elitist), problem, first, seeds),
-        "success rule": runner(mutagrad.adapt_sigma(elitist, rule="success"), problem, first, seeds),
-        "cumulative": runner(cumulative(M, mutagrad.tree.size(problem.start)), problem, first, seeds),
+        "automatic": runner(mutagrad.adapt_sigma(elitist), problem, first, keys),
+        "success rule": runner(mutagrad.adapt_sigma(elitist, rule="success"), problem, first, keys),
+        "cumulative": runner(cumulative(M, mutagrad.tree.size(problem.start)), problem, first, keys),
     }
     reached: dict[str, np.ndarray] = {}
-    of_grid = np.zeros((len(GRID), seeds))
+    of_grid = np.zeros((len(GRID), len(keys)))
     for generation in range(CHUNK, limit + 1, CHUNK):
         # Whoever has arrived stops; a σ that is overtaken by nobody any more could only be later than now.
         if not np.isfinite(median_generation(of_grid)).any():
@@ -186,13 +187,14 @@ def evaluations(reached: np.ndarray, per_generation: int) -> str:
 
 
 def main() -> None:
-    args = common.arguments(__doc__, repetitions=5, limit=30_000, only="")
+    args = common.arguments(__doc__, repetitions=5, limit=30_000, only="", key=1)
+    keys = jax.random.split(jax.random.key(args.key), args.repetitions)
     rows, ratios = [], []
     for name, make in problems().items():
         if args.only not in name:
             continue
         problem = make()
-        found = measure(problem, args.repetitions, args.limit)
+        found = measure(problem, keys, args.limit)
         own = median_generation(found["reached"]["automatic"])[0]
         ratios.append(own / found["best"])
         rows.append(
@@ -223,7 +225,8 @@ def main() -> None:
         f"more than the best fixed σ on {sum(ratio <= 1 for ratio in ratios)} of {len(ratios)} problems; largest ratio "
         f"{max(ratios):.2f}, median {statistics.median(ratios):.2f}."
     )
-    common.report("sigma", [common.table(head, rows), text], args, "one seed after another")
+    name = "sigma" + ("_" + args.only.replace(" ", "_") if args.only else "")
+    common.report(name, [common.table(head, rows), text], args, "one seed after another")
 
 
 if __name__ == "__main__":
