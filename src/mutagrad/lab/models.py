@@ -129,10 +129,9 @@ class GroupedMLP(eqx.Module):
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """Logits (batch, classes) of inputs (batch, ...)."""
-        logits = self.groups[0](inputs)
-        for group in self.groups[1:]:
-            logits = logits + group(inputs)
-        return logits
+        # The others are summed first, so that mutants of the first share their sum and not only its terms.
+        first, *others = self.groups
+        return first(inputs) + sum(group(inputs) for group in others)
 
     def rotated(self) -> "GroupedMLP":
         """The same network with its second group in the first place, and the first in the last."""
