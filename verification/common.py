@@ -5,15 +5,20 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
 
 
-def arguments(description: str | None) -> argparse.Namespace:
+def arguments(description: str | None, **numbers: int) -> argparse.Namespace:
+    """The command line: ``--no-write``, and whatever numbers the verification has."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--no-write", action="store_true", help="print only; leave verification/results alone")
+    for name, default in numbers.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
     return parser.parse_args()
 
 
@@ -41,7 +46,8 @@ def report(
         f"date: {datetime.date.today().isoformat()}",
         f"machine: {platform.machine()}, {len(os.sched_getaffinity(0))} cores{machine}",
         *software,
-        f"command: `python -m verification.{name}`" + ("" if seconds is None else f", {seconds:.0f} s"),
+        f"command: `{shlex.join(['python', '-m', f'verification.{name}', *sys.argv[1:]])}`"
+        + ("" if seconds is None else f", {seconds:.0f} s"),
     ]
     header = "\n".join(f"- {line}" for line in lines)
     text = "\n\n".join([f"# verification/{name}.py", header, *sections]) + "\n"

@@ -2,7 +2,8 @@
 
 (1+M) at fixed σ, chosen for an s at the start; slope, curvature and skewness are those that the run's own losses show, window by
 window, as `mutagrad inspect` reads them, and so is the decrease, on the batch that the generation met. Within 10 % unless marked;
-a mark says whether the tool tells by the share of successes over the run that losses of mutants are not normal about a parabola.
+a mark says what the tool tells it by: the share of successes over the run, by which losses of mutants are not normal about a
+parabola, or their skewness, where it changes the promise by more than a tenth and may do so beyond its first order.
 
     python -m verification.decrease
 
@@ -22,7 +23,7 @@ import numpy as np
 import mutagrad
 from benchmarks.common import table
 from mutagrad.diagnostics.plans import promised_decrease
-from mutagrad.diagnostics.wording import is_apart
+from mutagrad.diagnostics.wording import is_apart, skewness_counts
 from mutagrad.lab.datasets import load
 from mutagrad.lab.problem import TrainConfig, set_up
 from mutagrad.lab.quadratics import power_law
@@ -58,13 +59,13 @@ def convnet() -> Landscape:
     return Landscape(problem.loss_fn, params, problem.batches, unit, number.__getitem__)
 
 
-def row(name: str, one: Landscape, num_offspring: int, strength: float) -> list[str]:
+def row(name: str, one: Landscape, num_offspring: int, strength: float, key: jax.Array) -> list[str]:
     """Measured over promised decrease, and what the tool says of it."""
     algorithm = mutagrad.elitist(strength * one.unit, num_offspring)
     number = one.generations(num_offspring)
     start = jax.tree.map(jnp.copy, one.start)
     history = mutagrad.evolve(
-        jax.random.key(num_offspring), algorithm, start, one.loss_fn, number, one.batches, progress=False
+        jax.random.fold_in(key, num_offspring), algorithm, start, one.loss_fn, number, one.batches, progress=False
     ).history
     found = mutagrad.diagnostics.course(history, max(1, number // WINDOW))
     promised = promised_decrease(algorithm.parts, found).sum()
@@ -75,8 +76,12 @@ def row(name: str, one: Landscape, num_offspring: int, strength: float) -> list[
     verdict = "within 10 %"
     if abs(ratio - 1) > 0.1:
         verdict = "undecided" if abs(ratio - 1) < 0.1 + 3 * uncertain else "off, not told"
-        if verdict != "undecided" and is_apart(whole.success, whole.predicted_success):
-            verdict = "off, and told by the successes"
+        told = {
+            "the successes": is_apart(whole.success, whole.predicted_success),
+            "the skewness": skewness_counts(promised, of_normal),
+        }
+        if verdict != "undecided" and any(told.values()):
+            verdict = f"off, told by {' and '.join(name for name, does in told.items() if does)}"
     first, last = found.strength.value[[0, -1]]
     return [
         name,
@@ -91,7 +96,7 @@ def row(name: str, one: Landscape, num_offspring: int, strength: float) -> list[
 
 
 def main() -> None:
-    args = arguments(__doc__)
+    args = arguments(__doc__, key=0)
     begin, load_before = time.perf_counter(), os.getloadavg()[0]
     landscapes = {
         "sphere, N = 1000": quadratic(0.0),
@@ -103,7 +108,7 @@ def main() -> None:
     for name, one in landscapes.items():
         for num_offspring in OFFSPRING:
             for strength in STRENGTHS:
-                rows.append(row(name, one, num_offspring, strength))
+                rows.append(row(name, one, num_offspring, strength, jax.random.key(args.key)))
                 print(rows[-1], f"{time.perf_counter() - begin:.0f} s", flush=True)
     head = [
         "loss",

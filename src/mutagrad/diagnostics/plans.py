@@ -134,8 +134,8 @@ def expected_decrease(parts: Parts, sigma: float, slope: float, trace: float, sk
     -------
     The decrease, for recombination without curvature along the gradient; ``None`` for other rules.
 
-    Domain: the first order in γ, of which more than ±2 counts as ±2. Where it takes more than half of the decrease that normal
-    losses would have, only the direction is right.
+    Domain: the first order in γ, of which more than ±2 counts as ±2. For gamma laws of γ = 0.4 it is within 9 % up to s = 2 and
+    18 % at s = 3; where it takes more than half of the decrease that normal losses would have, only its direction is right.
     Source: Cornish and Fisher 1938; derived for this project, tested in tests/diagnostics/test_plans.py.
 
     >>> import mutagrad
