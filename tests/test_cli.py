@@ -270,6 +270,34 @@ def test_inspect_tells_layers_that_take_turns_apart(blobs, tmp_path, capsys):
     assert "the batch stayed the same" in printed
 
 
+@pytest.mark.parametrize("shared_layers", [0, 1])
+def test_inspect_diagnoses_the_last_parameters(blobs, tmp_path, capsys, shared_layers):
+    """On as many examples as a batch has; the folder is left as it was, but for the figures."""
+    out = tmp_path / "run"
+    settings = ("--data", blobs, "--widths", 4, "--num-offspring", 5, "--batch-size", 50, "--sigma", 3e-3)
+    assert train(*settings, "--shared-layers", shared_layers, "--generations", 60, "--out", out) == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert main(["inspect", str(out), "--diagnose", "--num-workers", "4"]) == 0
+    captured = capsys.readouterr()
+    told = captured.out[captured.out.index("At the last parameters, on 50 examples") :]
+    for words in (
+        "What gradients would have bought: the effective rank TrH/λ_max",
+        "With 4 evaluations at a time",
+        "sampling noise",
+    ):
+        assert words in told
+    assert ("all parameters at once" in told) == (shared_layers > 0)
+    assert ("σ = 0.003 is" in told) == (shared_layers == 0)
+    assert (out / "diagnosis.png").read_bytes().startswith(b"\x89PNG")
+    assert all(path.read_bytes() == content for path, content in before.items() if path.name != "inspect.png")
+    assert "λ_max at the last parameters" in captured.err
+
+    (out / "checkpoint").rename(tmp_path / "lost")
+    assert main(["inspect", str(out), "--diagnose"]) == 2
+    assert "holds no checkpoint" in capsys.readouterr().err
+
+
 def test_inspect_refuses_what_is_no_run(tmp_path, capsys):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "broken").mkdir()

@@ -110,10 +110,17 @@ def _parser() -> _Parser:
         "inspect",
         help="in which regime a run was, and what would do better",
         description="Say from the history of a run folder in which regime the run was: s, slope, curvature and sampling "
-        "noise over its course, with a figure, inspect.png, in the folder.",
+        "noise over its course, with a figure, inspect.png, in the folder. With --diagnose also what the best σ and number "
+        "of offspring are at its end, and what gradients would have bought, with diagnosis.png.",
         allow_abbrev=False,
     )
     inspect.add_argument("run", metavar="RUN", help="a folder that mutagrad train --out wrote")
+    inspect.add_argument(
+        "--diagnose", action="store_true", help="evaluate some hundred mutants, and gradients, at the last parameters"
+    )
+    inspect.add_argument(
+        "--num-workers", type=_whole, default=1, metavar="N", help="evaluations at the same time, for --diagnose (1)"
+    )
     commands.add_parser("claims", help="all claims with their last verdicts", allow_abbrev=False)
     reproduce = commands.add_parser(
         "reproduce",
@@ -173,10 +180,13 @@ def _train(quiet: bool, **options: Any) -> int:
     return 0
 
 
-def _inspect(run: str) -> int:
-    from mutagrad.lab.inspect import inspect
+def _inspect(run: str, diagnose: bool, num_workers: int) -> int:
+    from mutagrad.lab.inspect import diagnosis, inspect
 
-    print(inspect(run))
+    print(inspect(run), flush=True)
+    if diagnose:
+        print("measuring slope, curvature and λ_max at the last parameters …", file=sys.stderr)
+        print(diagnosis(run, num_workers))
     return 0
 
 

@@ -4,21 +4,26 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
-from mutagrad.diagnostics import course, forecast, regime
+from mutagrad import checkpoint
+from mutagrad.diagnostics import course, diagnose, forecast, regime
 from mutagrad.diagnostics.course import Regime, resampled_generations
 from mutagrad.diagnostics.forecast import FEWEST
 from mutagrad.diagnostics.plans import yardstick
 from mutagrad.diagnostics.wording import best_strength_is_without, course_sentences, forecast_sentence
-from mutagrad.lab.problem import TrainConfig, make_algorithm, num_shared_layers
+from mutagrad.lab.datasets import load
+from mutagrad.lab.problem import TrainConfig, make_algorithm, num_shared_layers, num_unit_groups, set_up
 from mutagrad.lab.run_folder import read_config, read_history
 from mutagrad.report.diagnosis import course_figure
 from mutagrad.types import Parts
 
-__all__ = ["inspect"]
+__all__ = ["diagnosis", "inspect"]
 
 _WINDOWS = 40
+_MOST_EXAMPLES = 10_000
+"""Examples that a diagnosis looks at: Hessian-vector products keep what the network computes for all of them."""
 
 
 def inspect(folder: str | Path) -> str:
@@ -33,19 +38,7 @@ def inspect(folder: str | Path) -> str:
     FileNotFoundError, ValueError : if it holds no run, or one whose history lacks what is needed.
     """
     folder = Path(folder)
-    try:
-        config = read_config(folder)
-        history = read_history(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(
-            f"run: got {str(folder)!r}, which holds no run (no config.json); pass a folder that mutagrad train --out wrote"
-        ) from None
-    except KeyError as error:
-        raise ValueError(f"run: got {str(folder)!r}, whose history.zarr is damaged ({error})") from None
-    if history is None:
-        raise FileNotFoundError(
-            f"run: got {str(folder)!r}, which holds no history.zarr yet; let the run save itself first"
-        )
+    config, history = _read(folder)
     settings = _settings(config)
     parts = _parts(settings)
     records = {name: values.values for name, values in history.items() if values.dims == ("generation",)}
@@ -73,6 +66,68 @@ def inspect(folder: str | Path) -> str:
     condition = best_strength_is_without(parts, bool(resampled.any()))
     course_figure(courses, folder / "inspect.png", title, yardstick(parts).strength, condition)
     return "\n".join([*lines, f"figure: {folder / 'inspect.png'}"])
+
+
+def diagnosis(folder: str | Path, num_workers: int = 1) -> str:
+    """Diagnose the loss at a run's last parameters, gradient included, draw diagnosis.png, and return the text.
+
+    Parameters
+    ----------
+    folder : as `mutagrad train` wrote it; its data are read again. Nothing in it but diagnosis.png is written.
+    num_workers : evaluations at the same time.
+
+    Returns
+    -------
+    What `mutagrad.diagnose` says of the σ of the last generation on as many examples as its batch had, 10,000 at most. Where
+    parts of the network took turns it is of all parameters at once, and of their best σ.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError : as `inspect`, and if the data are not found or the run has saved no state.
+    """
+    folder = Path(folder)
+    config, history = _read(folder)
+    settings = _settings(config)
+    if not (folder / "checkpoint").exists():
+        raise FileNotFoundError(f"run: got {str(folder)!r}, which holds no checkpoint; let the run save itself first")
+    problem = set_up(settings, load(settings.data, settings.data_dir))
+    params = checkpoint.restore_or(folder / "checkpoint", problem.key, problem.state).params
+    number = len(problem.data.train_labels)
+    size = int(history.batch_size[-1]) if "batch_size" in history else problem.batches.sizes[-1]
+    chosen = np.random.default_rng(0).permutation(number)[: min(size, _MOST_EXAMPLES)]
+    takes_turns = num_shared_layers(settings) > 0 or num_unit_groups(settings, number) > 1
+    found = diagnose(
+        jax.random.key(0),
+        problem.loss_fn,
+        params,
+        None if takes_turns else problem.algorithm,
+        problem.algorithm.parts.num_offspring,
+        sigma=None if takes_turns else float(history.sigma[-1]),
+        batch=(problem.data.train_inputs[chosen], problem.data.train_labels[chosen]),
+        resampled=size < number,
+        num_workers=num_workers,
+        use_gradient=True,
+    )
+    found.figure(folder / "diagnosis.png")
+    where = f"At the last parameters, on {len(chosen):,} examples" + ", all parameters at once" * takes_turns
+    return f"{where}:\n{found}\nfigure: {folder / 'diagnosis.png'}"
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], Any]:
+    """config.json and history.zarr of a run."""
+    try:
+        config, history = read_config(folder), read_history(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(
+            f"run: got {str(folder)!r}, which holds no run (no config.json); pass a folder that mutagrad train --out wrote"
+        ) from None
+    except KeyError as error:
+        raise ValueError(f"run: got {str(folder)!r}, whose history.zarr is damaged ({error})") from None
+    if history is None:
+        raise FileNotFoundError(
+            f"run: got {str(folder)!r}, which holds no history.zarr yet; let the run save itself first"
+        )
+    return config, history
 
 
 def _settings(config: dict[str, Any]) -> TrainConfig:
