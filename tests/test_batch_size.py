@@ -91,20 +91,23 @@ def test_it_ends_lower_than_the_smallest_and_cheaper_than_the_largest():
     assert adapted.history["batch_size"].sum() < 600 * SIZES[-1]
 
 
+@pytest.fixture(scope="module")
+def uninterrupted():
+    """A run over several periods, its chunks ending where they do by default."""
+    return run(*controlled(), 330)
+
+
 @pytest.mark.parametrize("seconds", [1e-6, 10.0])
-def test_the_run_is_the_same_wherever_its_chunks_end(seconds, monkeypatch):
-    algorithm, batches = controlled()
-    expected = run(algorithm, batches, 330).params
+def test_the_run_is_the_same_wherever_its_chunks_end(uninterrupted, seconds, monkeypatch):
     monkeypatch.setattr(mutagrad.run, "_CHUNK_SECONDS", seconds)
-    np.testing.assert_array_equal(run(algorithm, batches, 330).params, expected)
+    np.testing.assert_array_equal(run(*controlled(), 330).params, uninterrupted.params)
 
 
-def test_a_resumed_run_is_the_run_that_was_never_stopped(tmp_path):
+def test_a_resumed_run_is_the_run_that_was_never_stopped(uninterrupted, tmp_path):
     algorithm, batches = controlled()
-    expected = run(algorithm, batches, 330)
     run(algorithm, batches, 150, checkpoint=tmp_path / "run")
     resumed = run(algorithm, batches, 330, checkpoint=tmp_path / "run")
-    for one, other in zip(jax.tree.leaves(resumed.state), jax.tree.leaves(expected.state), strict=True):
+    for one, other in zip(jax.tree.leaves(resumed.state), jax.tree.leaves(uninterrupted.state), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
