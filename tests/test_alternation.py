@@ -1,5 +1,7 @@
 """Masked mutations and algorithms that take turns: both are exactly what they are made of."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 import mutagrad
 from mutagrad.mutation import masked
+from mutagrad.run import generations as generations_of
 
 PARAMS = {"a": jnp.linspace(0.5, 2, 6).reshape(2, 3), "b": jnp.ones(4), "n": jnp.arange(3)}
 ONLY_A = masked({"a": True, "b": False, "n": False})
@@ -136,10 +139,11 @@ def sum_of_groups(groups):
     return sum(jnp.sum(jnp.square(group - 0.2)) + jnp.sum(group) ** 2 for group in groups)
 
 
+@pytest.mark.parametrize("generations", [1, 4])
 @jax.enable_x64(True)
-def test_rotate_is_one_algorithm_for_each_group_by_turns():
+def test_rotate_is_one_algorithm_for_each_group_by_turns(generations):
     """The same parents, losses and memories as of as many algorithms, each for its own group, that alternate."""
-    together = mutagrad.rotate(mutagrad.adapt_sigma(FIRST), turn, 3)
+    together = mutagrad.rotate(mutagrad.adapt_sigma(FIRST), turn, 3, generations)
 
     def only(position):
         """With the random stream of the leaf in the first place, whichever it is."""
@@ -152,23 +156,104 @@ def test_rotate_is_one_algorithm_for_each_group_by_turns():
 
     # In float32 the two programs round differently, and σ feeds that back.
     groups = [group.astype(jnp.float64) for group in GROUPS]
-    apart = mutagrad.alternate([only(position) for position in range(3)])
+    apart = mutagrad.alternate([only(position) for position in range(3)], [generations] * 3)
     state, expected = together.init(groups), apart.init(groups)
     step, other = (
         jax.jit(lambda key, state, algorithm=algorithm: algorithm.step(key, state, sum_of_groups))
         for algorithm in (together, apart)
     )
-    for generation in range(1, 31):
+    for generation in range(31):
         key = jax.random.fold_in(jax.random.key(2), generation)
         (state, info), (expected, wanted) = step(key, state), other(key, expected)
         np.testing.assert_allclose(info.losses, wanted.losses, rtol=1e-9)
-        places = [(place - generation) % 3 for place in range(3)]
+        # A turn's rotation is done when the next begins.
+        places = [(place - generation // generations) % 3 for place in range(3)]
         for place, group in zip(places, expected.params, strict=True):
             np.testing.assert_allclose(state.params[place], group, rtol=1e-9, atol=1e-9)
-    assert int(state.generation) == 30
+    assert int(state.generation) == 31
     sigmas = [float(one.sigma) for one in expected.states]
-    np.testing.assert_allclose([float(one.sigma) for one in state.states], sigmas, rtol=1e-9)
+    np.testing.assert_allclose([float(state.states[place].sigma) for place in places], sigmas, rtol=1e-9)
     assert len(set(sigmas)) == 3
+
+
+def per_example(groups, batch):
+    return sum(jnp.sum(jnp.square(group[None] - batch), axis=1) for group in groups)
+
+
+CENTRES = jax.random.normal(jax.random.key(4), (64, 6))
+WRAPPED = {
+    "rotate": (lambda rotated: rotated, mutagrad.minibatches(CENTRES, 8)),
+    "all data": (lambda rotated: rotated, mutagrad.minibatches(CENTRES)),
+    "one σ for all": (mutagrad.adapt_sigma, mutagrad.minibatches(CENTRES)),
+    "schedule": (
+        lambda rotated: mutagrad.schedule_sigma(rotated, lambda generation: 0.1 / (1 + generation.astype(jnp.float32))),
+        mutagrad.minibatches(CENTRES),
+    ),
+    "batch size": (
+        lambda rotated: mutagrad.adapt_batch_size(rotated, mutagrad.minibatches(CENTRES, (4, 16, None))),
+        mutagrad.minibatches(CENTRES, (4, 16, None)),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "generations"),
+    [("rotate", 4), ("all data", 1), ("one σ for all", 4), ("schedule", 3), ("batch size", 7)],
+)
+def test_evolve_turn_by_turn_is_the_loop_over_step(wrapper, generations, tmp_path):
+    """Whatever is wrapped around the turns; and a run that stops within a turn goes on bit for bit."""
+    wrap, batches = WRAPPED[wrapper]
+    algorithm = wrap(mutagrad.rotate(FIRST, turn, 3, generations))
+    key, number = jax.random.key(5), 117  # past the first choice of a batch size
+
+    def evolved(number, **options):
+        return mutagrad.evolve(key, algorithm, GROUPS, per_example, number, batches, progress=False, **options)
+
+    result = evolved(number)
+
+    @partial(jax.jit, static_argnums=1)
+    def step(state, level):
+        step_key, batch_key = jax.random.split(jax.random.fold_in(key, state.generation))
+        batch = batches.draw(batch_key, batches.data, level)
+        return algorithm.step(step_key, state, lambda groups: per_example(groups, batch))
+
+    state, losses = algorithm.init(GROUPS), []
+    for _ in range(number):
+        state, info = step(state, int(getattr(state, "level", 0)))
+        losses.append(info.parent_loss)
+    # The same arithmetic in two programs; a tie that rounding breaks would show as a jump.
+    np.testing.assert_allclose(result.history["loss"], jnp.stack(losses), rtol=1e-4)
+    for mine, theirs in zip(result.params, state.params, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-3)
+    evolved(11, checkpoint=tmp_path / "run")
+    resumed = evolved(number, checkpoint=tmp_path / "run")
+    for mine, theirs in zip(jax.tree.leaves(resumed.state), jax.tree.leaves(result.state), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("evaluation", ["vectorized", "mapped"])
+@pytest.mark.parametrize("generations", [1, 4])
+def test_what_resting_groups_compute_is_computed_once_a_turn(evaluation, generations):
+    """Counted while it runs: once for every turn, or part of one, in a chunk of the loop, not for every offspring."""
+    calls = []
+
+    def counted(resting):
+        calls.append(1)
+        return np.sum(np.square(resting), dtype=np.float32)
+
+    def loss_fn(groups):
+        shape = jax.ShapeDtypeStruct((), jnp.float32)
+        return jnp.sum(jnp.square(groups[0])) + jax.pure_callback(counted, shape, jnp.stack(groups[1:]))
+
+    algorithm = mutagrad.rotate(mutated(masked([True, False, False]), evaluation=evaluation), turn, 3, generations)
+    state = jax.tree.map(jnp.copy, algorithm.init(GROUPS))
+    turns, first = 0, 0
+    for chunk in generations_of(jax.random.key(0), algorithm, state, loss_fn, 40):
+        last = first + chunk.num_generations - 1
+        turns += last // generations - first // generations + 1
+        first = last + 1
+    jax.effects_barrier()
+    assert len(calls) == turns
 
 
 def test_a_group_gains_what_all_of_them_gain():
@@ -205,7 +290,7 @@ def test_another_batch_is_told_from_what_others_did_to_the_parent(is_resampled):
         batch = centres[generation % 2 if is_resampled else 0]
         return sum(jnp.sum(jnp.square(group[None] - batch), axis=1) for group in groups)
 
-    algorithm = mutagrad.rotate(mutagrad.adapt_sigma(FIRST), turn, 3)
+    algorithm = mutagrad.rotate(mutagrad.adapt_sigma(FIRST), turn, 3, 2)
     step = jax.jit(lambda key, state: algorithm.step(key, state, lambda groups: loss(state.generation, groups)))
     state = algorithm.init(GROUPS)
     for generation in range(30):
@@ -240,6 +325,7 @@ A, B = mutated(ONLY_A), mutated(ONLY_B)
         (lambda: mutagrad.alternate([mutagrad.truncation(0.1, 4, 2)] * 2), "algorithms: got truncation with 2 parents"),
         (lambda: mutagrad.rotate(mutagrad.truncation(0.1, 4, 2), turn, 3), "algorithm: got truncation with 2 parents"),
         (lambda: mutagrad.rotate(FIRST, turn, 0), "number: got 0"),
+        (lambda: mutagrad.rotate(FIRST, turn, 3, 0), "generations: got 0"),
         (lambda: mutagrad.rotate(FIRST, turn, 2).init(GROUPS), "number: got 2, and rotate_fn so many times"),
         (lambda: mutagrad.rotate(FIRST, lambda groups: groups[1:], 3).init(GROUPS), "rotate_fn: got other params"),
         (lambda: mutagrad.alternate([A, mutated(ONLY_B, reevaluate_parent=False)]), "algorithms: got one with reev"),

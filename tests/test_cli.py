@@ -179,6 +179,7 @@ def test_ctrl_c_ends_cleanly_with_everything_saved(blobs, tmp_path):
             "algorithm: got truncation with 2 parents",
         ),
         (["--unit-groups", "0"], "unit_groups: got 0"),
+        (["--turn-generations", "0"], "turn_generations: got 0"),
         (["--components", "-1"], "components: got -1"),
         (["--components", "65"], "components: got 65; pass 1 to 64"),
         (["--widths", "0"], "widths: got 0"),

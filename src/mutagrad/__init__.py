@@ -20,7 +20,7 @@ from mutagrad.generation import mutation_selection
 from mutagrad.gradient_transformation import GradientTransformationState, as_gradient_transformation
 from mutagrad.run import Result, default_record, evolve
 from mutagrad.step_size import AdaptedState, adapt_sigma, schedule_sigma
-from mutagrad.types import Algorithm, Info, Mutation, Parts, PopulationState, Selection, State
+from mutagrad.types import Algorithm, Info, Mutation, Parts, PopulationState, Selection, State, Turns
 
 __all__ = [
     "AdaptedState",
@@ -36,6 +36,7 @@ __all__ = [
     "Result",
     "Selection",
     "State",
+    "Turns",
     "adapt_batch_size",
     "adapt_sigma",
     "alternate",

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mutagrad import check
-from mutagrad.types import Algorithm, Info, LossFn, Params
+from mutagrad.types import Algorithm, Info, LossFn, Params, Turns
 
 __all__ = ["AlternateState", "alternate", "rotate"]
 
@@ -47,6 +47,10 @@ class AlternateState(NamedTuple):
     def handed_to(self, memory: Any) -> Any:
         """The common parent, and what it is expected to lose, with the memory of the algorithm whose turn it is."""
         return memory.with_params(self.params).with_expected_loss(self.expected_loss)
+
+    def rotated(self, rotate_fn: Callable[[Params], Params]) -> "AlternateState":
+        """The same state with the next group of parameters, and the memory of it, in the first place."""
+        return self._replace(params=rotate_fn(self.params), states=(*self.states[1:], self.states[0]))
 
     def after(self, own: Any, states: Any, info: Info) -> "AlternateState":
         """The state after a turn: ``own`` of the algorithm that had it, the memories of all, and what it reported."""
@@ -127,14 +131,19 @@ def alternate(algorithms: Sequence[Algorithm], generations: Sequence[int] | None
     return Algorithm(init, step, algorithms[0].parts)
 
 
-def rotate(algorithm: Algorithm, rotate_fn: Callable[[Params], Params], number: int) -> Algorithm:
+def rotate(algorithm: Algorithm, rotate_fn: Callable[[Params], Params], number: int, generations: int = 1) -> Algorithm:
     """Let the groups of parameters of a symmetric loss take turns: one algorithm, compiled once, for all of them.
 
     Where ``number`` groups of parameters may be exchanged without changing the loss, as the hidden units of a network may, an
-    algorithm that mutates the first of them (`mutagrad.mutation.masked`) does for all, if after each generation
+    algorithm that mutates the first of them (`mutagrad.mutation.masked`) does for all, if after each turn
     ``rotate_fn`` brings the next to the first place. Each group has an algorithm's memory of its own, thus its own σ under
     `mutagrad.adapt_sigma`. At its best σ a group gains in proportion to |g_l|²/TrH_l, that is for equal groups what all of them
     gain together, while its offspring share what the others compute.
+
+    In a turn of several generations `mutagrad.evolve` computes what the others do once for all of them, if the data are the
+    same too: where there are no batches, or all the data are one. A turn should be short against the generations that are
+    worth a step of gradient descent, TrH/λ_max/2G for one group (theory.md 4): after so many its steepest directions are
+    used up, and another group gains more.
 
     Parameters
     ----------
@@ -142,11 +151,13 @@ def rotate(algorithm: Algorithm, rotate_fn: Callable[[Params], Params], number: 
     rotate_fn : ``rotate_fn(params) -> params`` of the same structure, a symmetry of the loss; ``number`` times, it changes
         nothing.
     number : how many groups there are, 1 or more.
+    generations : of a turn, 1 or more.
 
     Returns
     -------
-    Algorithm, whose state is an `AlternateState` with a memory of each group, that of the next first;
-    ``parts`` are those of ``algorithm``. Its params are rotated by as many places as there have been generations.
+    Algorithm, whose state is an `AlternateState` with a memory of each group, that of the group whose turn it is first;
+    ``parts`` are those of ``algorithm``. Its params are rotated by as many places as turns have ended, the last when the next
+    begins.
 
     Raises
     ------
@@ -164,7 +175,7 @@ def rotate(algorithm: Algorithm, rotate_fn: Callable[[Params], Params], number: 
     >>> bool(loss_fn(result.params) < 1)
     True
     """
-    number = check.count("number", number)
+    number, generations = check.count("number", number), check.count("generations", generations)
     _check_single("algorithm", algorithm)
 
     def init(params: Params, loss_fn: LossFn | None = None) -> AlternateState:
@@ -172,12 +183,16 @@ def rotate(algorithm: Algorithm, rotate_fn: Callable[[Params], Params], number: 
         _check_rotation(rotate_fn, state.params, number)
         return _start(state.params, (state.with_params(None),) * number)
 
-    def step(key: jax.Array, state: AlternateState, loss_fn: LossFn) -> tuple[AlternateState, Info]:
+    def within(key: jax.Array, state: AlternateState, loss_fn: LossFn) -> tuple[AlternateState, Info]:
         own, info = algorithm.step(key, state.handed_to(state.states[0]), loss_fn)
-        after = state.after(own, (*state.states[1:], own.with_params(None)), info)
-        return after.with_params(rotate_fn(own.params)), info
+        return state.after(own, (own.with_params(None), *state.states[1:]), info), info
 
-    return Algorithm(init, step, algorithm.parts)
+    turns = Turns(generations, rotate_fn, within)
+
+    def step(key: jax.Array, state: AlternateState, loss_fn: LossFn) -> tuple[AlternateState, Info]:
+        return within(key, turns.begin(state), loss_fn)
+
+    return Algorithm(init, step, algorithm.parts, turns)
 
 
 def _start(params: Params, memories: tuple) -> AlternateState:

@@ -86,6 +86,12 @@ def _parser() -> _Parser:
         help="groups in which the hidden units are mutated in turns (of 16 units, for an mlp on more than 4096 examples)",
     )
     add(
+        "--turn-generations",
+        type=_whole,
+        metavar="N",
+        help="generations of a group's turn (4; 1 where offspring recombine)",
+    )
+    add(
         "--components",
         type=_whole,
         metavar="K",

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from mutagrad import check
 from mutagrad.batch_size import BatchSizeState
 from mutagrad.batches import PERIOD, Minibatches
-from mutagrad.types import Algorithm, Info, Params
+from mutagrad.types import Algorithm, Info, Params, Turns
 
 __all__ = ["Result", "default_record", "evolve"]
 
@@ -124,10 +124,13 @@ def generations(
             "mutagrad.adapt_batch_size(algorithm, batches)"
         )
 
+    turns = algorithm.turns
+    step_fn = algorithm.step if turns is None else turns.step
+
     def generation(level, key, state, data):
         step_key, batch_key = jax.random.split(jax.random.fold_in(key, state.generation))
         batch_loss_fn = loss_fn if draw is None else partial(_of_batch, loss_fn, draw(batch_key, data, level))
-        state, info = algorithm.step(step_key, state, batch_loss_fn)
+        state, info = step_fn(step_key, state, batch_loss_fn)
         return state, (record(state, info), info.parent_loss)
 
     length = max(1, min(num_generations, _LONGEST_CHUNK))
@@ -143,7 +146,9 @@ def generations(
             state, one = generation(level, key, state, data)
             return state, jax.tree.map(lambda buffer, value: buffer.at[index].set(value), records, one)
 
-        return jax.lax.fori_loop(0, number, body, (state, records))
+        if turns is None:
+            return jax.lax.fori_loop(0, number, body, (state, records))
+        return _turn_by_turn(turns, body, number, (state, records))
 
     completed, number = 0, 1
     while completed < num_generations:
@@ -161,6 +166,21 @@ def generations(
         # The first call compiles, so it tells nothing of the speed.
         rate = number / seconds if completed > 1 else 2 / _CHUNK_SECONDS
         number = int(np.clip(rate * _CHUNK_SECONDS, 1, min(length, 8 * number, max(num_generations - completed, 1))))
+
+
+def _turn_by_turn(turns: Turns, generation: Callable, number: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+    """``number`` generations, ``generation(index, (state, records))``, in loops of one turn.
+
+    In the inner loop the resting groups are constant, so that XLA moves what is computed from them alone out of it.
+    """
+
+    def turn(carry):
+        index, (state, records) = carry
+        state = turns.begin(state)
+        end = jnp.minimum(index + turns.remaining(state), number)
+        return end, jax.lax.fori_loop(index, end, generation, (state, records))
+
+    return jax.lax.while_loop(lambda carry: carry[0] < number, turn, (jnp.zeros_like(number), carry))[1]
 
 
 @contextmanager

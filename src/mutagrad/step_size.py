@@ -14,7 +14,7 @@ from mutagrad import check
 from mutagrad.gauge import is_another_batch
 from mutagrad.theory.optimum import best_strength, strength_over_a_run
 from mutagrad.theory.progress import success_rate
-from mutagrad.types import Algorithm, Info, LossFn, Params, Parts, WrappedState
+from mutagrad.types import Algorithm, Info, LossFn, Params, Parts, StepFn, WrappedState
 
 __all__ = ["AdaptedState", "adapt_sigma", "schedule_sigma"]
 
@@ -109,11 +109,14 @@ def schedule_sigma(algorithm: Algorithm, schedule: Callable[[jax.Array], Any]) -
     0.1
     """
 
-    def step(key: jax.Array, state: Any, loss_fn: LossFn) -> tuple[Any, Info]:
-        sigma = jnp.asarray(schedule(state.generation), state.sigma.dtype)
-        return algorithm.step(key, state.with_sigma(sigma), loss_fn)
+    def around(inner_step: StepFn) -> StepFn:
+        def step(key: jax.Array, state: Any, loss_fn: LossFn) -> tuple[Any, Info]:
+            sigma = jnp.asarray(schedule(state.generation), state.sigma.dtype)
+            return inner_step(key, state.with_sigma(sigma), loss_fn)
 
-    return Algorithm(algorithm.init, step, algorithm.parts)
+        return step
+
+    return algorithm.wrapped(algorithm.init, around)
 
 
 def adapt_sigma(algorithm: Algorithm, rule: str = "strength", target: float | None = None) -> Algorithm:
@@ -178,15 +181,18 @@ def adapt_sigma(algorithm: Algorithm, rule: str = "strength", target: float | No
         estimates = Estimates(**start | {"push": zero + 1, "expected_loss": zero + jnp.nan})
         return AdaptedState(inner, estimates if rule == "strength" else None)
 
-    def step(key: jax.Array, state: AdaptedState, loss_fn: LossFn) -> tuple[AdaptedState, Info]:
-        inner, info = algorithm.step(key, state.inner, loss_fn)
-        sigma, estimates, strength = update(info, state.estimates)
-        if strength is not None:
-            info = info._replace(normalized_mutation_strength=strength)
-        sigma = jnp.clip(sigma, _SMALLEST, _LARGEST).astype(inner.sigma.dtype)
-        return AdaptedState(inner.with_sigma(sigma), estimates), info
+    def around(inner_step: StepFn) -> StepFn:
+        def step(key: jax.Array, state: AdaptedState, loss_fn: LossFn) -> tuple[AdaptedState, Info]:
+            inner, info = inner_step(key, state.inner, loss_fn)
+            sigma, estimates, strength = update(info, state.estimates)
+            if strength is not None:
+                info = info._replace(normalized_mutation_strength=strength)
+            sigma = jnp.clip(sigma, _SMALLEST, _LARGEST).astype(inner.sigma.dtype)
+            return AdaptedState(inner.with_sigma(sigma), estimates), info
 
-    return Algorithm(init, step, algorithm.parts)
+        return step
+
+    return algorithm.wrapped(init, around)
 
 
 def _speed(num_offspring: int) -> float:

@@ -100,6 +100,10 @@ class WrappedState:
         """Generations completed."""
         return self.inner.generation
 
+    def rotated(self, rotate_fn: Callable[[Params], Params]) -> Any:
+        """The same state with the next group of parameters in the first place; see `Turns`."""
+        return self._replace(inner=self.inner.rotated(rotate_fn))
+
     def with_params(self, params: Params) -> Any:
         """The same state with another parent."""
         return self._replace(inner=self.inner.with_params(params))
@@ -228,6 +232,33 @@ class StepFn(Protocol):
         ...
 
 
+class Turns(NamedTuple):
+    """What the loop around an algorithm must know to let groups of parameters take turns in it; see `mutagrad.rotate`.
+
+    A loop over the generations of one turn finds all groups but the first the same in each of them, and so computes once what
+    depends on nothing else.
+
+    Attributes
+    ----------
+    generations : of a turn.
+    rotate_fn : brings the next group of the params to the first place.
+    step : as in `Algorithm`, within a turn: the groups stay in their places.
+    """
+
+    generations: int
+    rotate_fn: Callable[[Params], Params]
+    step: StepFn
+
+    def begin(self, state: Any) -> Any:
+        """The state in which a generation begins: with the next group in the first place if a turn has ended."""
+        has_ended = (state.generation > 0) & (state.generation % self.generations == 0)
+        return jax.lax.cond(has_ended, lambda state: state.rotated(self.rotate_fn), lambda state: state, state)
+
+    def remaining(self, state: Any) -> jax.Array:
+        """Generations to the end of the turn of the next one, that one included."""
+        return self.generations - state.generation % self.generations
+
+
 class Algorithm(NamedTuple):
     """An algorithm of mutation and selection: two pure functions, and the parts that they are made of.
 
@@ -237,8 +268,27 @@ class Algorithm(NamedTuple):
     step : ``step(key, state, loss_fn) -> (state, info)``: one generation. Works under ``jit``, ``scan`` and ``vmap``
         over keys, states and σ.
     parts : the mutation, selection and numbers that the algorithm was assembled from.
+    turns : what `mutagrad.evolve` must know of groups of parameters that take turns, if any do.
     """
 
     init: InitFn
     step: StepFn
     parts: Parts
+    turns: Turns | None = None
+
+    def wrapped(self, init: InitFn, around: Callable[[StepFn], StepFn]) -> "Algorithm":
+        """Another algorithm, whose generation is ``around`` a generation of this one.
+
+        A state of its own must be a `WrappedState` of this one's.
+
+        >>> import jax, jax.numpy as jnp, mutagrad
+        >>> def halved(step_fn):
+        ...     return lambda key, state, loss_fn: step_fn(key, state.with_sigma(state.sigma / 2), loss_fn)
+        >>> algorithm = mutagrad.elitist(sigma=0.2, num_offspring=4)
+        >>> algorithm = algorithm.wrapped(algorithm.init, halved)
+        >>> state, info = algorithm.step(jax.random.key(0), algorithm.init(jnp.ones(3)), lambda x: jnp.sum(x**2))
+        >>> round(float(info.sigma), 3)
+        0.1
+        """
+        turns = None if self.turns is None else self.turns._replace(step=around(self.turns.step))
+        return Algorithm(init, around(self.step), self.parts, turns)

@@ -12,9 +12,10 @@ from safetensors.numpy import load_file
 
 import mutagrad
 from mutagrad.lab import train as module
+from mutagrad.lab.datasets import Dataset
 from mutagrad.lab.inspect import inspect
 from mutagrad.lab.models import MLP, GroupedMLP
-from mutagrad.lab.problem import TrainConfig, num_unit_groups
+from mutagrad.lab.problem import TrainConfig, num_unit_groups, set_up
 from mutagrad.lab.run_folder import append_history, read_history
 from mutagrad.lab.summary import sentences
 from mutagrad.lab.train import train
@@ -165,6 +166,27 @@ def test_groups_by_default_where_offspring_share_something():
     ):
         assert num_unit_groups(one, 60_000) == 1
     assert num_unit_groups(TrainConfig(widths=(128,)), 1437) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "settings", "sizes"),
+    [
+        (1437, {}, (1437,)),
+        (6000, {}, (4096, 6000)),
+        (60_000, {}, (4096, 8192, 60_000)),
+        (60_000, {"turn_generations": 1}, (4096, 8192, 16_384, 32_768, 60_000)),
+        (60_000, {"algorithm": "weighted_recombination"}, (4096, 8192, 16_384, 32_768, 60_000)),
+        (60_000, {"algorithm": "greedy"}, (16_384,)),
+        (60_000, {"model": "convnet"}, (512, 2048, 8192)),
+        (6000, {"model": "convnet"}, (512, 2048, 6000)),
+    ],
+)
+def test_sizes_of_batches_by_default(number, settings, sizes):
+    """Where turns are long, all the data are a batch after a fifth of them."""
+    images = np.zeros((number, 4, 4), np.float32)
+    labels = np.arange(number, dtype=np.int32) % 2
+    data = Dataset(images, labels, images[:4], labels[:4], num_classes=2, name="zeros")
+    assert set_up(TrainConfig(**settings), data).batches.sizes == sizes
 
 
 def test_a_history_outlives_a_kill_between_its_renames(data, tmp_path, monkeypatch):

@@ -27,11 +27,15 @@ INITIAL = ("lecun", "pytorch")
 
 _FULL_BATCH = 4096
 """Data of up to this many examples are used whole each generation, unless told otherwise."""
-_BATCH_SIZES = {"mlp": (4096, 8192, 16_384, 32_768, None), "convnet": (512, 2048, 8192)}
-"""Of more examples, batches have one of these sizes; None is all of them."""
+_CONVNET_SIZES = (512, 2048, 8192)
+"""Of more examples, the convnet's batches have one of these sizes."""
 _SIGNAL = 0.3
 """The share of signal to hold. A generation gains in proportion to B/(B + TrC/|∇U|²), so an example the more, the smaller the
 batch; at this share 1.4 times the examples are spent that the smallest batches would need, at ½ twice as many."""
+_MOST_DRAWN = 0.2
+"""In turns of several generations batches double up to this share of the examples; after that they are all of them. All
+together have no sampling noise, and take 0.6 to 0.7 of the time of as many that are drawn (benchmarks/results/turns.md): where
+the share of signal is 0.3, a second buys as much with them as with batches of 0.3 · 0.65 of them."""
 _DEFAULT_BATCH = {"mlp": 16_384, "convnet": 512}
 """And of one size where one offspring, or several parents, do not tell how much of the slope is signal."""
 _DEFAULT_COMPONENTS = 40
@@ -39,6 +43,9 @@ _LONG_INPUT = 100
 _FIRST_SIGMA = 0.01
 _GROUP = 16
 """Hidden units in a group: with fewer, most of the time goes into what an offspring does not share, its cross-entropy."""
+_TURN = 4
+"""Generations of a group's turn: as many as share what the other groups compute, and half as many as are worth a step of
+gradient descent where one in eight offspring wins. A generation that recombines is worth most of such a step by itself."""
 _AT_ONCE = 10_000
 """Accuracy is measured on so many examples at a time."""
 
@@ -59,12 +66,14 @@ class TrainConfig:
         layers of the convnet, which take nine tenths of its arithmetic, and none of the MLP.
     unit_groups : the hidden units of an MLP with one hidden layer in so many groups, which are mutated in turns and share what
         the others compute (`mutagrad.rotate`); 1 for all at once. ``None``: groups of 16, where they divide the layer and
-        there are more than 4096 examples and several offspring of one parent.
+        there are more than 4096 examples and several offspring of one parent. turn_generations : how many generations a
+        group has in a turn. ``None``: 4, and 1 where offspring recombine.
     components : so many principal components of the training inputs, scaled, in place of the inputs
         (`mutagrad.lab.datasets.principal_components`); 0 leaves them as they are. ``None``: 40 for an MLP on inputs longer
         than 100.
     batch_size : examples per generation; ``None`` is all of them up to 4096; of more, a size that grows as sampling noise
-        hides the slope (`mutagrad.adapt_batch_size`): from 4096 to all for the MLP, from 512 to 8192 for the convnet.
+        hides the slope (`mutagrad.adapt_batch_size`): from 512 to 8192 for the convnet, from 4096 to all for the MLP. Where
+        groups have turns of several generations, all follow at once after a fifth of them.
     generations, seconds, target_accuracy : stop at whichever comes first; 2000 generations if none is given. The target
         is on the test set, from 0 to 1.
     seed : of initial weights, mutations and batches. out : the run folder. resume : go on with the run in ``out``.
@@ -84,6 +93,7 @@ class TrainConfig:
     shared_layers: int | None = None
     shared_generations: int = 9
     unit_groups: int | None = None
+    turn_generations: int | None = None
     components: int | None = None
     batch_size: int | None = None
     generations: int | None = None
@@ -100,7 +110,7 @@ def make_algorithm(config: TrainConfig, params: Any) -> Algorithm:
         mask = jax.tree.map(lambda _: False, params)
         mask = eqx.tree_at(lambda model: model.groups[0], mask, jax.tree.map(lambda _: True, params.groups[0]))
         first = _algorithm(config, {"mutation": mutagrad.mutation.masked(mask), "evaluation": "mapped"})
-        return mutagrad.rotate(first, GroupedMLP.rotated, len(params.groups))
+        return mutagrad.rotate(first, GroupedMLP.rotated, len(params.groups), num_turn_generations(config))
     shared = num_shared_layers(config)
     if shared == 0:
         return _algorithm(config, {})
@@ -134,6 +144,13 @@ def num_unit_groups(config: TrainConfig, num_examples: int) -> int:
     if not takes_turns or num_examples <= _FULL_BATCH or parts.num_offspring == 1 or parts.selection.num_winners > 1:
         return 1
     return 1 if config.widths[0] % _GROUP else config.widths[0] // _GROUP
+
+
+def num_turn_generations(config: TrainConfig) -> int:
+    """How many generations a group of hidden units has in a turn."""
+    if config.turn_generations is not None:
+        return check.count("turn_generations", config.turn_generations)
+    return 1 if config.algorithm == "weighted_recombination" else _TURN
 
 
 def _algorithm(config: TrainConfig, options: dict[str, Any]) -> Algorithm:
@@ -186,6 +203,7 @@ def check_settings(config: TrainConfig) -> None:
             raise ValueError(
                 f"unit_groups: got {config.unit_groups}; pass 1, or an mlp of one hidden layer without shared layers"
             )
+    num_turn_generations(config)
     if config.seconds is not None:
         check.positive("seconds", config.seconds)
     if config.batch_size is not None:
@@ -282,8 +300,13 @@ def _batch_size(config: TrainConfig, data: Dataset, algorithm: Algorithm) -> int
         return config.batch_size
     if algorithm.parts.num_offspring == 1 or algorithm.parts.selection.num_winners > 1:
         return min(_DEFAULT_BATCH[config.model], number)
-    smaller = tuple(size for size in _BATCH_SIZES[config.model] if size is not None and size < number)
-    return smaller if len(smaller) == len(_BATCH_SIZES[config.model]) else (*smaller, None)
+    if config.model == "convnet":
+        smaller = tuple(size for size in _CONVNET_SIZES if size < number)
+        return smaller if smaller == _CONVNET_SIZES else (*smaller, None)
+    has_long_turns = num_unit_groups(config, number) > 1 and num_turn_generations(config) > 1
+    largest = max(_FULL_BATCH, _MOST_DRAWN * number if has_long_turns else number - 1)
+    doublings = int(math.log2(largest / _FULL_BATCH))
+    return (*(_FULL_BATCH << power for power in range(doublings + 1)), None)
 
 
 def _accuracy_fn(static: Any) -> Callable[[Any, np.ndarray, np.ndarray], float]:

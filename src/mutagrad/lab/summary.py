@@ -86,8 +86,11 @@ def sentences(outcome: dict[str, Any]) -> str:
             f"{outcome['shared_generations']}; what follows is of both together"
         )
     if outcome["unit_groups"] > 1:
+        turn = outcome["turn_generations"]
         lines.append(
-            f"hidden units     in {outcome['unit_groups']} groups that are mutated in turns; what follows is of one of them"
+            f"hidden units     in {outcome['unit_groups']} groups that are mutated in turns"
+            + f" of {turn} generations" * (turn > 1)
+            + "; what follows is of one of them"
         )
     cost = measured.get("curvature_cost")
     if math.isnan(measured["strength"]):

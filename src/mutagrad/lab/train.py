@@ -14,7 +14,15 @@ from mutagrad.diagnostics import is_resampled
 from mutagrad.diagnostics.wording import best_strength_is_without
 from mutagrad.lab import run_folder, summary
 from mutagrad.lab.datasets import load
-from mutagrad.lab.problem import Problem, TrainConfig, check_settings, num_shared_layers, num_unit_groups, set_up
+from mutagrad.lab.problem import (
+    Problem,
+    TrainConfig,
+    check_settings,
+    num_shared_layers,
+    num_turn_generations,
+    num_unit_groups,
+    set_up,
+)
 from mutagrad.report.figures import training_figure
 from mutagrad.run import Chunk, generations, interruptible
 from mutagrad.theory.optimum import best_strength
@@ -168,6 +176,7 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
         "shared_layers": num_shared_layers(config),
         "shared_generations": config.shared_generations,
         "unit_groups": num_unit_groups(config, len(data.train_labels)),
+        "turn_generations": num_turn_generations(config),
         "num_nonfinite": int(history.num_nonfinite.sum()),
         "regime": summary.regime(problem.algorithm.parts, history),
     }
