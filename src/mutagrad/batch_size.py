@@ -95,28 +95,23 @@ def adapt_batch_size(algorithm: Algorithm, batches: Minibatches, signal: float =
         zero = jnp.zeros_like(inner.sigma)
         return BatchSizeState(inner, jnp.zeros((), jnp.int32), sizes[0], zero, zero)
 
-    def after(state: BatchSizeState, inner: Any, info: Info) -> BatchSizeState:
+    def step(step_fn: StepFn, key: jax.Array, state: BatchSizeState, loss_fn: LossFn) -> tuple[BatchSizeState, Info]:
+        inner, info = step_fn(key, state.inner, loss_fn)
         is_usable = jnp.isfinite(info.squared_grad_norm) & jnp.isfinite(info.squared_grad_noise)
         slope = state.squared_slope + jnp.where(is_usable, info.squared_grad_norm, 0).astype(state.squared_slope.dtype)
         noise = state.squared_noise + jnp.where(is_usable, info.squared_grad_noise, 0).astype(state.squared_noise.dtype)
         level = _decided(state.level, sizes, slope, noise, signal)
         is_due = inner.generation % PERIOD == 0
-        return BatchSizeState(
+        after = BatchSizeState(
             inner=inner,
             level=jnp.where(is_due, level, state.level),
             batch_size=sizes[state.level],
             squared_slope=jnp.where(is_due, 0, slope),
             squared_noise=jnp.where(is_due, 0, noise),
         )
+        return after, info
 
-    def around(inner_step: StepFn) -> StepFn:
-        def step(key: jax.Array, state: BatchSizeState, loss_fn: LossFn) -> tuple[BatchSizeState, Info]:
-            inner, info = inner_step(key, state.inner, loss_fn)
-            return after(state, inner, info), info
-
-        return step
-
-    return algorithm.wrapped(init, around)
+    return algorithm.wrapped(init, step)
 
 
 def _decided(level: jax.Array, sizes: jax.Array, slope: jax.Array, noise: jax.Array, signal: float) -> jax.Array:

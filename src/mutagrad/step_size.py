@@ -109,14 +109,11 @@ def schedule_sigma(algorithm: Algorithm, schedule: Callable[[jax.Array], Any]) -
     0.1
     """
 
-    def around(inner_step: StepFn) -> StepFn:
-        def step(key: jax.Array, state: Any, loss_fn: LossFn) -> tuple[Any, Info]:
-            sigma = jnp.asarray(schedule(state.generation), state.sigma.dtype)
-            return inner_step(key, state.with_sigma(sigma), loss_fn)
+    def step(step_fn: StepFn, key: jax.Array, state: Any, loss_fn: LossFn) -> tuple[Any, Info]:
+        sigma = jnp.asarray(schedule(state.generation), state.sigma.dtype)
+        return step_fn(key, state.with_sigma(sigma), loss_fn)
 
-        return step
-
-    return algorithm.wrapped(algorithm.init, around)
+    return algorithm.wrapped(algorithm.init, step)
 
 
 def adapt_sigma(algorithm: Algorithm, rule: str = "strength", target: float | None = None) -> Algorithm:
@@ -181,18 +178,15 @@ def adapt_sigma(algorithm: Algorithm, rule: str = "strength", target: float | No
         estimates = Estimates(**start | {"push": zero + 1, "expected_loss": zero + jnp.nan})
         return AdaptedState(inner, estimates if rule == "strength" else None)
 
-    def around(inner_step: StepFn) -> StepFn:
-        def step(key: jax.Array, state: AdaptedState, loss_fn: LossFn) -> tuple[AdaptedState, Info]:
-            inner, info = inner_step(key, state.inner, loss_fn)
-            sigma, estimates, strength = update(info, state.estimates)
-            if strength is not None:
-                info = info._replace(normalized_mutation_strength=strength)
-            sigma = jnp.clip(sigma, _SMALLEST, _LARGEST).astype(inner.sigma.dtype)
-            return AdaptedState(inner.with_sigma(sigma), estimates), info
+    def step(step_fn: StepFn, key: jax.Array, state: AdaptedState, loss_fn: LossFn) -> tuple[AdaptedState, Info]:
+        inner, info = step_fn(key, state.inner, loss_fn)
+        sigma, estimates, strength = update(info, state.estimates)
+        if strength is not None:
+            info = info._replace(normalized_mutation_strength=strength)
+        sigma = jnp.clip(sigma, _SMALLEST, _LARGEST).astype(inner.sigma.dtype)
+        return AdaptedState(inner.with_sigma(sigma), estimates), info
 
-        return step
-
-    return algorithm.wrapped(init, around)
+    return algorithm.wrapped(init, step)
 
 
 def _speed(num_offspring: int) -> float:

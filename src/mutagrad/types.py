@@ -1,6 +1,7 @@
 """The data that flow through a generation: what the next step needs, what it reports, and the pair of functions."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
@@ -276,19 +277,19 @@ class Algorithm(NamedTuple):
     parts: Parts
     turns: Turns | None = None
 
-    def wrapped(self, init: InitFn, around: Callable[[StepFn], StepFn]) -> "Algorithm":
-        """Another algorithm, whose generation is ``around`` a generation of this one.
+    def wrapped(self, init: InitFn, step: Callable[..., tuple[Any, Info]]) -> "Algorithm":
+        """Another algorithm, ``step(step_fn, key, state, loss_fn)``, around the generation ``step_fn`` of this one.
 
         A state of its own must be a `WrappedState` of this one's.
 
         >>> import jax, jax.numpy as jnp, mutagrad
-        >>> def halved(step_fn):
-        ...     return lambda key, state, loss_fn: step_fn(key, state.with_sigma(state.sigma / 2), loss_fn)
+        >>> def halved(step_fn, key, state, loss_fn):
+        ...     return step_fn(key, state.with_sigma(state.sigma / 2), loss_fn)
         >>> algorithm = mutagrad.elitist(sigma=0.2, num_offspring=4)
         >>> algorithm = algorithm.wrapped(algorithm.init, halved)
         >>> state, info = algorithm.step(jax.random.key(0), algorithm.init(jnp.ones(3)), lambda x: jnp.sum(x**2))
         >>> round(float(info.sigma), 3)
         0.1
         """
-        turns = None if self.turns is None else self.turns._replace(step=around(self.turns.step))
-        return Algorithm(init, around(self.step), self.parts, turns)
+        turns = None if self.turns is None else self.turns._replace(step=partial(step, self.turns.step))
+        return Algorithm(init, partial(step, self.step), self.parts, turns)

@@ -44,8 +44,8 @@ _FIRST_SIGMA = 0.01
 _GROUP = 16
 """Hidden units in a group: with fewer, most of the time goes into what an offspring does not share, its cross-entropy."""
 _TURN = 4
-"""Generations of a group's turn: as many as share what the other groups compute, and half as many as are worth a step of
-gradient descent where one in eight offspring wins. A generation that recombines is worth most of such a step by itself."""
+"""Generations of a group's turn: as many share what the other groups compute, and fewer than the 9 to 12 of (1+8) that are worth
+a step of gradient descent. A generation that recombines is worth most of such a step by itself."""
 _AT_ONCE = 10_000
 """Accuracy is measured on so many examples at a time."""
 
