@@ -66,16 +66,19 @@ def training_figure(
     axes[0, 0].set_yscale("log")
     axes[1, 0].set_yscale("log")
     if best_strength is not None:
+        held = np.asarray(history["normalized_mutation_strength"], float)
+        is_above = np.mean(held[len(held) // 2 :] > best_strength) > 0.5  # the label goes where the curve is not
         axes[1, 1].axhline(best_strength, color="C3", linestyle="--", linewidth=1)
         axes[1, 1].annotate(
             f"most gain per generation, s = {best_strength:.2f}\n{condition}".strip(),
             (0.98, best_strength),
             xycoords=("axes fraction", "data"),
-            xytext=(0.98, 0.08),
+            xytext=(0.98, 0.05 if is_above else 0.98),
             textcoords="axes fraction",
             ha="right",
+            va="bottom" if is_above else "top",
             color="C3",
-            arrowprops={"arrowstyle": "-", "color": "C3", "linewidth": 0.8, "relpos": (1, 1)},
+            arrowprops={"arrowstyle": "-", "color": "C3", "linewidth": 0.8, "relpos": (1, 1 if is_above else 0)},
         )
         axes[1, 1].set_ylim(0, max(2 * best_strength, 1))
     axis = axes[0, 1]
