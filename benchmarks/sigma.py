@@ -110,7 +110,7 @@ def cumulative(num_offspring: int, size: int) -> mutagrad.Algorithm:
         sigma = info.sigma * jnp.exp(memory / (1 + memory) * (length / expected - 1))
         return CumulativeState(inner.with_sigma(sigma), path), info
 
-    return mutagrad.Algorithm(init, step, algorithm.parts)
+    return mutagrad.Algorithm(init, step, algorithm.definition)
 
 
 def runner(algorithm: mutagrad.Algorithm, problem: Problem, sigmas: np.ndarray, keys: jax.Array) -> Callable:

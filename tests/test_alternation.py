@@ -149,7 +149,7 @@ def test_rotate_is_one_algorithm_for_each_group_by_turns(generations):
         """With the random stream of the leaf in the first place, whichever it is."""
 
         def sample(key, groups):
-            noise = FIRST.parts.mutation.sample_fn(key, groups)[0]
+            noise = FIRST.definition.mutation.sample_fn(key, groups)[0]
             return [noise if one == position else None for one in range(3)]
 
         return mutagrad.adapt_sigma(mutated(mutagrad.Mutation(sample)))

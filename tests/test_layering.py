@@ -16,6 +16,7 @@ SOURCE = Path(mutagrad.__file__).parent
 # Each room may import those to its left; `theory` reads algorithms' types, and no algorithm reads theory.
 ORDER = [
     "check",
+    "law",
     "tree",
     "types",
     "mutation",

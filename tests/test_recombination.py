@@ -63,7 +63,7 @@ def test_a_generation_is_that_of_plain_numpy(evaluation, weights):
     values = normal_scores(M) if weights is None else np.array(weights)
     state = algorithm.init(params)
     step = jax.jit(lambda key: algorithm.step(key, state, lambda p: losses_of(p, batch)))
-    sample = jax.jit(lambda key, i: algorithm.parts.mutation.sample_fn(jax.random.fold_in(key, i), params))
+    sample = jax.jit(lambda key, i: algorithm.definition.mutation.sample_fn(jax.random.fold_in(key, i), params))
     checked = 0
     for seed in range(30):
         key = jax.random.key(seed)

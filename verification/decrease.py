@@ -68,8 +68,8 @@ def row(name: str, one: Landscape, num_offspring: int, strength: float, key: jax
         jax.random.fold_in(key, num_offspring), algorithm, start, one.loss_fn, number, one.batches, progress=False
     ).history
     found = mutagrad.diagnostics.course(history, max(1, number // WINDOW))
-    promised = promised_decrease(algorithm.parts, found).sum()
-    of_normal = promised_decrease(algorithm.parts, found, normal=True).sum()
+    promised = promised_decrease(algorithm.definition, found).sum()
+    of_normal = promised_decrease(algorithm.definition, found, normal=True).sum()
     measured, error = found.decrease.value.sum(), math.sqrt(np.sum(found.decrease.error**2))
     ratio, uncertain = measured / promised, error / abs(promised)
     whole = mutagrad.diagnostics.regime(history)

@@ -214,7 +214,7 @@ def row(name: str) -> list[str]:
 
     def library(algorithm: mutagrad.Algorithm, b: float) -> np.ndarray:
         with jax.enable_x64(True):
-            return np.array(moments(algorithm.parts, jnp.asarray(b, jnp.float64), one.num_parameters))
+            return np.array(moments(algorithm.definition, jnp.asarray(b, jnp.float64), one.num_parameters))
 
     worst: dict[int, list[float]] = {number: [] for number in OFFSPRING}
     for b in SLOPES:

@@ -20,18 +20,18 @@ from mutagrad.generation import mutation_selection
 from mutagrad.gradient_transformation import GradientTransformationState, as_gradient_transformation
 from mutagrad.run import Result, default_record, evolve
 from mutagrad.step_size import AdaptedState, adapt_sigma, schedule_sigma
-from mutagrad.types import Algorithm, Info, Mutation, Parts, PopulationState, Selection, State, Turns
+from mutagrad.types import Algorithm, Definition, Info, Mutation, PopulationState, Selection, State, Turns
 
 __all__ = [
     "AdaptedState",
     "Algorithm",
     "AlternateState",
     "BatchSizeState",
+    "Definition",
     "GradientTransformationState",
     "Info",
     "Minibatches",
     "Mutation",
-    "Parts",
     "PopulationState",
     "Result",
     "Selection",

@@ -71,7 +71,7 @@ def greedy(sigma: Any, **options: Unpack[Options]) -> Algorithm:
     Source: [W21] eq. 6.
 
     >>> import mutagrad
-    >>> mutagrad.greedy(sigma=0.1).parts.num_offspring
+    >>> mutagrad.greedy(sigma=0.1).definition.num_offspring
     1
     """
     return _assemble(selections.greedy(), 1, sigma, options)
@@ -92,7 +92,7 @@ def logistic(sigma: Any, beta: Any, **options: Unpack[Options]) -> Algorithm:
     Source: theory.md 1, derived for this project, tested in tests/test_drift.py.
 
     >>> import mutagrad
-    >>> mutagrad.logistic(sigma=0.1, beta=10.0).parts.selection.name
+    >>> mutagrad.logistic(sigma=0.1, beta=10.0).definition.selection.name
     'logistic'
     """
     return _assemble(selections.logistic(beta), 1, sigma, options)
@@ -117,7 +117,7 @@ def fixation(
     Source: [SH05], [S22] second model; theory.md 6.
 
     >>> import mutagrad
-    >>> mutagrad.fixation(sigma=0.1, beta=1.0, population_size=10).parts.selection.options["model"]
+    >>> mutagrad.fixation(sigma=0.1, beta=1.0, population_size=10).definition.selection.options["model"]
     'moran'
     """
     return _assemble(selections.fixation(beta, population_size, model), 1, sigma, options)
@@ -136,7 +136,7 @@ def boltzmann(sigma: Any, beta: Any, num_offspring: int, **options: Unpack[Optio
     Source: [S22]; theory.md 2.
 
     >>> import mutagrad
-    >>> mutagrad.boltzmann(sigma=0.1, beta=10.0, num_offspring=8).parts.num_offspring
+    >>> mutagrad.boltzmann(sigma=0.1, beta=10.0, num_offspring=8).definition.num_offspring
     8
     """
     return _assemble(selections.boltzmann(beta), num_offspring, sigma, options)
@@ -178,7 +178,7 @@ def comma(sigma: Any, num_offspring: int, **options: Unpack[Options]) -> Algorit
     Source: [B01]; theory.md 2.
 
     >>> import mutagrad
-    >>> mutagrad.comma(sigma=0.1, num_offspring=20).parts.selection.name
+    >>> mutagrad.comma(sigma=0.1, num_offspring=20).definition.selection.name
     'comma'
     """
     return _assemble(selections.comma(), num_offspring, sigma, options)

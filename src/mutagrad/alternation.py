@@ -102,9 +102,9 @@ def alternate(algorithms: Sequence[Algorithm], generations: Sequence[int] | None
         raise ValueError(f"generations: got {len(generations)} numbers for {len(algorithms)} algorithms; pass one each")
     counts = [check.count("generations", number) for number in generations]
     for algorithm in algorithms:
-        if algorithm.parts.num_offspring != algorithms[0].parts.num_offspring:
+        if algorithm.definition.num_offspring != algorithms[0].definition.num_offspring:
             raise ValueError(
-                f"algorithms: got {algorithms[0].parts.num_offspring} and {algorithm.parts.num_offspring} offspring; give "
+                f"algorithms: got {algorithms[0].definition.num_offspring} and {algorithm.definition.num_offspring} offspring; give "
                 "all the same number"
             )
         _check_single("algorithms", algorithm)
@@ -128,7 +128,7 @@ def alternate(algorithms: Sequence[Algorithm], generations: Sequence[int] | None
         turn = jnp.asarray(turns)[state.generation % len(turns)]
         return jax.lax.switch(turn, [turn_of(index) for index in range(len(algorithms))], state)
 
-    return Algorithm(init, step, algorithms[0].parts)
+    return Algorithm(init, step, algorithms[0].definition)
 
 
 def rotate(algorithm: Algorithm, rotate_fn: Callable[[Params], Params], number: int, generations: int = 1) -> Algorithm:
@@ -192,7 +192,7 @@ def rotate(algorithm: Algorithm, rotate_fn: Callable[[Params], Params], number: 
     def step(key: jax.Array, state: AlternateState, loss_fn: LossFn) -> tuple[AlternateState, Info]:
         return within(key, turns.begin(state), loss_fn)
 
-    return Algorithm(init, step, algorithm.parts, turns)
+    return Algorithm(init, step, algorithm.definition, turns)
 
 
 def _start(params: Params, memories: tuple) -> AlternateState:
@@ -201,7 +201,7 @@ def _start(params: Params, memories: tuple) -> AlternateState:
 
 
 def _check_single(name: str, algorithm: Algorithm) -> None:
-    parts = algorithm.parts
+    parts = algorithm.definition
     if parts.selection.num_winners > 1:
         raise ValueError(
             f"{name}: got {parts.selection.name} with {parts.selection.num_winners} parents; pass algorithms with one"

@@ -79,12 +79,12 @@ def adapt_batch_size(algorithm: Algorithm, batches: Minibatches, signal: float =
         raise ValueError("batches: got none of several sizes; pass mutagrad.minibatches(data, (1024, 4096, …))")
     if not 0 < check.positive("signal", signal) < 1:
         raise ValueError(f"signal: got {signal!r}; pass a share between 0 and 1")
-    if algorithm.parts.num_offspring < 2:
+    if algorithm.definition.num_offspring < 2:
         raise ValueError(
             "algorithm: got one offspring a generation, which does not show the slope of its batch; pass two or more, or "
             "batches of one size"
         )
-    if not algorithm.parts.reevaluate_parent:
+    if not algorithm.definition.reevaluate_parent:
         raise ValueError(
             "algorithm: got reevaluate_parent=False with batches that change; build it with reevaluate_parent=True"
         )

@@ -14,7 +14,7 @@ from mutagrad import check, gauge, tree
 from mutagrad.evaluation import Losses, check_mode, compare, evaluate, finite_reference, per_example, resolve_mode
 from mutagrad.recombination import recombine
 from mutagrad.selection import PARENT
-from mutagrad.types import Algorithm, Info, LossFn, Mutation, Params, Parts, PopulationState, Selection, State
+from mutagrad.types import Algorithm, Definition, Info, LossFn, Mutation, Params, PopulationState, Selection, State
 
 __all__ = ["mutation_selection"]
 
@@ -35,7 +35,7 @@ def _comparable(losses: Losses) -> jax.Array:
     return jnp.where(is_finite, losses.differences, jnp.inf)
 
 
-def _select(parts: Parts, key: jax.Array, losses: Losses, parent_loss: jax.Array) -> jax.Array:
+def _select(parts: Definition, key: jax.Array, losses: Losses, parent_loss: jax.Array) -> jax.Array:
     """The winner, −1 for the parent. An offspring without a finite loss never wins, whatever the rule says."""
     comparable = _comparable(losses)
     winner = jnp.asarray(parts.selection.select_fn(key, comparable, _relative(parent_loss)), jnp.int32)
@@ -79,7 +79,7 @@ def _initial_sigma(sigma: Any) -> jax.Array:
     return jnp.asarray(sigma, jnp.result_type(float))
 
 
-def _single_parent(parts: Parts) -> Algorithm:
+def _single_parent(parts: Definition) -> Algorithm:
     def init(params: Params, loss_fn: LossFn | None = None) -> State:
         params = tree.check_params(params)
         parent_loss = None
@@ -160,7 +160,7 @@ def _single_parent(parts: Parts) -> Algorithm:
     return Algorithm(init, step, parts)
 
 
-def _several_parents(parts: Parts) -> Algorithm:
+def _several_parents(parts: Definition) -> Algorithm:
     num_parents = parts.selection.num_winners
 
     def init(params: Params, loss_fn: LossFn | None = None) -> PopulationState:
@@ -270,7 +270,7 @@ def mutation_selection(
             f"num_parents: got {selection.num_winners}, more than the {num_offspring} offspring of a generation; "
             "pass fewer parents or more offspring"
         )
-    parts = Parts(sigma, mutation, selection, num_offspring, reevaluate_parent, check_mode(evaluation))
+    parts = Definition(sigma, mutation, selection, num_offspring, reevaluate_parent, check_mode(evaluation))
     if selection.num_winners > 1:
         if not reevaluate_parent:
             raise ValueError("reevaluate_parent: got False with several parents, which are not cached; leave it True")

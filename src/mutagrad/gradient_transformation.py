@@ -62,7 +62,7 @@ def as_gradient_transformation(algorithm: Algorithm, key: jax.Array) -> optax.Gr
     >>> bool(loss_fn(params) < 0.1)
     True
     """
-    if not algorithm.parts.reevaluate_parent:
+    if not algorithm.definition.reevaluate_parent:
         raise ValueError(
             "algorithm: got reevaluate_parent=False, but a training loop may change loss and params between updates; "
             "build it with reevaluate_parent=True"

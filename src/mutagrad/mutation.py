@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mutagrad import check, tree
+from mutagrad import check, law, tree
 from mutagrad.types import Mutation, Params
 
 __all__ = ["ball", "gaussian", "low_rank", "masked", "rademacher", "scaled", "sphere", "student_t"]
@@ -49,10 +49,10 @@ def gaussian() -> Mutation:
     >>> noise["w"].shape
     (2, 3)
     """
-    return Mutation(_normal_noise, "gaussian")
+    return Mutation(_normal_noise, "gaussian", law=law.Gaussian())
 
 
-def _radial(name: str, radius_fn: Callable[[jax.Array, int], jax.Array], options: dict[str, Any]) -> Mutation:
+def _radial(name: str, radius_fn: Callable[[jax.Array, int], jax.Array], own: law.DensityLaw) -> Mutation:
     def sample(key, params):
         direction = _normal_noise(key, params)
         radius = radius_fn(tree.radius_key(key, params), tree.size(params))
@@ -60,7 +60,7 @@ def _radial(name: str, radius_fn: Callable[[jax.Array, int], jax.Array], options
         square = tree.squared_norm(direction)
         return tree.scale(direction, radius.astype(square.dtype) * jax.lax.rsqrt(square))
 
-    return Mutation(sample, name, options)
+    return Mutation(sample, name, law=own)
 
 
 def sphere() -> Mutation:
@@ -79,7 +79,7 @@ def sphere() -> Mutation:
     >>> round(float(jnp.linalg.norm(noise)), 4)
     4.0
     """
-    return _radial("sphere", lambda key, size: jnp.asarray(math.sqrt(size)), {})
+    return _radial("sphere", lambda key, size: jnp.asarray(math.sqrt(size)), law.Sphere())
 
 
 def ball() -> Mutation:
@@ -100,7 +100,7 @@ def ball() -> Mutation:
     def radius(key, size):
         return math.sqrt(size + 2) * jax.random.uniform(key) ** (1 / size)
 
-    return _radial("ball", radius, {})
+    return _radial("ball", radius, law.Ball())
 
 
 def student_t(degrees_of_freedom: float = 5.0) -> Mutation:
@@ -137,7 +137,7 @@ def student_t(degrees_of_freedom: float = 5.0) -> Mutation:
         chi_square = 2 * jax.random.gamma(tree.radius_key(key, params), nu / 2)
         return tree.scale(_normal_noise(key, params), jnp.sqrt((nu - 2) / chi_square))
 
-    return Mutation(sample, "student_t", {"degrees_of_freedom": nu})
+    return Mutation(sample, "student_t", {"degrees_of_freedom": nu}, law.StudentT(nu))
 
 
 def rademacher() -> Mutation:
@@ -159,7 +159,9 @@ def rademacher() -> Mutation:
     def signs(key, leaf):
         return jax.random.rademacher(key, leaf.shape, tree.compute_dtype(leaf))
 
-    return Mutation(lambda key, params: tree.map_with_keys(signs, key, params), "rademacher")
+    return Mutation(
+        lambda key, params: tree.map_with_keys(signs, key, params), "rademacher", law=law.IndependentEntries()
+    )
 
 
 def low_rank(rank: int = 1) -> Mutation:
@@ -196,7 +198,10 @@ def low_rank(rank: int = 1) -> Mutation:
         right = jax.random.normal(jax.random.fold_in(key, 1), (columns, rank), dtype)
         return left @ right.T / jnp.asarray(math.sqrt(rank), dtype)
 
-    return Mutation(lambda key, params: tree.map_with_keys(product, key, params), "low_rank", {"rank": rank})
+    options = {"rank": rank}
+    return Mutation(
+        lambda key, params: tree.map_with_keys(product, key, params), "low_rank", options, law.IndependentEntries()
+    )
 
 
 def masked(mask: Any, mutation: Mutation | None = None) -> Mutation:
@@ -244,7 +249,7 @@ def masked(mask: Any, mutation: Mutation | None = None) -> Mutation:
         # None is an empty tree: the density does not see the leaf, and the noise has none for it.
         return base.sample_fn(key, jax.tree.map(lambda leaf, kept: leaf if kept else None, params, is_mutated))
 
-    return Mutation(sample, f"masked {base.name}", {"mask": mask, "mutation": base})
+    return Mutation(sample, f"masked {base.name}", {"mask": mask, "mutation": base}, _law(law.Masked, mask, base))
 
 
 def scaled(scale: Any, mutation: Mutation | None = None) -> Mutation:
@@ -293,4 +298,9 @@ def scaled(scale: Any, mutation: Mutation | None = None) -> Mutation:
 
         return jax.tree_util.tree_map_with_path(multiply, params, noise, scales)
 
-    return Mutation(sample, f"scaled {base.name}", {"scale": scale, "mutation": base})
+    return Mutation(sample, f"scaled {base.name}", {"scale": scale, "mutation": base}, _law(law.Scaled, scale, base))
+
+
+def _law(kind: type, argument: Any, base: Mutation) -> Any:
+    """The law of a density made of another one; unknown if that is."""
+    return None if base.law is None else kind(argument, base.law)

@@ -297,7 +297,7 @@ def evolve(
     """
     num_generations = check.count("num_generations", num_generations)
     record = record or default_record
-    constant_loss_fn = None if algorithm.parts.reevaluate_parent else _constant_loss(loss_fn, batches)
+    constant_loss_fn = None if algorithm.definition.reevaluate_parent else _constant_loss(loss_fn, batches)
     # The run donates its state to each next chunk; the caller's arrays are not to be consumed.
     state = jax.tree.map(jnp.copy, algorithm.init(params, constant_loss_fn))
     if checkpoint is not None:

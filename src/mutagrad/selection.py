@@ -5,6 +5,7 @@ offspring pick a winner. Only loss differences matter to any rule. Ties go to th
 on a plateau; an infinite loss loses to every finite one.
 """
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import special, stats
 
-from mutagrad import check
+from mutagrad import check, law
 from mutagrad.types import Selection
 
 __all__ = [
@@ -39,13 +40,15 @@ def product(beta: Any, difference: Any) -> jax.Array:
     return jnp.where(is_zero, 0.0, jnp.where(is_zero, 1.0, beta) * jnp.where(is_zero, 1.0, difference))
 
 
-def _accept(name: str, acceptance_fn: Callable[[jax.Array], jax.Array], options: dict[str, Any]) -> Selection:
+def _accept(
+    name: str, acceptance_fn: Callable[[jax.Array], jax.Array], options: dict[str, Any], kappa: Any
+) -> Selection:
     def select(key, losses, parent_loss):
         probability = acceptance_fn(losses[0] - parent_loss)
         # uniform is in [0, 1): a probability of 1 always accepts and one of 0 never does.
         return jnp.where(jax.random.uniform(key, dtype=losses.dtype) < probability, 0, PARENT)
 
-    return Selection(select, name, options, acceptance_fn)
+    return Selection(select, name, options, acceptance_fn, law=law.Acceptance(acceptance_fn, kappa))
 
 
 def metropolis(beta: Any) -> Selection:
@@ -66,7 +69,7 @@ def metropolis(beta: Any) -> Selection:
     def acceptance(difference):
         return jnp.exp(-product(beta, jnp.maximum(difference, 0)))
 
-    return _accept("metropolis", acceptance, {"beta": beta})
+    return _accept("metropolis", acceptance, {"beta": beta}, beta)
 
 
 def greedy() -> Selection:
@@ -78,7 +81,7 @@ def greedy() -> Selection:
     >>> mutagrad.selection.greedy().acceptance_fn(0.0).item()
     1.0
     """
-    return _accept("greedy", lambda difference: jnp.where(jnp.asarray(difference) <= 0, 1.0, 0.0), {})
+    return _accept("greedy", lambda difference: jnp.where(jnp.asarray(difference) <= 0, 1.0, 0.0), {}, math.inf)
 
 
 def logistic(beta: Any) -> Selection:
@@ -99,7 +102,7 @@ def logistic(beta: Any) -> Selection:
     def acceptance(difference):
         return jax.nn.sigmoid(-product(beta, difference))
 
-    return _accept("logistic", acceptance, {"beta": beta})
+    return _accept("logistic", acceptance, {"beta": beta}, beta)
 
 
 def fixation(beta: Any, population_size: int, model: str = "moran") -> Selection:
@@ -135,7 +138,7 @@ def fixation(beta: Any, population_size: int, model: str = "moran") -> Selection
         return beneficial * jnp.where(advantage < 0, jnp.exp(decay), 1.0)
 
     options = {"beta": beta, "population_size": size, "model": model}
-    return _accept("fixation", acceptance, options)
+    return _accept("fixation", acceptance, options, beta * (size - 1) * factor)
 
 
 def boltzmann(beta: Any) -> Selection:
@@ -161,7 +164,7 @@ def boltzmann(beta: Any) -> Selection:
         index = jax.random.categorical(key, logits)
         return jnp.where(index == losses.size, PARENT, index)
 
-    return Selection(select, "boltzmann", {"beta": beta})
+    return Selection(select, "boltzmann", {"beta": beta}, law=law.Boltzmann(beta))
 
 
 def elitist() -> Selection:
@@ -179,7 +182,7 @@ def elitist() -> Selection:
         best = jnp.argmin(losses)
         return jnp.where(losses[best] <= parent_loss, best, PARENT)
 
-    return Selection(select, "elitist")
+    return Selection(select, "elitist", law=law.OrderStatistic(keeps_parent=True))
 
 
 def comma() -> Selection:
@@ -192,7 +195,7 @@ def comma() -> Selection:
     >>> int(select(jax.random.key(0), jnp.array([0.5, 0.2]), jnp.array(0.0)))
     1
     """
-    return Selection(lambda key, losses, parent_loss: jnp.argmin(losses), "comma")
+    return Selection(lambda key, losses, parent_loss: jnp.argmin(losses), "comma", law=law.OrderStatistic())
 
 
 def truncation(num_parents: int) -> Selection:
@@ -214,7 +217,8 @@ def truncation(num_parents: int) -> Selection:
     def select(key, losses, parent_loss):
         return jnp.argsort(losses)[:num_parents]
 
-    return Selection(select, "truncation", {"num_parents": num_parents}, num_winners=num_parents)
+    options = {"num_parents": num_parents}
+    return Selection(select, "truncation", options, num_winners=num_parents, law=law.OrderStatistic(num_parents))
 
 
 @lru_cache
@@ -284,4 +288,5 @@ def weighted(weights: Any) -> Selection:
         best = jnp.argmin(losses)
         return jnp.where(jnp.isfinite(losses[best]), best, PARENT)
 
-    return Selection(select, "weighted", {"weights": tuple(values.tolist())}, weights_fn=weights_fn)
+    own = tuple(values.tolist())
+    return Selection(select, "weighted", {"weights": own}, weights_fn=weights_fn, law=law.RankWeights(own))

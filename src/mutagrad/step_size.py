@@ -14,7 +14,7 @@ from mutagrad import check
 from mutagrad.gauge import is_another_batch
 from mutagrad.theory.optimum import best_strength, strength_over_a_run
 from mutagrad.theory.progress import success_rate
-from mutagrad.types import Algorithm, Info, LossFn, Params, Parts, StepFn, WrappedState
+from mutagrad.types import Algorithm, Definition, Info, LossFn, Params, StepFn, WrappedState
 
 __all__ = ["AdaptedState", "adapt_sigma", "schedule_sigma"]
 
@@ -162,14 +162,14 @@ def adapt_sigma(algorithm: Algorithm, rule: str = "strength", target: float | No
     True
     """
     check.choice("rule", rule, ("strength", "success"))
-    best = strength_over_a_run(algorithm.parts) if target is None else check.positive("target", target)
+    best = strength_over_a_run(algorithm.definition) if target is None else check.positive("target", target)
     if rule == "success":
         share = float(success_rate(best)) if target is None else best
         if not 0 < share < 1:
             raise ValueError(f"target: got {share!r} with rule='success'; pass a share of offspring between 0 and 1")
-        update = _success_rule(algorithm.parts.num_offspring, share)
+        update = _success_rule(algorithm.definition.num_offspring, share)
     else:
-        update = _strength_rule(algorithm.parts, best)
+        update = _strength_rule(algorithm.definition, best)
 
     def init(params: Params, loss_fn: LossFn | None = None) -> AdaptedState:
         inner = algorithm.init(params, loss_fn)
@@ -207,7 +207,7 @@ def _success_rule(num_offspring: int, target: float) -> Callable:
     return update
 
 
-def _strength_rule(parts: Parts, target: float) -> Callable:
+def _strength_rule(parts: Definition, target: float) -> Callable:
     num_offspring, weights_fn = parts.num_offspring, parts.selection.weights_fn
     best_ratio = best_strength(parts) if weights_fn is not None else 1.0
     speed = _speed(num_offspring)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 
 from mutagrad import tree
+from mutagrad.law import DensityLaw, SelectionLaw
 
 Params = Any
 """Any pytree of arrays. Floating leaves are mutated; integer, boolean and key leaves are passed on untouched."""
@@ -176,11 +177,13 @@ class Mutation(NamedTuple):
         the documented one); the library multiplies it by σ.
     name : the density's name, as `repr` and theory show it.
     options : the arguments that the density was built with.
+    law : what theory reads, one of `mutagrad.law`; ``None`` if it is not stated, and then there is no theory.
     """
 
     sample_fn: Callable[[jax.Array, Params], Params]
     name: str = "user"
     options: Mapping[str, Any] = MappingProxyType({})
+    law: DensityLaw | None = None
 
 
 class Selection(NamedTuple):
@@ -196,6 +199,7 @@ class Selection(NamedTuple):
     num_winners : how many offspring become parents; the winner then has shape (num_winners,).
     weights_fn : for rules that recombine, ``weights_fn(losses) -> (M,)``: the parent moves by the offspring's mutations times
         these weights, and the winner is only reported; otherwise ``None``.
+    law : what theory reads, one of `mutagrad.law`; ``None`` if it is not stated, and then there is no theory.
     """
 
     select_fn: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
@@ -204,9 +208,10 @@ class Selection(NamedTuple):
     acceptance_fn: Callable[[jax.Array], jax.Array] | None = None
     num_winners: int = 1
     weights_fn: Callable[[jax.Array], jax.Array] | None = None
+    law: SelectionLaw | None = None
 
 
-class Parts(NamedTuple):
+class Definition(NamedTuple):
     """What a named algorithm is assembled from, for theory to read."""
 
     sigma: Any
@@ -268,13 +273,13 @@ class Algorithm(NamedTuple):
     init : ``init(params, loss_fn=None) -> state``.
     step : ``step(key, state, loss_fn) -> (state, info)``: one generation. Works under ``jit``, ``scan`` and ``vmap``
         over keys, states and σ.
-    parts : the mutation, selection and numbers that the algorithm was assembled from.
+    definition : the mutation, selection and numbers that the algorithm was assembled from.
     turns : what `mutagrad.evolve` must know of groups of parameters that take turns, if any do.
     """
 
     init: InitFn
     step: StepFn
-    parts: Parts
+    definition: Definition
     turns: Turns | None = None
 
     def wrapped(self, init: InitFn, step: Callable[..., tuple[Any, Info]]) -> "Algorithm":
@@ -292,4 +297,4 @@ class Algorithm(NamedTuple):
         0.1
         """
         turns = None if self.turns is None else self.turns._replace(step=partial(step, self.turns.step))
-        return Algorithm(init, partial(step, self.step), self.parts, turns)
+        return Algorithm(init, partial(step, self.step), self.definition, turns)

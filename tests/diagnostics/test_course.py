@@ -193,7 +193,7 @@ def test_decrease_is_what_slope_and_curvature_promise(num_offspring, strength):
         progress=False,
     )
     found = course(result.history, num_windows=8)
-    promised = promised_decrease(algorithm.parts, found)
+    promised = promised_decrease(algorithm.definition, found)
     measured, error = found.decrease.value.sum(), np.sqrt(np.sum(found.decrease.error**2))
     assert abs(measured - promised.sum()) < max(0.1 * promised.sum(), 4.4 * error)
     first = result.history["loss"][0]
@@ -215,8 +215,8 @@ def test_skewness_takes_its_share_of_the_decrease(strength):
     step = jax.jit(lambda key: mutagrad.default_record(*algorithm.step(key, state, one.losses)))
     history = jax.device_get(jax.lax.map(step, keys))
     found = regime(history, resampled=False)
-    promised = float(promised_decrease(algorithm.parts, found))
-    normal = float(promised_decrease(algorithm.parts, found, normal=True))
+    promised = float(promised_decrease(algorithm.definition, found))
+    normal = float(promised_decrease(algorithm.definition, found, normal=True))
     allowed = 4.4 * found.decrease.error
     assert abs(found.decrease.value - promised) < max(0.1 * promised, allowed)
     if strength > 1:

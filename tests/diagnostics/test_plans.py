@@ -51,7 +51,7 @@ def test_batch_of_the_noise_scale_gains_half():
 @pytest.mark.parametrize("num_offspring", [1, 20])
 @pytest.mark.parametrize("strength", [1e-4, 0.5, 2.0])
 def test_expected_decrease_of_normal_losses_is_the_law(num_offspring, strength):
-    parts, slope, trace = mutagrad.elitist(1.0, num_offspring).parts, 3.0, 7.0
+    parts, slope, trace = mutagrad.elitist(1.0, num_offspring).definition, 3.0, 7.0
     gain = float(gain_on_batch(np.array(strength), num_offspring)) * slope**2 / trace
     assert expected_decrease(parts, strength * slope / trace, slope, trace) == pytest.approx(gain, rel=1e-6)
 
@@ -66,7 +66,7 @@ def test_expected_decrease_of_skewed_losses(num_offspring, degrees):
     share = law.cdf(quantile) if degrees > 0 else law.sf(quantile)
     truth = np.trapezoid(1 - (1 - share) ** num_offspring, depth)
     skewness = sign * (8 / abs(degrees)) ** 0.5
-    parts = mutagrad.elitist(1.0, num_offspring).parts
+    parts = mutagrad.elitist(1.0, num_offspring).definition
     found = expected_decrease(parts, 1.0, 1.0, strength, skewness)
     plain = expected_decrease(parts, 1.0, 1.0, strength)
     assert abs(found / truth - 1) < skewness**2 / 2
@@ -80,12 +80,12 @@ def test_how_far_the_first_order_in_the_skewness_reaches(num_offspring, strength
     shape, depth = 4 / 0.4**2, np.linspace(0, 10, 20_001)
     share = stats.gamma(shape, loc=-(shape**0.5), scale=shape**-0.5).cdf(-depth - strength / 2)
     truth = np.trapezoid(1 - (1 - share) ** num_offspring, depth)
-    found = expected_decrease(mutagrad.elitist(1.0, num_offspring).parts, 1.0, 1.0, strength, 0.4)
+    found = expected_decrease(mutagrad.elitist(1.0, num_offspring).definition, 1.0, 1.0, strength, 0.4)
     assert abs(found / truth - 1) < allowed
 
 
 def test_skewness_of_any_size_gives_a_decrease():
-    parts = mutagrad.elitist(1.0, 5).parts
+    parts = mutagrad.elitist(1.0, 5).definition
     found = [expected_decrease(parts, 1.0, 1.0, 2.0, skewness) for skewness in np.linspace(-30, 30, 61)]
     assert np.all(np.diff(found) <= 0)
     assert 0 < found[-1] < found[0] < 10

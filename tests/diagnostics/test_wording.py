@@ -41,10 +41,10 @@ def test_the_assumption_that_failed_is_named(measured, share, success, skewness,
     found = measured._replace(
         skewness=Measured(skewness, 0.01), success=Measured(success * measured.predicted_success.value, 1e-4)
     )
-    promised = float(promised_decrease(ALGORITHM.parts, found))
+    promised = float(promised_decrease(ALGORITHM.definition, found))
     found = found._replace(decrease=Measured(share * promised, 1e-3 * promised))
     text = next(
-        line for line in course_sentences(found, found, ALGORITHM.parts, None).split("\n") if "Decrease" in line
+        line for line in course_sentences(found, found, ALGORITHM.definition, None).split("\n") if "Decrease" in line
     )
     differ = text[text.index("They differ") :] if "They differ" in text else ""
     assert differ == reason

@@ -85,7 +85,9 @@ def test_moments_hold():
 
 def test_a_wrong_drift_does_not_hold(monkeypatch):
     monkeypatch.setattr(
-        generation.theory, "drift", lambda algorithm, norm: -1.1 * theory.best_of_moment(algorithm.parts.num_offspring)
+        generation.theory,
+        "drift",
+        lambda algorithm, norm: -1.1 * theory.best_of_moment(algorithm.definition.num_offspring),
     )
     _, verdicts = outcome("W26-1", **MOMENTS)
     wrong = [verdict for what, verdict in verdicts.items() if what.startswith("drift")]

@@ -50,7 +50,7 @@ def of_all(build, b, name):
     """All five moments in float64 at slopes b."""
     mutation, size = DENSITIES[name]
     with jax.enable_x64(True):
-        return np.stack(moments(build(mutation).parts, jnp.asarray(b, jnp.float64), size))
+        return np.stack(moments(build(mutation).definition, jnp.asarray(b, jnp.float64), size))
 
 
 def softmax(number):
@@ -89,7 +89,7 @@ def test_two_offspring(name):
     assert_close(found[:, resolved], expected, 2e-9)
     assert found[1, 0] == pytest.approx(-4e-8 / 9, rel=1e-6)  # −(M/(M + 1))² b
     mutation, size = DENSITIES[name]
-    single = moments(softmax(2)(mutation).parts, jnp.asarray(B, jnp.float32), size)
+    single = moments(softmax(2)(mutation).definition, jnp.asarray(B, jnp.float32), size)
     np.testing.assert_allclose(np.stack(single), found, rtol=1e-5)
     ranked = of_all(lambda mutation: mutagrad.elitist(1.0, 2, mutation=mutation), B[-1:], name)
     assert_close(found[:, -1:], ranked, 1e-7)
@@ -122,15 +122,15 @@ def test_sphere_of_one_parameter(b):
     expected = [chance.sum(1).mean(), -step.mean(), chance.sum(1).mean(), 0.0, (v.sum(1) * step).mean()]
     build = functools.partial(mutagrad.boltzmann, 1.0, 1.0, 5, mutation=sphere)
     with jax.enable_x64(True):
-        assert_close(np.stack(moments(build().parts, jnp.asarray(b, jnp.float64), 1)), expected, 1e-7)
-        best = moments(mutagrad.elitist(1.0, 5, mutation=sphere).parts, jnp.asarray(b, jnp.float64), 1)
+        assert_close(np.stack(moments(build().definition, jnp.asarray(b, jnp.float64), 1)), expected, 1e-7)
+        best = moments(mutagrad.elitist(1.0, 5, mutation=sphere).definition, jnp.asarray(b, jnp.float64), 1)
         assert_close(np.stack(best)[:4], [31 / 32, -31 / 32, 31 / 32, 0.0], 1e-12)
-        middle = moments(mutagrad.truncation(1.0, 5, 2, mutation=sphere).parts, jnp.asarray(b, jnp.float64), 1)
+        middle = moments(mutagrad.truncation(1.0, 5, 2, mutation=sphere).definition, jnp.asarray(b, jnp.float64), 1)
         assert_close(middle.first, -np.sort(v, axis=1)[:, 3:].mean(), 1e-12)
         weights = np.array([2.0, 1.0, 0.5, 0.0, -3.0])
         sums = np.sort(v, axis=1)[:, ::-1] @ weights
         recombined = mutagrad.weighted_recombination(1.0, 5, weights, mutation=sphere)
-        found = moments(recombined.parts, jnp.asarray(b, jnp.float64), 1)
+        found = moments(recombined.definition, jnp.asarray(b, jnp.float64), 1)
         assert_close(np.stack(found)[1:4], [-sums.mean(), np.mean(sums**2), 0.0], 1e-12)
 
 
@@ -254,7 +254,7 @@ def test_mean_loss_on_an_isotropic_quadratic(name):
         "boltzmann": lambda m: mutagrad.boltzmann(sigma, 2.0, number, mutation=m),
     }
     algorithm = build[name](student_t(12.0))
-    size = algorithm.parts.num_offspring
+    size = algorithm.definition.num_offspring
     scale = np.sqrt(10 / rng.chisquare(12, (total, size)))
     z, squares = scale * rng.normal(size=(total, size)), scale**2 * rng.chisquare(399, (total, size)) / 399
 

@@ -34,7 +34,7 @@ def generations(exponent, num_offspring, strength, keeps, size=300):
 @pytest.mark.parametrize(("num_offspring", "keeps"), [(1, True), (5, True), (20, True), (100, True), (20, False)])
 def test_five_quarters_are_near_the_best_for_every_spectrum(exponent, num_offspring, keeps):
     make = mutagrad.elitist if keeps else mutagrad.comma
-    parts = make(0.1, num_offspring).parts
+    parts = make(0.1, num_offspring).definition
     assert strength_over_a_run(parts) == pytest.approx(1.25 * best_strength(parts))
     taken = {f: generations(exponent, num_offspring, f * best_strength(parts), keeps) for f in FACTORS}
     best = min(taken, key=taken.__getitem__)
@@ -51,7 +51,7 @@ def test_the_mean_course_is_that_of_runs():
     import jax
     import jax.numpy as jnp
 
-    size, strength = 300, strength_over_a_run(mutagrad.elitist(0.1, 20).parts)
+    size, strength = 300, strength_over_a_run(mutagrad.elitist(0.1, 20).definition)
     curvatures = 1 / jnp.arange(1, size + 1.0)
     start = curvatures**-0.5
     algorithm = mutagrad.elitist(0.1, 20)

@@ -167,7 +167,7 @@ def diagnose(
     >>> str(found).split(":")[0]
     'σ = 0.0001 is too small'
     """
-    parts = None if algorithm is None else algorithm.parts
+    parts = None if algorithm is None else algorithm.definition
     num_workers = check.count("num_workers", num_workers)
     num_pairs = check.count("num_pairs", num_pairs, CHUNK)
     if num_offspring is None:

@@ -22,7 +22,7 @@ _PRIOR = np.concatenate([np.gradient(_EXPONENTS) / np.ptp(_EXPONENTS), np.gradie
 """Powers uniform in their exponent, exponentials in the logarithm of their rate, as likely as each other."""
 _SAMPLES = 4000
 _PAST = (0.4, 0.5, 0.6, 0.7)
-"""Parts of the run at which forecasts of today's loss are tried, to see how far they are off."""
+"""Definition of the run at which forecasts of today's loss are tried, to see how far they are off."""
 _MOST = 1.5
 """A forecast that was off by more than this factor's logarithm is counted as off by it."""
 _NOW = 0.05

@@ -13,7 +13,7 @@ from mutagrad.diagnostics.measured import Measured
 from mutagrad.theory.optimum import best_strength, keeps_the_better
 from mutagrad.theory.progress import best_of_moment
 from mutagrad.theory.recombination import recombination_moments
-from mutagrad.types import Parts
+from mutagrad.types import Definition
 
 __all__ = ["Plan", "expected_decrease", "gain_on_batch", "plan", "promised_decrease"]
 
@@ -101,7 +101,7 @@ class Yardstick(NamedTuple):
     cost_per_strength: float
 
 
-def yardstick(parts: Parts, signal: float = 1.0) -> Yardstick:
+def yardstick(parts: Definition, signal: float = 1.0) -> Yardstick:
     """Of weighted recombination where no curvature lies along the gradient; of (1+M) for all other rules.
 
     The cost is the share of the drift's gain that curvature takes, per s, for small s.
@@ -116,7 +116,9 @@ def yardstick(parts: Parts, signal: float = 1.0) -> Yardstick:
     return Yardstick(f"(1+{num_offspring})", strength, gain, cost)
 
 
-def expected_decrease(parts: Parts, sigma: float, slope: float, trace: float, skewness: float = 0.0) -> float | None:
+def expected_decrease(
+    parts: Definition, sigma: float, slope: float, trace: float, skewness: float = 0.0
+) -> float | None:
     r"""Decrease of a batch's loss by the generation of (1+M), or of weighted recombination, that meets it [loss].
 
     In units of σ|g_B| the losses of mutants have mean $h = s/2$ and variance 1, and are below $-x$ with probability
@@ -140,7 +142,7 @@ def expected_decrease(parts: Parts, sigma: float, slope: float, trace: float, sk
 
     >>> import mutagrad
     >>> from mutagrad.diagnostics.plans import expected_decrease
-    >>> parts = mutagrad.greedy(sigma=1.0).parts
+    >>> parts = mutagrad.greedy(sigma=1.0).definition
     >>> round(expected_decrease(parts, 0.1, 1.0, 1e-9), 5), round(expected_decrease(parts, 1.224, 2.0, 2.0), 3)  # c₁σ|g|; G₁(s*)
     (0.03989, 0.405)
     """
@@ -163,7 +165,7 @@ def _normalised(depth: np.ndarray, skewness: float) -> np.ndarray:
     return 3 / skewness * (1 - np.sqrt(np.maximum(1 - 2 * skewness / 3 * (depth - skewness / 6), 0)))
 
 
-def promised_decrease(parts: Parts, found: Regime, normal: bool = False) -> np.ndarray | None:
+def promised_decrease(parts: Definition, found: Regime, normal: bool = False) -> np.ndarray | None:
     """`expected_decrease` of what a regime measured; as many values as it has windows [loss].
 
     Of the skewness γ ± e the part γ³/(γ² + e²) is used, so that one that cannot be told from 0 counts for little.

@@ -10,7 +10,7 @@ from mutagrad.diagnostics.course import Regime
 from mutagrad.diagnostics.forecast import RunForecast
 from mutagrad.diagnostics.measured import Measured
 from mutagrad.diagnostics.plans import Yardstick, promised_decrease, yardstick
-from mutagrad.types import Parts
+from mutagrad.types import Definition
 
 if TYPE_CHECKING:
     from mutagrad.diagnostics.diagnosis import Diagnosis
@@ -117,7 +117,7 @@ def _verdict(found: "Diagnosis") -> str:
     else:
         text = f"σ = {number(current.sigma)}: there is no best σ here."
     if math.isfinite(current.strength.value):
-        text += f" {regime}, {strength_words(current.strength.value, yardstick(elitist(1.0, size).parts))}."
+        text += f" {regime}, {strength_words(current.strength.value, yardstick(elitist(1.0, size).definition))}."
     return text + " " + success_words(current.success, current.predicted_success)
 
 
@@ -256,7 +256,7 @@ def _plans(found: "Diagnosis") -> str:
     return _table(["M", "best σ", "gain per generation", "per evaluation", "per second"], rows)
 
 
-def course_sentences(found: Regime, whole: Regime, parts: Parts, batch_size: int | None) -> str:
+def course_sentences(found: Regime, whole: Regime, parts: Definition, batch_size: int | None) -> str:
     """A run's course as text: where it began and where it ended, from its history alone.
 
     Parameters
@@ -295,23 +295,23 @@ def course_sentences(found: Regime, whole: Regime, parts: Parts, batch_size: int
     return "\n".join(lines)
 
 
-def best_strength_is_without(parts: Parts, is_sampled: bool) -> str:
+def best_strength_is_without(parts: Definition, is_sampled: bool) -> str:
     """What the s at which a rule gains most leaves out, as `yardstick` has it: "", or words such as "without noise".
 
     >>> import mutagrad
     >>> from mutagrad.diagnostics.wording import best_strength_is_without
-    >>> best_strength_is_without(mutagrad.weighted_recombination(sigma=0.1, num_offspring=4).parts, is_sampled=True)
+    >>> best_strength_is_without(mutagrad.weighted_recombination(sigma=0.1, num_offspring=4).definition, is_sampled=True)
     'without noise or curvature along the slope'
     """
     absent = ["noise"] * is_sampled + ["curvature along the slope"] * _recombines(parts)
     return f"without {' or '.join(absent)}" if absent else ""
 
 
-def _recombines(parts: Parts) -> bool:
+def _recombines(parts: Definition) -> bool:
     return parts.selection.weights_fn is not None
 
 
-def _decrease(whole: Regime, parts: Parts) -> list[str]:
+def _decrease(whole: Regime, parts: Definition) -> list[str]:
     """What generations gained beside what slope, curvature and skewness promise, and which assumption failed if they differ."""
     found, skewness = whole.decrease, whole.skewness
     promised, of_normal = promised_decrease(parts, whole), promised_decrease(parts, whole, normal=True)

@@ -17,7 +17,7 @@ from mutagrad.lab.datasets import load
 from mutagrad.lab.problem import TrainConfig, make_algorithm, num_shared_layers, num_unit_groups, set_up
 from mutagrad.lab.run_folder import read_config, read_history
 from mutagrad.report.diagnosis import course_figure
-from mutagrad.types import Parts
+from mutagrad.types import Definition
 
 __all__ = ["diagnosis", "inspect"]
 
@@ -101,7 +101,7 @@ def diagnosis(folder: str | Path, num_workers: int = 1) -> str:
         problem.loss_fn,
         params,
         None if takes_turns else problem.algorithm,
-        problem.algorithm.parts.num_offspring,
+        problem.algorithm.definition.num_offspring,
         sigma=None if takes_turns else float(history.sigma[-1]),
         batch=(problem.data.train_inputs[chosen], problem.data.train_labels[chosen]),
         resampled=size < number,
@@ -136,9 +136,9 @@ def _settings(config: dict[str, Any]) -> TrainConfig:
     return TrainConfig(**{name: value for name, value in config.get("settings", {}).items() if name in known})
 
 
-def _parts(settings: TrainConfig) -> Parts:
+def _parts(settings: TrainConfig) -> Definition:
     """What the run's algorithm was assembled from; no layer mutated in turns, because there are none without params."""
-    return make_algorithm(dataclasses.replace(settings, shared_layers=0), None).parts
+    return make_algorithm(dataclasses.replace(settings, shared_layers=0), None).definition
 
 
 def _groups(outcome: dict[str, Any], settings: TrainConfig, generation: np.ndarray) -> dict[str, np.ndarray]:

@@ -140,7 +140,7 @@ def num_unit_groups(config: TrainConfig, num_examples: int) -> int:
     if config.unit_groups is not None:
         return config.unit_groups
     takes_turns = config.model == "mlp" and len(config.widths) == 1 and not config.shared_layers
-    parts = _algorithm(config, {}).parts
+    parts = _algorithm(config, {}).definition
     if not takes_turns or num_examples <= _FULL_BATCH or parts.num_offspring == 1 or parts.selection.num_winners > 1:
         return 1
     return 1 if config.widths[0] % _GROUP else config.widths[0] // _GROUP
@@ -298,7 +298,7 @@ def _batch_size(config: TrainConfig, data: Dataset, algorithm: Algorithm) -> int
     number = len(data.train_labels)
     if config.batch_size is not None or number <= _FULL_BATCH:
         return config.batch_size
-    if algorithm.parts.num_offspring == 1 or algorithm.parts.selection.num_winners > 1:
+    if algorithm.definition.num_offspring == 1 or algorithm.definition.selection.num_winners > 1:
         return min(_DEFAULT_BATCH[config.model], number)
     if config.model == "convnet":
         smaller = tuple(size for size in _CONVNET_SIZES if size < number)

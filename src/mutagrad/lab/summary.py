@@ -10,12 +10,12 @@ from mutagrad.diagnostics.wording import GRADIENT_REGIME
 from mutagrad.generation import mutation_selection
 from mutagrad.mutation import gaussian
 from mutagrad.theory.moments import sees_ranks_only
-from mutagrad.types import Algorithm, Parts
+from mutagrad.types import Algorithm, Definition
 
 __all__ = ["batches", "drift_per_sigma", "regime", "sentences"]
 
 
-def drift_per_sigma(parts: Parts) -> float | None:
+def drift_per_sigma(parts: Definition) -> float | None:
     """The learning rate, in units of σ, of the normalised gradient descent that an algorithm amounts to at small σ.
 
     c_M for (1+M), E[Z_(M)] for (1,M), its mean over the K best for truncation, Σ w_k E[Z_(k)] for weighted recombination;
@@ -24,12 +24,12 @@ def drift_per_sigma(parts: Parts) -> float | None:
     return float(theory.learning_rate(_of_unit_sigma(parts), "normalized")) if sees_ranks_only(parts) else None
 
 
-def _of_unit_sigma(parts: Parts) -> Algorithm:
+def _of_unit_sigma(parts: Definition) -> Algorithm:
     """The algorithm with gaussian mutations of σ = 1, so that its laws are in units of σ."""
     return mutation_selection(gaussian(), parts.selection, parts.num_offspring, sigma=1.0)
 
 
-def regime(parts: Parts, history: Any) -> dict[str, float]:
+def regime(parts: Definition, history: Any) -> dict[str, float]:
     """s, σ and the shares of beneficial mutations, measured and predicted, over the last third of a run.
 
     Returns

@@ -170,7 +170,7 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
         "num_parameters": tree.size(state.params),
         "seconds": seconds,
         "stopped": stopped,
-        "drift": summary.drift_per_sigma(problem.algorithm.parts),
+        "drift": summary.drift_per_sigma(problem.algorithm.definition),
         "components": problem.components,
         "input_size": math.prod(data.train_inputs.shape[1:]),
         "shared_layers": num_shared_layers(config),
@@ -178,7 +178,7 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
         "unit_groups": num_unit_groups(config, len(data.train_labels)),
         "turn_generations": num_turn_generations(config),
         "num_nonfinite": int(history.num_nonfinite.sum()),
-        "regime": summary.regime(problem.algorithm.parts, history),
+        "regime": summary.regime(problem.algorithm.definition, history),
     }
     if folder is not None:
         run_folder.write_json(folder / "config.json", settings | {"outcome": outcome})
@@ -227,18 +227,18 @@ def _run(config: TrainConfig, problem: Problem, state: Any, recorder: _Recorder,
 def _draw(folder: Path, config: TrainConfig, algorithm: Algorithm, history: Any, outcome: dict[str, Any]) -> None:
     title = (
         f"{config.data}, {config.model} of {outcome['num_parameters']:,} parameters, "
-        f"{config.algorithm} with M = {algorithm.parts.num_offspring}, σ {config.sigma}, "
+        f"{config.algorithm} with M = {algorithm.definition.num_offspring}, σ {config.sigma}, "
         f"{summary.batches(outcome)}, seed {config.seed}"
     )
-    best = best_strength(algorithm.parts) if config.sigma == "auto" else None
-    condition = best_strength_is_without(algorithm.parts, is_resampled(history))
+    best = best_strength(algorithm.definition) if config.sigma == "auto" else None
+    condition = best_strength_is_without(algorithm.definition, is_resampled(history))
     training_figure(history, folder / "training.png", title, best, condition)
 
 
 def _evaluations(algorithm: Algorithm) -> int:
     """Loss evaluations in a generation: the offspring, the parents, and what they recombine to."""
-    selection = algorithm.parts.selection
-    return algorithm.parts.num_offspring + selection.num_winners + (selection.weights_fn is not None)
+    selection = algorithm.definition.selection
+    return algorithm.definition.num_offspring + selection.num_winners + (selection.weights_fn is not None)
 
 
 def _postfix(records: dict[str, np.ndarray], test_accuracy: float) -> dict[str, str]:

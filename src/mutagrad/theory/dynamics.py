@@ -44,7 +44,7 @@ def learning_rate(algorithm: Algorithm, regime: str = "plain", sigma: Any = None
     0.005
     """
     check.choice("regime", regime, ("plain", "normalized"))
-    parts = algorithm.parts
+    parts = algorithm.definition
     algorithm = with_mutation(algorithm, radial(parts.mutation))
     sigma = jnp.asarray(parts.sigma if sigma is None else sigma, jnp.result_type(float))
     kappa, is_ranked = inverse_temperature(parts), sees_ranks_only(parts)

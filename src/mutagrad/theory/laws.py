@@ -29,7 +29,7 @@ class Diffusion(NamedTuple):
 def _prepare(algorithm: Algorithm, grad_norm: ArrayLike, sigma: Any) -> tuple[jax.Array, jax.Array]:
     dtype = jnp.result_type(float)
     norm = jnp.asarray(grad_norm, dtype)
-    sigma = jnp.asarray(algorithm.parts.sigma if sigma is None else sigma, dtype)
+    sigma = jnp.asarray(algorithm.definition.sigma if sigma is None else sigma, dtype)
     norm, sigma = jnp.broadcast_arrays(norm, sigma)
     return norm, sigma
 
@@ -72,7 +72,7 @@ def drift(
     True
     """
     norm, sigma = _prepare(algorithm, grad_norm, sigma)
-    return sigma * moments(algorithm.parts, sigma * norm, num_parameters).first
+    return sigma * moments(algorithm.definition, sigma * norm, num_parameters).first
 
 
 def diffusion(
@@ -100,7 +100,7 @@ def diffusion(
     (0.5, 0.5)
     """
     norm, sigma = _prepare(algorithm, grad_norm, sigma)
-    found = moments(algorithm.parts, sigma * norm, num_parameters)
+    found = moments(algorithm.definition, sigma * norm, num_parameters)
     return Diffusion(jnp.square(sigma) * found.second, jnp.square(sigma) * found.transverse)
 
 
@@ -124,7 +124,7 @@ def acceptance_rate(
     0.875
     """
     norm, sigma = _prepare(algorithm, grad_norm, sigma)
-    return moments(algorithm.parts, sigma * norm, num_parameters).acceptance
+    return moments(algorithm.definition, sigma * norm, num_parameters).acceptance
 
 
 def mean_loss_rate(
@@ -172,7 +172,7 @@ def mean_loss_rate(
     True
     """
     norm, sigma = _prepare(algorithm, grad_norm, sigma)
-    found = moments(algorithm.parts, sigma * norm, num_parameters)
+    found = moments(algorithm.definition, sigma * norm, num_parameters)
     curvature = found.curvature * jnp.asarray(hessian_trace, norm.dtype)
     return sigma * found.first * norm + jnp.square(sigma) * curvature / 2
 
@@ -229,7 +229,7 @@ class Geometry(NamedTuple):
     @classmethod
     def of(cls, algorithm: Algorithm, params: Params) -> "Geometry":
         """The geometry of an algorithm on these params (or a gradient of their structure)."""
-        scales, base = _scales(algorithm.parts.mutation, params), radial(algorithm.parts.mutation)
+        scales, base = _scales(algorithm.definition.mutation, params), radial(algorithm.definition.mutation)
         number = tree.size(params) if base.name in ("sphere", "ball") else None
         return cls(scales, with_mutation(algorithm, base), number)
 
@@ -252,7 +252,7 @@ class Geometry(NamedTuple):
 
 def with_mutation(algorithm: Algorithm, mutation: Mutation) -> Algorithm:
     """An algorithm for theory to read, with another density among its parts."""
-    return algorithm._replace(parts=algorithm.parts._replace(mutation=mutation))
+    return algorithm._replace(definition=algorithm.definition._replace(mutation=mutation))
 
 
 def radial(mutation: Mutation) -> Mutation:

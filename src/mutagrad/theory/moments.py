@@ -23,7 +23,7 @@ from mutagrad import check
 from mutagrad.selection import product
 from mutagrad.theory import quadrature
 from mutagrad.theory.recombination import RecombinationMoments, recombined, recombined_signs
-from mutagrad.types import Parts
+from mutagrad.types import Definition
 
 _LARGEST_NODE = 1e30
 _SHARPEST = 1e8
@@ -50,7 +50,7 @@ class Moments(NamedTuple):
     curvature: jax.Array
 
 
-def inverse_temperature(parts: Parts) -> Any:
+def inverse_temperature(parts: Definition) -> Any:
     """What multiplies loss differences in a rule: κ of its detailed balance, or β; ∞ for rules that see ranks only.
 
     ``None`` for a rule of the user's own.
@@ -65,13 +65,13 @@ def inverse_temperature(parts: Parts) -> Any:
     return None
 
 
-def sees_ranks_only(parts: Parts) -> bool:
+def sees_ranks_only(parts: Definition) -> bool:
     """Whether a rule is at infinite inverse temperature."""
     kappa = inverse_temperature(parts)
     return kappa is not None and check.concrete(kappa) == math.inf
 
 
-def _one_offspring(parts: Parts, nodes: quadrature.Nodes, slope: jax.Array) -> Moments:
+def _one_offspring(parts: Definition, nodes: quadrature.Nodes, slope: jax.Array) -> Moments:
     acceptance_fn = parts.selection.acceptance_fn
     assert acceptance_fn is not None
     x = jnp.multiply.outer(slope, jnp.asarray(np.minimum(nodes.z, _LARGEST_NODE), slope.dtype))
@@ -94,7 +94,7 @@ def _one_given(kept: jax.Array, lost: jax.Array, nodes: quadrature.Nodes, intera
     return Moments(even[..., 0], first, even[..., 2], even[..., 3], even[..., 2] + interaction)
 
 
-def _selected(parts: Parts, nodes: quadrature.Nodes) -> tuple[np.ndarray, np.ndarray]:
+def _selected(parts: Definition, nodes: quadrature.Nodes) -> tuple[np.ndarray, np.ndarray]:
     """P(this offspring becomes a parent | v), times the number of offspring per parent, at v = z > 0 and at v = −z.
 
     v = −z is how far an offspring goes down; selection then sees only ranks, whatever the slope.
@@ -112,7 +112,7 @@ def _selected(parts: Parts, nodes: quadrature.Nodes) -> tuple[np.ndarray, np.nda
     return number / winners * among_best(above), number / winners * among_best(1 - above)
 
 
-def _ranked(parts: Parts, nodes: quadrature.Nodes, slope: jax.Array) -> Moments:
+def _ranked(parts: Definition, nodes: quadrature.Nodes, slope: jax.Array) -> Moments:
     down, up = _selected(parts, nodes)
     even, odd = (down + up) @ nodes.powers, (down - up) @ nodes.powers
     # The selected loss is an extremum over which of them is selected, so that the shift of the selection costs nothing.
@@ -127,7 +127,7 @@ def _unless_flat(slope: jax.Array, values: tuple[Any, ...]) -> Moments:
     )
 
 
-def _ranked_signs(parts: Parts, slope: jax.Array) -> Moments:
+def _ranked_signs(parts: Definition, slope: jax.Array) -> Moments:
     """Mutations that are all σ or −σ: a sum over the number k of offspring that go down."""
     number, winners = parts.num_offspring, parts.selection.num_winners
     k = np.arange(number + 1)
@@ -275,7 +275,7 @@ def _softmax(number: int, key: tuple[str, Any], b: jax.Array) -> Moments:
     return Moments(*(moment.reshape(b.shape) for moment in found))
 
 
-def _recombined(parts: Parts, found: RecombinationMoments, slope: jax.Array) -> Moments:
+def _recombined(parts: Definition, found: RecombinationMoments, slope: jax.Array) -> Moments:
     # On a flat loss all offspring are equal and share the mean weight.
     weights = np.asarray(parts.selection.options["weights"])
     flat = float(np.sum(weights) ** 2 / len(weights))
@@ -285,7 +285,7 @@ def _recombined(parts: Parts, found: RecombinationMoments, slope: jax.Array) -> 
     return Moments(ones, *(jnp.where(slope == 0, limit, value).astype(slope.dtype) for value, limit in pairs))
 
 
-def moments(parts: Parts, slope: jax.Array, num_parameters: int | None) -> Moments:
+def moments(parts: Definition, slope: jax.Array, num_parameters: int | None) -> Moments:
     """The moments of one generation at slopes σ|g|, each of the shape of ``slope``.
 
     Raises

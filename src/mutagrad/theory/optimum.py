@@ -3,14 +3,14 @@
 from mutagrad.theory.moments import sees_ranks_only
 from mutagrad.theory.progress import best_of_mean, optimal_strength
 from mutagrad.theory.recombination import recombination_moments
-from mutagrad.types import Parts
+from mutagrad.types import Definition
 
 __all__ = ["best_strength", "keeps_the_better", "strength_over_a_run"]
 
 _OVER_A_RUN = 1.25
 
 
-def best_strength(parts: Parts) -> float:
+def best_strength(parts: Definition) -> float:
     """The normalised mutation strength at which an algorithm gains most per generation.
 
     Acceptance rules at finite β and Boltzmann selection are given that of their β → ∞ limit.
@@ -25,7 +25,7 @@ def best_strength(parts: Parts) -> float:
 
     >>> import mutagrad
     >>> from mutagrad.theory.optimum import best_strength
-    >>> round(best_strength(mutagrad.comma(sigma=0.1, num_offspring=20).parts), 3)       # E[Z_(20)]
+    >>> round(best_strength(mutagrad.comma(sigma=0.1, num_offspring=20).definition), 3)       # E[Z_(20)]
     1.867
     """
     name, num_offspring = parts.selection.name, parts.num_offspring
@@ -51,7 +51,7 @@ def best_strength(parts: Parts) -> float:
     raise ValueError(f"target: got None with {name} selection, whose best s is not known; pass target=")
 
 
-def strength_over_a_run(parts: Parts) -> float:
+def strength_over_a_run(parts: Definition) -> float:
     r"""The normalised mutation strength to hold over a run: 5/4 of `best_strength`, which gains most in one generation.
 
     Along steep directions what a σ loses to curvature is regained at once when σ falls, along flat ones what a small σ did not
@@ -76,7 +76,7 @@ def strength_over_a_run(parts: Parts) -> float:
 
     >>> import mutagrad
     >>> from mutagrad.theory.optimum import strength_over_a_run
-    >>> strength = strength_over_a_run(mutagrad.greedy(sigma=0.1).parts)
+    >>> strength = strength_over_a_run(mutagrad.greedy(sigma=0.1).definition)
     >>> round(strength, 2), round(float(mutagrad.theory.success_rate(strength)), 2)
     (1.53, 0.22)
     """
@@ -84,17 +84,17 @@ def strength_over_a_run(parts: Parts) -> float:
     return strength if parts.selection.weights_fn is not None else _OVER_A_RUN * strength
 
 
-def keeps_the_better(parts: Parts) -> bool:
+def keeps_the_better(parts: Definition) -> bool:
     """Whether a rule is (1+M): the best offspring becomes the parent unless it is worse.
 
     >>> import math, mutagrad
     >>> from mutagrad.theory.optimum import keeps_the_better
-    >>> [keeps_the_better(mutagrad.metropolis(sigma=0.1, beta=beta).parts) for beta in (1.0, math.inf)]
+    >>> [keeps_the_better(mutagrad.metropolis(sigma=0.1, beta=beta).definition) for beta in (1.0, math.inf)]
     [False, True]
     """
     return _is_plus_when_cold(parts) and sees_ranks_only(parts)
 
 
-def _is_plus_when_cold(parts: Parts) -> bool:
+def _is_plus_when_cold(parts: Definition) -> bool:
     """Whether a rule is (1+M) in the limit β → ∞."""
     return parts.selection.acceptance_fn is not None or parts.selection.name in ("elitist", "boltzmann")

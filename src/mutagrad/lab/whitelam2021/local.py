@@ -71,7 +71,7 @@ def _mean(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rule(algorithm: mutagrad.Algorithm) -> Callable:
-    rule = algorithm.parts.selection.acceptance_fn
+    rule = algorithm.definition.selection.acceptance_fn
     assert rule is not None
     return rule
 
@@ -190,7 +190,7 @@ def run_precision(job: Job) -> Outcome:
 
     sigmas, number = np.logspace(-8, -2, job["sigmas"]), job["generations"]
     points = {"start": shallow_start(), "way": _on_the_way(100)}
-    own = mutagrad.greedy(job["alpha"] * job["ratio"] * math.sqrt(2 * math.pi)).parts.sigma
+    own = mutagrad.greedy(job["alpha"] * job["ratio"] * math.sqrt(2 * math.pi)).definition.sigma
     every = np.append(sigmas, own)
     found = np.empty((len(points), 2, len(every), 4))
     for i, x in enumerate(points.values()):
