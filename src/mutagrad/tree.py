@@ -30,6 +30,30 @@ def map_floating(fn: Callable, tree: Tree, *rest: Tree) -> Tree:
     return jax.tree.map(lambda leaf, *others: fn(leaf, *others) if is_floating(leaf) else leaf, tree, *rest)
 
 
+def floating_only(tree: Tree) -> list[jax.Array]:
+    """The floating leaves."""
+    return [leaf for leaf in jax.tree.leaves(tree) if is_floating(leaf)]
+
+
+def with_floating(tree: Tree, leaves: list[jax.Array]) -> Tree:
+    """The tree with other floating leaves, in the order of `floating_only`."""
+    replacement = iter(leaves)
+    return map_floating(lambda _: next(replacement), tree)
+
+
+def by_name(tree: Tree) -> dict[str, Any]:
+    """The leaves by their path; those of a flat dictionary by their name."""
+    named = ((jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree))
+    return {path.removeprefix("['").removesuffix("']"): leaf for path, leaf in named}
+
+
+def from_names(leaves: Tree, like: Tree) -> Tree:
+    """Leaves by name, as `by_name` made them, in the structure of ``like``; a tree of that structure is returned as it is."""
+    if jax.tree.structure(leaves) == jax.tree.structure(like):
+        return leaves
+    return jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in by_name(like)])
+
+
 def map_with_keys(fn: Callable, key: jax.Array, tree: Tree) -> Tree:
     """Map ``fn(key_of_leaf, leaf)`` over the floating leaves, each with a random stream of its own.
 

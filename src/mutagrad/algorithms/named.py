@@ -6,7 +6,7 @@ from typing import Any, TypedDict, Unpack
 from mutagrad import check
 from mutagrad import mutation as mutations
 from mutagrad import selection as selections
-from mutagrad.generation import mutation_selection
+from mutagrad.algorithms.generation import mutation_selection
 from mutagrad.types import Algorithm, Mutation, Selection
 
 __all__ = [
@@ -27,7 +27,7 @@ class Options(TypedDict, total=False):
 
     mutation: Mutation | Callable
     reevaluate_parent: bool
-    evaluation: str | int
+    evaluation: Any
 
 
 def _assemble(selection: Selection, num_offspring: int, sigma: Any, options: Options) -> Algorithm:

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from mutagrad import check
-from mutagrad.batches import PERIOD, Minibatches
-from mutagrad.types import Algorithm, Info, LossFn, Params, StepFn, WrappedState
+from mutagrad.run.minibatches import PERIOD, Minibatches
+from mutagrad.types import Algorithm, Info, LossFn, Params, UnknownDefinition, WrappedState
 
 __all__ = ["BatchSizeState", "adapt_batch_size"]
 
@@ -18,19 +18,17 @@ _CAUTION = 0.5
 class _Fields(NamedTuple):
     inner: Any
     level: jax.Array
-    batch_size: jax.Array
     squared_slope: jax.Array
     squared_noise: jax.Array
 
 
-class BatchSizeState(WrappedState, _Fields):
+class BatchSizeState(_Fields, WrappedState):
     """The wrapped algorithm's state, and the controller's memory.
 
     Attributes
     ----------
     inner : state of the wrapped algorithm; ``params``, ``sigma`` and ``generation`` read through to it.
     level : int32 scalar, which of the sizes the next generation draws.
-    batch_size : int32 scalar, examples that the generation completed last has seen; of the first to come at the start.
     squared_slope, squared_noise : |∇U|² on the batch and the part of it that is noise, summed since the last decision.
     """
 
@@ -72,46 +70,46 @@ def adapt_batch_size(algorithm: Algorithm, batches: Minibatches, signal: float =
     >>> algorithm = mutagrad.adapt_batch_size(algorithm, batches)
     >>> loss_fn = lambda x, batch: jnp.sum((x - batch) ** 2, axis=1)
     >>> result = mutagrad.evolve(jax.random.key(0), algorithm, 10 * jnp.ones(5), loss_fn, 500, batches, progress=False)
-    >>> int(result.history["batch_size"][0]), int(result.history["batch_size"][-1])
+    >>> int(result.history["num_examples"][0]), int(result.history["num_examples"][-1])
     (16, 4096)
     """
     if not isinstance(batches, Minibatches) or not isinstance(batches.batch_size, tuple):
         raise ValueError("batches: got none of several sizes; pass mutagrad.minibatches(data, (1024, 4096, …))")
     if not 0 < check.positive("signal", signal) < 1:
         raise ValueError(f"signal: got {signal!r}; pass a share between 0 and 1")
-    if algorithm.definition.num_offspring < 2:
-        raise ValueError(
-            "algorithm: got one offspring a generation, which does not show the slope of its batch; pass two or more, or "
-            "batches of one size"
-        )
-    if not algorithm.definition.reevaluate_parent:
-        raise ValueError(
-            "algorithm: got reevaluate_parent=False with batches that change; build it with reevaluate_parent=True"
-        )
+    definition = check.algorithm(algorithm).definition
+    if not isinstance(definition, UnknownDefinition):
+        if definition.num_offspring < 2:
+            raise ValueError(
+                "algorithm: got one offspring a generation, which does not show the slope of its batch; pass two or more, or "
+                "batches of one size"
+            )
+        if not definition.reevaluate_parent:
+            raise ValueError(
+                "algorithm: got reevaluate_parent=False with batches that change; build it with reevaluate_parent=True"
+            )
     sizes = jnp.asarray(batches.sizes, jnp.int32)
 
     def init(params: Params, loss_fn: LossFn | None = None) -> BatchSizeState:
         inner = algorithm.init(params, loss_fn)
         zero = jnp.zeros_like(inner.sigma)
-        return BatchSizeState(inner, jnp.zeros((), jnp.int32), sizes[0], zero, zero)
+        return BatchSizeState(inner, jnp.zeros((), jnp.int32), zero, zero)
 
-    def step(step_fn: StepFn, key: jax.Array, state: BatchSizeState, loss_fn: LossFn) -> tuple[BatchSizeState, Info]:
-        inner, info = step_fn(key, state.inner, loss_fn)
+    def after(state: BatchSizeState, inner: Any, info: Info) -> tuple[BatchSizeState, Info]:
         is_usable = jnp.isfinite(info.squared_grad_norm) & jnp.isfinite(info.squared_grad_noise)
         slope = state.squared_slope + jnp.where(is_usable, info.squared_grad_norm, 0).astype(state.squared_slope.dtype)
         noise = state.squared_noise + jnp.where(is_usable, info.squared_grad_noise, 0).astype(state.squared_noise.dtype)
         level = _decided(state.level, sizes, slope, noise, signal)
         is_due = inner.generation % PERIOD == 0
-        after = BatchSizeState(
+        following = BatchSizeState(
             inner=inner,
             level=jnp.where(is_due, level, state.level),
-            batch_size=sizes[state.level],
             squared_slope=jnp.where(is_due, 0, slope),
             squared_noise=jnp.where(is_due, 0, noise),
         )
-        return after, info
+        return following, info
 
-    return algorithm.wrapped(init, step)
+    return algorithm.wrapped(init, lambda state: state.inner, after)
 
 
 def _decided(level: jax.Array, sizes: jax.Array, slope: jax.Array, noise: jax.Array, signal: float) -> jax.Array:

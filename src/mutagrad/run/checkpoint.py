@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mutagrad import tree
+
 __all__ = ["restore_or", "save"]
 
 
@@ -25,24 +27,28 @@ def _as_dict(key: jax.Array, state: Any) -> dict[str, Any]:
     return {"state": leaves, "key": jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key}
 
 
-def save(folder: str | PathLike, key: jax.Array, state: Any) -> None:
-    """Save the state of a run in ``folder``; the newest two are kept.
+def save(folder: str | PathLike, key: jax.Array, state: Any, history: Any = None) -> None:
+    """Save the state and the history of a run in ``folder``; the newest two are kept.
 
     Parameters
     ----------
     folder : where the checkpoints of this run live.
     key : key of the run, saved to refuse another one when the run goes on.
     state : the algorithm's state.
+    history : what was recorded, a pytree of NumPy arrays, or ``None``.
     """
     ocp = _orbax()
     step = int(state.generation)
+    content = _as_dict(key, state)
+    if history is not None:
+        content["history"] = {name: np.ascontiguousarray(leaf) for name, leaf in tree.by_name(history).items()}
     with ocp.CheckpointManager(Path(folder).resolve(), options=ocp.CheckpointManagerOptions(max_to_keep=2)) as manager:
         if step not in manager.all_steps():
-            manager.save(step, args=ocp.args.StandardSave(_as_dict(key, state)))
+            manager.save(step, args=ocp.args.StandardSave(content))
 
 
-def restore_or(folder: str | PathLike, key: jax.Array, state: Any) -> Any:
-    """The newest saved state in ``folder``, or ``state`` if there is none.
+def restore_or(folder: str | PathLike, key: jax.Array, state: Any, history: Any = None) -> tuple[Any, Any]:
+    """The newest saved state and history in ``folder``, or those given if there is none.
 
     Raises
     ------
@@ -51,11 +57,11 @@ def restore_or(folder: str | PathLike, key: jax.Array, state: Any) -> Any:
     ocp = _orbax()
     path = Path(folder).resolve()
     if not path.exists():
-        return state
+        return state, history
     with ocp.CheckpointManager(path) as manager:
         step = manager.latest_step()
         if step is None:
-            return state
+            return state, history
         saved = manager.restore(step, args=ocp.args.StandardRestore())
     wanted = _as_dict(key, state)
     shapes = {name: (np.shape(leaf), str(leaf.dtype)) for name, leaf in wanted["state"].items()}
@@ -69,4 +75,6 @@ def restore_or(folder: str | PathLike, key: jax.Array, state: Any) -> Any:
     if not np.array_equal(saved["key"], wanted["key"]):
         raise ValueError(f"checkpoint: got {folder}, saved by a run with another key; pass that run's key")
     leaves = [jnp.asarray(saved["state"][name]) for name in shapes]
-    return jax.tree.unflatten(jax.tree.structure(state), leaves)
+    records = saved.get("history")
+    return jax.tree.unflatten(jax.tree.structure(state), leaves), None if records is None else {name: np.array(leaf) for name, leaf in records.items()}
+

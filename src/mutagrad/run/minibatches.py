@@ -21,6 +21,9 @@ class Minibatches(NamedTuple):
     data: Any
     batch_size: int | tuple | None
 
+    def __repr__(self) -> str:
+        return f"Minibatches({_number(self.data):,} examples, batches of {', '.join(f'{size:,}' for size in self.sizes)})"
+
     @property
     def sizes(self) -> tuple[int, ...]:
         """Examples in a batch of each of the sizes that there are."""

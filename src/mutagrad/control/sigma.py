@@ -11,10 +11,12 @@ import jax
 import jax.numpy as jnp
 
 from mutagrad import check
-from mutagrad.gauge import is_another_batch
+from mutagrad.estimates import moments
+from mutagrad.law import RankWeights
+from mutagrad.selection.recombination import rank_shares
 from mutagrad.theory.optimum import best_strength, strength_over_a_run
 from mutagrad.theory.progress import success_rate
-from mutagrad.types import Algorithm, Definition, Info, LossFn, Params, StepFn, WrappedState
+from mutagrad.types import Algorithm, Definition, Info, LossFn, Params, UnknownDefinition, WrappedState
 
 __all__ = ["AdaptedState", "adapt_sigma", "schedule_sigma"]
 
@@ -34,7 +36,7 @@ _TREND_MEMORY = 200
 _SMALLEST, _LARGEST = 1e-30, 1e30
 
 
-class Estimates(NamedTuple):
+class Memory(NamedTuple):
     """What the controller remembers: running averages over offspring, and how many offspring each stands for.
 
     Attributes
@@ -46,8 +48,9 @@ class Estimates(NamedTuple):
         sampling noise, TrC/B.
     gain, half_curvature : of weighted recombination, the decrease that the slope predicts for a step in units of σ, and what
         curvature takes back in units of σ²; 0 for other rules.
+    step_count : the offspring behind the latter.
+    step_gain, step_sigma : of its last step, what the slope predicted in units of σ, and its σ.
     push : average direction in which σ is driven, from −1 to 1, to tell a σ that is far off from one that jitters.
-    expected_loss : the next parent's loss on this batch; a parent whose loss then differs has met another one.
     """
 
     half_trace: jax.Array
@@ -61,32 +64,27 @@ class Estimates(NamedTuple):
     noise_count: jax.Array
     gain: jax.Array
     half_curvature: jax.Array
+    step_count: jax.Array
+    step_gain: jax.Array
+    step_sigma: jax.Array
     push: jax.Array
-    expected_loss: jax.Array
 
 
 class _Fields(NamedTuple):
     inner: Any
-    estimates: Estimates | None
+    memory: Memory | None
 
 
-class AdaptedState(WrappedState, _Fields):
+class AdaptedState(_Fields, WrappedState):
     """The wrapped algorithm's state, and the controller's memory.
 
     Attributes
     ----------
     inner : state of the wrapped algorithm; ``params``, ``sigma`` and ``generation`` read through to it.
-    estimates : what the controller remembers.
+    memory : what the controller remembers.
     """
 
     __slots__ = ()
-
-    def with_expected_loss(self, loss: jax.Array) -> "AdaptedState":
-        """The same state of a parent that had this loss on the batch before; by it, another batch is told from the same."""
-        inner, estimates = self.inner.with_expected_loss(loss), self.estimates
-        if estimates is not None:
-            estimates = estimates._replace(expected_loss=loss.astype(estimates.expected_loss.dtype))
-        return AdaptedState(inner, estimates)
 
 
 def schedule_sigma(algorithm: Algorithm, schedule: Callable[[jax.Array], Any]) -> Algorithm:
@@ -109,11 +107,22 @@ def schedule_sigma(algorithm: Algorithm, schedule: Callable[[jax.Array], Any]) -
     0.1
     """
 
-    def step(step_fn: StepFn, key: jax.Array, state: Any, loss_fn: LossFn) -> tuple[Any, Info]:
-        sigma = jnp.asarray(schedule(state.generation), state.sigma.dtype)
-        return step_fn(key, state.with_sigma(sigma), loss_fn)
+    definition = _of_changing_sigma(algorithm)
 
-    return algorithm.wrapped(algorithm.init, step)
+    def scheduled(state: Any) -> Any:
+        return state.with_sigma(jnp.asarray(schedule(state.generation), state.sigma.dtype))
+
+    return algorithm.wrapped(algorithm.init, scheduled, lambda state, inner, info: (inner, info), definition)
+
+
+def _of_changing_sigma(algorithm: Algorithm) -> Definition | UnknownDefinition:
+    """The definition of an algorithm whose σ changes; a ValueError if it does so already."""
+    definition = check.algorithm(algorithm).definition
+    if isinstance(definition, UnknownDefinition):
+        return definition
+    if definition.sigma is None:
+        raise ValueError("algorithm: got one whose σ is adapted or scheduled already; wrap the algorithm inside it once")
+    return definition._replace(sigma=None)
 
 
 def adapt_sigma(algorithm: Algorithm, rule: str = "strength", target: float | None = None) -> Algorithm:
@@ -162,31 +171,33 @@ def adapt_sigma(algorithm: Algorithm, rule: str = "strength", target: float | No
     True
     """
     check.choice("rule", rule, ("strength", "success"))
-    best = strength_over_a_run(algorithm.definition) if target is None else check.positive("target", target)
+    definition = _of_changing_sigma(algorithm)
+    if isinstance(definition, UnknownDefinition):
+        raise ValueError(f"algorithm: {definition.reason}; adapt the σ of each algorithm inside it")
+    best = strength_over_a_run(definition) if target is None else check.positive("target", target)
     if rule == "success":
         share = float(success_rate(best)) if target is None else best
         if not 0 < share < 1:
             raise ValueError(f"target: got {share!r} with rule='success'; pass a share of offspring between 0 and 1")
-        update = _success_rule(algorithm.definition.num_offspring, share)
+        update = _success_rule(definition.num_offspring, share)
     else:
-        update = _strength_rule(algorithm.definition, best)
+        update = _strength_rule(definition, best)
 
     def init(params: Params, loss_fn: LossFn | None = None) -> AdaptedState:
         inner = algorithm.init(params, loss_fn)
         zero = jnp.zeros_like(inner.sigma)
-        start = dict.fromkeys(Estimates._fields, zero)
-        estimates = Estimates(**start | {"push": zero + 1, "expected_loss": zero + jnp.nan})
-        return AdaptedState(inner, estimates if rule == "strength" else None)
+        start = dict.fromkeys(Memory._fields, zero)
+        memory = Memory(**start | {"push": zero + 1, "step_sigma": inner.sigma})
+        return AdaptedState(inner, memory if rule == "strength" else None)
 
-    def step(step_fn: StepFn, key: jax.Array, state: AdaptedState, loss_fn: LossFn) -> tuple[AdaptedState, Info]:
-        inner, info = step_fn(key, state.inner, loss_fn)
-        sigma, estimates, strength = update(info, state.estimates)
+    def after(state: AdaptedState, inner: Any, info: Info) -> tuple[AdaptedState, Info]:
+        sigma, memory, strength = update(info, state.memory)
         if strength is not None:
             info = info._replace(normalized_mutation_strength=strength)
         sigma = jnp.clip(sigma, _SMALLEST, _LARGEST).astype(inner.sigma.dtype)
-        return AdaptedState(inner.with_sigma(sigma), estimates), info
+        return AdaptedState(inner.with_sigma(sigma), memory), info
 
-    return algorithm.wrapped(init, step)
+    return algorithm.wrapped(init, lambda state: state.inner, after, definition)
 
 
 def _speed(num_offspring: int) -> float:
@@ -197,40 +208,37 @@ def _speed(num_offspring: int) -> float:
 def _success_rule(num_offspring: int, target: float) -> Callable:
     speed = _speed(num_offspring)
 
-    def update(info: Info, estimates: None) -> tuple:
+    def update(info: Info, memory: None) -> tuple:
         # A comparison with NaN or +inf is false: a failed offspring is no success.
         share = jnp.mean(info.loss_differences <= 0)
         has_failed = jnp.mean(jnp.isfinite(info.loss_differences)) < 0.5
         change = jnp.where(has_failed, -1, share - target).astype(info.sigma.dtype)
-        return info.sigma * jnp.exp(speed * change), estimates, None
+        return info.sigma * jnp.exp(speed * change), memory, None
 
     return update
 
 
-def _strength_rule(parts: Definition, target: float) -> Callable:
-    num_offspring, weights_fn = parts.num_offspring, parts.selection.weights_fn
-    best_ratio = best_strength(parts) if weights_fn is not None else 1.0
+def _strength_rule(definition: Definition, target: float) -> Callable:
+    num_offspring, own = definition.num_offspring, definition.selection.law
+    weights = own.weights if isinstance(own, RankWeights) else None
+    best_ratio = best_strength(definition) if weights is not None else 1.0
     speed = _speed(num_offspring)
     slope_lag = max(1.0, _SLOPE_MEMORY / num_offspring)
     trend_weight = min(1.0, num_offspring / _TREND_MEMORY)
     push_weight = min(0.25, num_offspring / 40)
 
-    def update(info: Info, old: Estimates) -> tuple:
+    def update(info: Info, old: Memory) -> tuple:
         sigma = info.sigma
-        is_finite = jnp.isfinite(info.loss_differences)
-        number = jnp.sum(is_finite).astype(sigma.dtype)
-        safe_number = jnp.maximum(number, 1)
-        # In units of σ, so that no square under- or overflows: mean ½σTrH, variance |∇U|².
-        scaled = jnp.where(is_finite, info.loss_differences.astype(sigma.dtype) / sigma, 0)
-        mean = jnp.sum(scaled) / safe_number
+        found = moments(info.loss_differences.astype(sigma.dtype), info.loss_difference_variances, sigma)
+        number, some = found.number, jnp.maximum(found.number, 1)
+        mean, noise = jnp.where(number > 0, found.mean, 0), jnp.where(number > 0, found.noise, 0)
+        # Of one offspring, about what was measured before.
         if num_offspring == 1:
-            center, degrees = old.half_trace * sigma, safe_number
+            square = jnp.square(mean - old.half_trace * sigma)
         else:
-            center, degrees = mean, jnp.maximum(number - 1, 1)
-        square = jnp.sum(jnp.where(is_finite, jnp.square(scaled - center), 0)) / degrees
-        deviations = jnp.sqrt(jnp.where(is_finite, info.loss_difference_variances, 0)).astype(sigma.dtype) / sigma
-        noise = jnp.sum(jnp.square(deviations)) / safe_number
-        share = jnp.sum(scaled <= 0, where=is_finite).astype(sigma.dtype) / safe_number
+            square = found.squares / jnp.maximum(number - 1, 1)
+        is_finite = jnp.isfinite(info.loss_differences)
+        share = jnp.sum(info.loss_differences <= 0, where=is_finite).astype(sigma.dtype) / some
 
         # The smaller s is held, the more offspring it takes to see the curvature: its standard error is 2/√n.
         signal = _signal(old)
@@ -242,22 +250,23 @@ def _strength_rule(parts: Definition, target: float) -> Callable:
             old.squared_slope_long, old.noise_count, square, number, _NOISE_MEMORY
         )
         # A loss that never changes has no sampling noise, however much its examples differ.
-        parent_loss = info.parent_loss.astype(sigma.dtype)
-        is_resampled = is_another_batch(parent_loss, old.expected_loss)
-        noise_long, _ = _average(
-            old.noise_long, old.noise_count, jnp.where(is_resampled, noise, 0), number, _NOISE_MEMORY
-        )
+        fresh_noise = jnp.where(info.is_resampled, noise, 0)
+        noise_long, _ = _average(old.noise_long, old.noise_count, fresh_noise, number, _NOISE_MEMORY)
 
         moment_strength = 2 * half_trace * sigma * jax.lax.rsqrt(squared_slope)
         held, gain, half_curvature = moment_strength, old.gain, old.half_curvature
-        if weights_fn is not None:
-            # The step was tried: curvature along it, which single offspring hardly see, counts too. Without it this is s.
-            weights = weights_fn(jnp.where(is_finite, info.loss_differences, jnp.inf)).astype(sigma.dtype)
-            predicted = -jnp.sum(weights * jnp.where(is_finite, scaled - mean, 0))
-            lost = (info.loss_change.astype(sigma.dtype) / sigma + predicted) / sigma
-            gain, _ = _average(old.gain, old.slope_count, predicted, number, _SLOPE_MEMORY)
-            half_curvature, _ = _average(old.half_curvature, old.trace_count, lost, number, trace_memory)
-            held = best_ratio * 2 * half_curvature * sigma / gain
+        step_count, step_gain = old.step_count, old.step_gain
+        if weights is not None:
+            # What the last step was worth is known: curvature along it, which single offspring hardly see, counts too.
+            # Without it this is s. Of what the slope predicted only the signal is on another batch.
+            lost = (info.validated_change.astype(sigma.dtype) / old.step_sigma + old.step_gain * signal) / old.step_sigma
+            lost = jnp.where(old.step_gain > 0, lost, jnp.nan)
+            shares = rank_shares(weights, jnp.where(is_finite, info.loss_differences, jnp.inf)).astype(sigma.dtype)
+            scaled = jnp.where(is_finite, info.loss_differences.astype(sigma.dtype) / sigma, mean)
+            step_gain = -jnp.sum(shares * (scaled - mean))
+            gain, _ = _average(old.gain, old.slope_count, step_gain, number, _SLOPE_MEMORY)
+            half_curvature, step_count = _average(old.half_curvature, old.step_count, lost, number, trace_memory)
+            held = jnp.where(step_count > 0, best_ratio * 2 * half_curvature * sigma / gain, moment_strength)
         # Where σ is so large that the loss is far from quadratic, mean/std stays near 1 however large σ is; that hardly
         # any offspring succeeds then shows it. One standard error of caution keeps this out of the way elsewhere.
         likely = success + jnp.sqrt(success * (1 - success) / trace_count) + 1 / trace_count
@@ -280,7 +289,7 @@ def _strength_rule(parts: Definition, target: float) -> Callable:
         remembered = jnp.where(jnp.abs(push) > 0.6, jnp.exp(-2 * jnp.abs(change)), 1.0)
         slope_change = jnp.log(squared_slope / old.squared_slope) / 2
         trend = old.slope_trend + trend_weight * remembered * (slope_change - old.slope_trend)
-        new = Estimates(
+        new = Memory(
             half_trace=half_trace,
             success=success,
             trace_count=trace_count * remembered,
@@ -292,22 +301,24 @@ def _strength_rule(parts: Definition, target: float) -> Callable:
             noise_count=noise_count * remembered,
             gain=gain,
             half_curvature=half_curvature,
+            step_count=step_count * remembered,
+            step_gain=step_gain,
+            step_sigma=sigma,
             push=push,
-            expected_loss=parent_loss + info.loss_change.astype(sigma.dtype),
         )
         return sigma * jnp.exp(change), new, moment_strength
 
     return update
 
 
-def _signal(estimates: Estimates) -> jax.Array:
+def _signal(memory: Memory) -> jax.Array:
     """The share of the batch gradient's square that is not sampling noise, |∇U|²/(|∇U|² + TrC/B) (theory.md 8).
 
     The drift along −∇U is its root times c_Mσ, so the best σ is smaller by this factor than the batch alone suggests.
     """
-    share = 1 - estimates.noise_long / estimates.squared_slope_long
+    share = 1 - memory.noise_long / memory.squared_slope_long
     # On a plateau, or before anything is known, it is 0/0.
-    return jnp.where(estimates.squared_slope_long > 0, jnp.clip(share, _SMALLEST_SIGNAL, 1), 1)
+    return jnp.where(memory.squared_slope_long > 0, jnp.clip(share, _SMALLEST_SIGNAL, 1), 1)
 
 
 def _average(average: Any, count: Any, value: Any, number: Any, memory: Any) -> tuple[jax.Array, jax.Array]:

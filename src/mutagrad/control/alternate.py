@@ -1,6 +1,5 @@
 """Several algorithms that take turns with one parent, or one algorithm with the parts of it."""
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -9,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mutagrad import check
-from mutagrad.types import Algorithm, Info, LossFn, Params, Turns
+from mutagrad.offspring import Offspring
+from mutagrad.types import Algorithm, Info, LossFn, Params, UnknownDefinition
 
 __all__ = ["AlternateState", "alternate", "rotate"]
 
@@ -22,40 +22,30 @@ class AlternateState(NamedTuple):
     params : pytree, the parent that all of them share.
     states : the state of each algorithm, with ``None`` for its params.
     generation : int32 scalar, generations completed, of all algorithms together.
-    sigma : mutation strength of the generation completed last; of the first algorithm at the start.
-    expected_loss : of the parent on the batch of the generation completed last; NaN at the start.
+    sigma : mutation scale of the generation completed last; of the first algorithm at the start.
     """
 
     params: Params
     states: tuple
     generation: jax.Array
     sigma: jax.Array
-    expected_loss: jax.Array
 
     def with_params(self, params: Params) -> "AlternateState":
         """The same state with another parent."""
         return self._replace(params=params)
 
     def with_sigma(self, sigma: jax.Array) -> "AlternateState":
-        """The same state with one mutation strength for all algorithms."""
+        """The same state with one mutation scale for all algorithms."""
         return self._replace(states=tuple(state.with_sigma(sigma) for state in self.states), sigma=sigma)
 
-    def with_expected_loss(self, loss: jax.Array) -> "AlternateState":
-        """The same state of a parent that had this loss on the batch before."""
-        return self._replace(expected_loss=loss.astype(self.expected_loss.dtype))
+    def own(self, index: int) -> Any:
+        """The state of one of the algorithms, with the common parent."""
+        return self.states[index].with_params(self.params)
 
-    def handed_to(self, memory: Any) -> Any:
-        """The common parent, and what it is expected to lose, with the memory of the algorithm whose turn it is."""
-        return memory.with_params(self.params).with_expected_loss(self.expected_loss)
-
-    def rotated(self, rotate_fn: Callable[[Params], Params]) -> "AlternateState":
-        """The same state with the next group of parameters, and the memory of it, in the first place."""
-        return self._replace(params=rotate_fn(self.params), states=(*self.states[1:], self.states[0]))
-
-    def after(self, own: Any, states: Any, info: Info) -> "AlternateState":
-        """The state after a turn: ``own`` of the algorithm that had it, the memories of all, and what it reported."""
-        expected = (info.parent_loss + info.loss_change).astype(self.expected_loss.dtype)
-        return AlternateState(own.params, states, self.generation + 1, info.sigma, expected)
+    def after(self, index: int, own: Any, info: Info) -> "AlternateState":
+        """The state after a generation of one of the algorithms, and what it reported."""
+        states = (*self.states[:index], own.with_params(None), *self.states[index + 1 :])
+        return AlternateState(own.params, states, self.generation + 1, info.sigma)
 
 
 def alternate(algorithms: Sequence[Algorithm], generations: Sequence[int] | None = None) -> Algorithm:
@@ -74,7 +64,7 @@ def alternate(algorithms: Sequence[Algorithm], generations: Sequence[int] | None
 
     Returns
     -------
-    Algorithm, whose state is an `AlternateState`; ``parts`` are those of the first.
+    Algorithm, whose state is an `AlternateState`; theory has no answer for it, but for each of the algorithms.
 
     Raises
     ------
@@ -102,33 +92,59 @@ def alternate(algorithms: Sequence[Algorithm], generations: Sequence[int] | None
         raise ValueError(f"generations: got {len(generations)} numbers for {len(algorithms)} algorithms; pass one each")
     counts = [check.count("generations", number) for number in generations]
     for algorithm in algorithms:
-        if algorithm.definition.num_offspring != algorithms[0].definition.num_offspring:
-            raise ValueError(
-                f"algorithms: got {algorithms[0].definition.num_offspring} and {algorithm.definition.num_offspring} offspring; give "
-                "all the same number"
-            )
         _check_single("algorithms", algorithm)
+    numbers = [algorithm.definition.num_offspring for algorithm in algorithms]
+    if len(set(numbers)) > 1:
+        raise ValueError(f"algorithms: got {', '.join(map(str, numbers))} offspring; give all the same number")
     turns = np.repeat(np.arange(len(algorithms)), counts)
 
     def init(params: Params, loss_fn: LossFn | None = None) -> AlternateState:
         states = [algorithm.init(params, loss_fn) for algorithm in algorithms]
-        kept = tuple(state.with_params(None) for state in states)
-        return _start(states[0].params, kept)
+        return _start(states[0].params, tuple(state.with_params(None) for state in states))
 
-    def step(key: jax.Array, state: AlternateState, loss_fn: LossFn) -> tuple[AlternateState, Info]:
-        def turn_of(index: int) -> Any:
+    def by_turn(state: AlternateState, turn_fn: Callable[[int], Callable]) -> Any:
+        if check.is_concrete(state.generation):
+            return turn_fn(int(turns[int(state.generation) % len(turns)]))(state)
+        turn = jnp.asarray(turns)[state.generation % len(turns)]
+        return jax.lax.switch(turn, [turn_fn(index) for index in range(len(algorithms))], state)
+
+    def ask(key: jax.Array, state: AlternateState) -> Offspring:
+        if not check.is_concrete(state.generation):
+            raise ValueError(
+                "ask: got a traced state of algorithms that take turns, whose candidates are of one of them; call ask outside "
+                "jit, or step inside"
+            )
+        index = int(turns[int(state.generation) % len(turns)])
+        return algorithms[index].ask(key, state.own(index))
+
+    def told_by(tell_fn: Callable[[int, Any], tuple[Any, Info]]) -> Callable[[int], Callable]:
+        def turn_of(index: int) -> Callable:
             def turn(state: AlternateState) -> tuple[AlternateState, Info]:
-                own, info = algorithms[index].step(key, state.handed_to(state.states[index]), loss_fn)
-                before, after = state.states[:index], state.states[index + 1 :]
-                states = tuple(itertools.chain(before, (own.with_params(None),), after))
-                return state.after(own, states, info), info
+                own, info = tell_fn(index, state.own(index))
+                return state.after(index, own, info), info
 
             return turn
 
-        turn = jnp.asarray(turns)[state.generation % len(turns)]
-        return jax.lax.switch(turn, [turn_of(index) for index in range(len(algorithms))], state)
+        return turn_of
 
-    return Algorithm(init, step, algorithms[0].definition)
+    def tell(
+        key: jax.Array, state: AlternateState, losses: Any, *, is_resampled: Any = True
+    ) -> tuple[AlternateState, Info]:
+        def told(index: int, own: Any) -> tuple[Any, Info]:
+            return algorithms[index].tell(key, own, losses, is_resampled=is_resampled)
+
+        return by_turn(state, told_by(told))
+
+    def step(
+        key: jax.Array, state: AlternateState, loss_fn: LossFn, *, is_resampled: Any = True, evaluation: Any = None
+    ) -> tuple[AlternateState, Info]:
+        def stepped(index: int, own: Any) -> tuple[Any, Info]:
+            return algorithms[index].step(key, own, loss_fn, is_resampled=is_resampled, evaluation=evaluation)
+
+        return by_turn(state, told_by(stepped))
+
+    reason = "got algorithms that take turns, which have no single law; ask theory for each of them"
+    return Algorithm(init, ask, tell, step, UnknownDefinition(reason))
 
 
 def rotate(algorithm: Algorithm, rotate_fn: Callable[[Params], Params], number: int, generations: int = 1) -> Algorithm:
@@ -140,10 +156,8 @@ def rotate(algorithm: Algorithm, rotate_fn: Callable[[Params], Params], number: 
     `mutagrad.adapt_sigma`. At its best σ a group gains in proportion to |g_l|²/TrH_l, that is for equal groups what all of them
     gain together, while its offspring share what the others compute.
 
-    In a turn of several generations `mutagrad.evolve` computes what the others do once for all of them, if the data are the
-    same too: where there are no batches, or all the data are one. A turn should be short against the generations that are
-    worth a step of gradient descent, TrH/λ_max/2G for one group (theory.md 4): after so many its steepest directions are
-    used up, and another group gains more.
+    A turn should be short against the generations that are worth a step of gradient descent, TrH/λ_max/2G for one group
+    (theory.md 4): after so many its steepest directions are used up, and another group gains more.
 
     Parameters
     ----------
@@ -155,9 +169,8 @@ def rotate(algorithm: Algorithm, rotate_fn: Callable[[Params], Params], number: 
 
     Returns
     -------
-    Algorithm, whose state is an `AlternateState` with a memory of each group, that of the group whose turn it is first;
-    ``parts`` are those of ``algorithm``. Its params are rotated by as many places as turns have ended, the last when the next
-    begins.
+    Algorithm, whose state is an `AlternateState` with a memory of each group, that of the group whose turn it is first. Its
+    params are rotated by as many places as turns have ended, the last when the next begins.
 
     Raises
     ------
@@ -183,30 +196,50 @@ def rotate(algorithm: Algorithm, rotate_fn: Callable[[Params], Params], number: 
         _check_rotation(rotate_fn, state.params, number)
         return _start(state.params, (state.with_params(None),) * number)
 
-    def within(key: jax.Array, state: AlternateState, loss_fn: LossFn) -> tuple[AlternateState, Info]:
-        own, info = algorithm.step(key, state.handed_to(state.states[0]), loss_fn)
-        return state.after(own, (own.with_params(None), *state.states[1:]), info), info
+    def before(state: AlternateState) -> AlternateState:
+        has_ended = (state.generation > 0) & (state.generation % generations == 0)
 
-    turns = Turns(generations, rotate_fn, within)
+        def rotated(state: AlternateState) -> AlternateState:
+            return state._replace(params=rotate_fn(state.params), states=(*state.states[1:], state.states[0]))
 
-    def step(key: jax.Array, state: AlternateState, loss_fn: LossFn) -> tuple[AlternateState, Info]:
-        return within(key, turns.begin(state), loss_fn)
+        if check.is_concrete(has_ended):
+            return rotated(state) if has_ended else state
+        return jax.lax.cond(has_ended, rotated, lambda state: state, state)
 
-    return Algorithm(init, step, algorithm.definition, turns)
+    def ask(key: jax.Array, state: AlternateState) -> Offspring:
+        return algorithm.ask(key, before(state).own(0))
+
+    def tell(
+        key: jax.Array, state: AlternateState, losses: Any, *, is_resampled: Any = True
+    ) -> tuple[AlternateState, Info]:
+        state = before(state)
+        own, info = algorithm.tell(key, state.own(0), losses, is_resampled=is_resampled)
+        return state.after(0, own, info), info
+
+    def step(
+        key: jax.Array, state: AlternateState, loss_fn: LossFn, *, is_resampled: Any = True, evaluation: Any = None
+    ) -> tuple[AlternateState, Info]:
+        state = before(state)
+        own, info = algorithm.step(key, state.own(0), loss_fn, is_resampled=is_resampled, evaluation=evaluation)
+        return state.after(0, own, info), info
+
+    reason = "got groups of parameters that take turns, each with a σ of its own; ask theory for the algorithm of one group"
+    return Algorithm(init, ask, tell, step, UnknownDefinition(reason))
 
 
 def _start(params: Params, memories: tuple) -> AlternateState:
-    sigma = memories[0].sigma
-    return AlternateState(params, memories, jnp.zeros((), jnp.int32), sigma, jnp.full_like(sigma, jnp.nan))
+    return AlternateState(params, memories, jnp.zeros((), jnp.int32), memories[0].sigma)
 
 
 def _check_single(name: str, algorithm: Algorithm) -> None:
-    parts = algorithm.definition
-    if parts.selection.num_winners > 1:
+    definition = check.algorithm(algorithm, name).definition
+    if isinstance(definition, UnknownDefinition):
+        raise ValueError(f"{name}: got one in which others take turns already; pass each of them")
+    if definition.selection.num_parents > 1:
         raise ValueError(
-            f"{name}: got {parts.selection.name} with {parts.selection.num_winners} parents; pass algorithms with one"
+            f"{name}: got {definition.selection.name} with {definition.selection.num_parents} parents; pass algorithms with one"
         )
-    if not parts.reevaluate_parent:
+    if not definition.reevaluate_parent:
         raise ValueError(
             f"{name}: got one with reevaluate_parent=False, whose kept loss would be that of a parent of earlier "
             "generations; build it with reevaluate_parent=True"
