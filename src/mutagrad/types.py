@@ -222,6 +222,12 @@ class Definition(NamedTuple):
     evaluation: str | int = "auto"
 
 
+class UnknownDefinition(NamedTuple):
+    """A wrapper's word that what it makes has no single definition."""
+
+    reason: str
+
+
 class InitFn(Protocol):
     """``init(params, loss_fn=None) -> state``; ``loss_fn`` is used only with ``reevaluate_parent=False``."""
 
