@@ -96,7 +96,9 @@ def check_loss_fn(loss_fn: Any, has_batch: bool = False) -> None:
         signature.bind(*([None] * (1 + has_batch)))
     except TypeError as error:
         hint = "" if has_batch else " (a loss of a batch needs batches=)"
-        raise ValueError(f"loss_fn: got one that cannot be called as {wanted}: {error}; pass one that can{hint}") from None
+        raise ValueError(
+            f"loss_fn: got one that cannot be called as {wanted}: {error}; pass one that can{hint}"
+        ) from None
 
 
 def finite_reference(values: jax.Array) -> jax.Array:
