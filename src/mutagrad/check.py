@@ -92,10 +92,6 @@ def key(value: Any) -> jax.Array:
     raise ValueError(f"key: got {shown}; pass one key, such as jax.random.key(0)")
 
 
-def compiler() -> None:
-    """Refuse a version of JAX that computes wrong values."""
-
-
 def algorithm(value: Any, name: str = "algorithm") -> Any:
     """``value`` if it is an algorithm."""
     if not all(hasattr(value, part) for part in ("init", "ask", "tell", "step", "definition")):

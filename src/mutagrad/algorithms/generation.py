@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from mutagrad import check, estimates, law, tree
 from mutagrad.algorithms.descent import best_ancestor, descend, with_finite_ancestors
+from mutagrad.compiler import check_compiler
 from mutagrad.evaluation.local import resolve
 from mutagrad.evaluation.losses import Losses, check_losses, told
 from mutagrad.offspring import Offspring
@@ -68,7 +69,7 @@ def _initial_sigma(sigma: Any) -> jax.Array:
 
 
 def _init(definition: Definition, params: Params, loss_fn: LossFn | None) -> State | PopulationState:
-    check.compiler()
+    check_compiler()
     number = definition.selection.num_parents
     sigma, generation = _initial_sigma(definition.sigma), jnp.zeros((), jnp.int32)
     if isinstance(params, Parents):

@@ -235,10 +235,8 @@ def _strength_rule(definition: Definition, target: float) -> Callable:
         number, some = found.number, jnp.maximum(found.number, 1)
         mean, noise = found.mean, found.noise
         # Of one offspring, about what was measured before.
-        if num_offspring == 1:
-            square = jnp.square(mean - old.half_trace * sigma)
-        else:
-            square = found.squares / jnp.maximum(number - 1, 1)
+        about_before = jnp.square(mean - old.half_trace * sigma)
+        square = about_before if num_offspring == 1 else found.squares / jnp.maximum(number - 1, 1)
         is_finite = jnp.isfinite(info.loss_differences)
         share = jnp.sum(info.loss_differences <= 0, where=is_finite).astype(sigma.dtype) / some
 
