@@ -1,1 +1,1 @@
-"""Figures of a run."""
+"""Words and figures made of findings."""
