@@ -322,6 +322,7 @@ def mutation_selection(
 def _part(name: str, value: Any, kind: type, example: str) -> Any:
     if isinstance(value, kind):
         return value
-    if not callable(value) or isinstance(value, type | Mutation | Selection | Algorithm):
+    is_factory = getattr(value, "__module__", "").startswith(f"mutagrad.{name}")
+    if not callable(value) or is_factory or isinstance(value, Mutation | Selection | Algorithm):
         raise ValueError(f"{name}: got {value!r}; pass one such as {example}, or a function of your own")
     return kind(value)

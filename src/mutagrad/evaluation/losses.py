@@ -106,10 +106,10 @@ def finite_reference(values: jax.Array) -> jax.Array:
 
 def compare(values: jax.Array, reference: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean of the paired differences of per-example losses (B,) from a reference (B,), and its sampling variance."""
-    # Both are rounded before they are compared. Fused into the subtraction a loss would keep more digits than the reference,
-    # and candidates that are alike would differ by its rounding.
-    values, reference = jax.lax.optimization_barrier((values, reference.astype(values.dtype)))
-    differences = values - reference
+    reference = reference.astype(values.dtype)
+    # Fused with the sum behind a loss, a subtraction keeps more digits than the reference has, and candidates that are alike
+    # would differ by its rounding. A comparison sees both rounded.
+    differences = jnp.where(values == reference, 0, values - reference)
     difference = jnp.mean(differences)
     # A float: the product of two large sizes is no int32.
     variance = jnp.sum(jnp.square(differences - difference)) / float(values.size * max(values.size - 1, 1))
@@ -145,7 +145,7 @@ def told(losses: Any, number: int, reference: jax.Array | None) -> Losses:
         raise ValueError(f"losses: got {losses.dtype}; pass floating numbers")
     values = losses[:, None] if losses.ndim == 1 else losses
     keep = reference is not None
-    if isinstance(values, np.ndarray) and jnp.result_type(values.dtype) != values.dtype:
+    if isinstance(values, np.ndarray) and values.dtype == np.float64 and not jax.config.jax_enable_x64:
         return _in_full_precision(values, None if reference is None else np.asarray(reference, values.dtype))
     values = jnp.asarray(values)
     return of_values(values.astype(tree.compute_dtype(values)), reference, keep)

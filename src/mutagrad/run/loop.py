@@ -1,6 +1,7 @@
 """The loop around an algorithm: an iterator of chunks of generations, which observers look at."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -320,32 +321,48 @@ def _one_by_one(
     else:
         tell = _tell_program(_ByIdentity((algorithm, record)))
     rows: list[Any] = []
-    start, is_first = time.perf_counter(), int(state.generation) == 0
+    start, is_first, has_warned = time.perf_counter(), int(state.generation) == 0, False
+    failed: Exception | None = None
     for completed in range(1, num_generations + 1):
         step_key, batch_key = _keys(key, state.generation)
         try:
             batch, is_resampled = source(batch_key)
+            if is_traceable:
+                state, row, parent_loss = program(key, state, batch)
+                reason = ""
+            else:
+                own = loss_fn if batches is None else partial(_of_batch, loss_fn, jax.tree.map(np.asarray, batch))
+                offspring = algorithm.ask(step_key, state)
+                raw = evaluator.evaluate_fn(own, offspring)
+                reason = _first_failure(raw)
+                losses = told(raw, len(offspring), offspring.parent_losses)
+                state, row, parent_loss = tell(step_key, state, losses, is_resampled)
         except StopIteration:
             break
-        reason = ""
-        if is_traceable:
-            state, row, parent_loss = program(key, state, batch)
-        else:
-            own = loss_fn if batches is None else partial(_of_batch, loss_fn, jax.tree.map(np.asarray, batch))
-            offspring = algorithm.ask(step_key, state)
-            raw = evaluator.evaluate_fn(own, offspring)
-            reason = next((one.reason for one in raw if isinstance(one, Failure)), "") if isinstance(raw, list) else ""
-            losses = told(raw, len(offspring), offspring.parent_losses)
-            state, row, parent_loss = tell(step_key, state, losses, is_resampled)
+        except Exception as error:
+            if not rows:
+                raise
+            failed = error
+            break
         if is_first and not np.isfinite(parent_loss):
             raise ValueError(_first_line(float(parent_loss), reason))
         is_first = False
+        if reason and not has_warned:
+            has_warned = True
+            warnings.warn(f"loss_fn: an evaluation raised {reason}; it counts as failed, as later ones will", stacklevel=2)
         rows.append(jax.tree.map(np.asarray, row))
         if completed == 1 or time.perf_counter() - start > _CHUNK_SECONDS:
             yield Chunk(state, jax.tree.map(_stacked_rows, *rows), len(rows))
             rows, start = [], time.perf_counter()
     if rows:
         yield Chunk(state, jax.tree.map(_stacked_rows, *rows), len(rows))
+    if failed is not None:
+        raise failed
+
+
+def _first_failure(raw: Any) -> str:
+    """What the first evaluation that raised said; "" if none did."""
+    return next((one.reason for one in raw if isinstance(one, Failure)), "") if isinstance(raw, list) else ""
 
 
 def _stacked_rows(*rows: np.ndarray) -> np.ndarray:
