@@ -17,6 +17,7 @@ SOURCE = Path(mutagrad.__file__).parent
 ORDER = [
     "check",
     "law",
+    "estimate",
     "tree",
     "types",
     "mutation",

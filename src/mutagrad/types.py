@@ -302,6 +302,12 @@ def _call(name: str, options: Mapping[str, Any]) -> str:
     return name + (f"({', '.join(shown)})" if shown and sum(map(len, shown)) < 60 else "(…)" if shown else "")
 
 
+class UnknownDefinition(NamedTuple):
+    """A wrapper's word that what it makes has no single definition."""
+
+    reason: str
+
+
 class InitFn(Protocol):
     """``init(params, loss_fn=None) -> state``; ``loss_fn`` is used only with ``reevaluate_parent=False``."""
 
