@@ -9,7 +9,6 @@ import jax
 import numpy as np
 
 from mutagrad import check, tree
-from mutagrad.algorithms import elitist
 from mutagrad.diagnostics.findings import describe, draw
 from mutagrad.diagnostics.plans import Plan, best_number, gain_on_batch, optimum, plan
 from mutagrad.diagnostics.probes import CHUNK, Prober, landscape
@@ -187,7 +186,7 @@ def diagnose(
     prober = Prober(probe_key, loss_fn, params, mutation, batch)
     is_sampled = batch is not None if resampled is None else bool(resampled)
 
-    target, most, held = *optimum(num_offspring), elitist(1.0, num_offspring).definition
+    target, most = optimum(num_offspring)
     pairs = prober.pairs(_first_sigma(prober.params) if asked is None else asked)
     if not math.isfinite(prober.loss):
         raise ValueError(
@@ -197,7 +196,7 @@ def diagnose(
     if asked is not None:
         if num_pairs > CHUNK:
             pairs = pairs.with_more(prober.pairs(asked, num_pairs - CHUNK))
-        current = landscape(pairs, prober.num_examples, held) if len(pairs.odd) > 1 else None
+        current = landscape(pairs, prober.num_examples) if len(pairs.odd) > 1 else None
     pairs, has_optimum = prober.search(pairs, target)
     if num_pairs > len(pairs.odd) and has_optimum:
         pairs = pairs.with_more(prober.pairs(pairs.sigma, num_pairs - len(pairs.odd)))
@@ -205,7 +204,7 @@ def diagnose(
         raise ValueError(
             f"loss_fn: got no finite loss of a mutant, down to σ = {pairs.sigma:.2g}; check the loss around the params"
         )
-    best = landscape(pairs, prober.num_examples, held)
+    best = landscape(pairs, prober.num_examples)
     has_optimum = has_optimum and best.hessian_trace.value > 0 and best.squared_batch_grad_norm.value > 0
 
     cost = cost_per_evaluation or prober.seconds_per_evaluation

@@ -47,14 +47,15 @@ def describe(found: Any) -> str:
     slope   2.00 ± 0.10 loss
     number  3
     """
-    rows = {name: _short(value) for name, value in zip(found._fields, found, strict=True)}
+    rows = {name: _short(value) for name, value in found._asdict().items()}
+    rows = {name: text for name, text in rows.items() if not text.startswith(("None", "nan"))}
     width = max(map(len, rows))
     return "\n".join(f"{name.ljust(width)}  {text}" for name, text in rows.items())
 
 
 def _short(value: Any) -> str:
     if isinstance(value, Estimate) and np.ndim(value.value):
-        return f"{np.size(value.value)} values [{value.unit}]"
+        return f"{np.size(value.value)} values {value.unit}"
     if isinstance(value, np.ndarray):
         return f"{value.size} values"
     if isinstance(value, tuple) and not hasattr(value, "_fields"):

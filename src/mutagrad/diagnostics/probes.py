@@ -17,8 +17,8 @@ from mutagrad import tree
 from mutagrad.diagnostics.jackknife import jackknife
 from mutagrad.diagnostics.regime import Regime, of_values, quantities
 from mutagrad.estimates import moments
-from mutagrad.evaluation import finite_reference, per_example
-from mutagrad.types import Definition, LossFn, Mutation, Params
+from mutagrad.evaluation.losses import finite_reference, per_example
+from mutagrad.types import LossFn, Mutation, Params
 
 __all__ = ["Pairs", "Prober", "landscape"]
 
@@ -77,7 +77,7 @@ class Prober:
                 noise = mutation.sample_fn(jax.random.fold_in(key, (index + 1) // 2), params)
                 values = values_fn(tree.add_scaled(params, noise, sign * sigma))
                 reference = jnp.where(index == 0, finite_reference(values), reference)
-                relative = values - reference
+                relative = jnp.where(values == reference, 0, values - reference)
                 odd, even = (plus - relative) / 2, (plus + relative) / 2
                 variance = jnp.var(odd) / max(odd.size - 1, 1)
                 return (reference, relative), (jnp.mean(odd), jnp.mean(even), variance, jnp.mean(values))
@@ -159,14 +159,13 @@ def _step(found: Pairs, target: float) -> float | None:
     return float(np.clip(target / strength, 1e-4, 10))
 
 
-def landscape(pairs: Pairs, num_examples: int, definition: Definition | None = None) -> Regime:
+def landscape(pairs: Pairs, num_examples: int) -> Regime:
     """What pairs of mutations say, with the standard errors of a jackknife over the pairs.
 
     Parameters
     ----------
     pairs : of one σ.
     num_examples : B, over which the noise was measured.
-    definition : of the algorithm that s is held against.
 
     >>> import jax, jax.numpy as jnp, mutagrad
     >>> from mutagrad.diagnostics.probes import Prober, landscape
@@ -180,17 +179,12 @@ def landscape(pairs: Pairs, num_examples: int, definition: Definition | None = N
     """
 
     def values(rows: dict[str, np.ndarray]) -> np.ndarray:
-        found = moments(rows["even"], rows["noise"], pairs.sigma)
-        return quantities(
-            sigma=pairs.sigma,
-            half_trace=found.mean / pairs.sigma,
-            batch_slope=np.mean((rows["odd"] / pairs.sigma) ** 2),
-            noise=found.noise,
-            success=np.mean([rows["even"] + rows["odd"] <= 0, rows["even"] - rows["odd"] <= 0]),
-            num_examples=num_examples,
-            participation_ratio=2 * found.mean**2 / found.variance,
-        )
+        even, odd = rows["even"], rows["odd"]
+        found = moments(even, rows["noise"], pairs.sigma)
+        slope, success = np.mean((odd / pairs.sigma) ** 2), np.mean([even + odd <= 0, even - odd <= 0])
+        others = (np.nan, np.nan, 2 * found.mean**2 / found.variance)
+        return quantities(pairs.sigma, found.mean / pairs.sigma, slope, found.noise, success, num_examples, *others)
 
     number = len(pairs.odd)
-    measured, errors = jackknife(values, pairs._asdict() | {"sigma": np.full(number, pairs.sigma)}, number)
-    return of_values(None, number, measured.tolist(), errors.tolist(), definition)
+    measured, errors = jackknife(values, {"even": pairs.even, "odd": pairs.odd, "noise": pairs.noise}, number)
+    return of_values(None, number, measured.tolist(), errors.tolist(), None)

@@ -4,7 +4,7 @@ import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from mutagrad import check
 from mutagrad.diagnostics.findings import describe
@@ -15,7 +15,10 @@ from mutagrad.types import Algorithm, Definition, UnknownDefinition
 
 __all__ = ["Regime", "regime"]
 
-_RECORDS = ["sigma", "success", "loss_change", "validated_change", "num_examples", "is_resampled", "hessian_trace", "squared_grad_norm", "squared_grad_noise", "gradient_curvature"]
+_RECORDS = (
+    "sigma success loss_change validated_change num_examples is_resampled "
+    "hessian_trace squared_grad_norm squared_grad_noise gradient_curvature"
+)
 
 
 class Regime(NamedTuple):
@@ -115,7 +118,7 @@ def regime(history: Any, num_windows: int | None = None, algorithm: Algorithm | 
     >>> mutagrad.diagnostics.regime(result.history, num_windows=8).generation.shape
     (8,)
     """
-    columns = {name: _column(history, name) for name in _RECORDS}
+    columns = {name: _column(history, name) for name in _RECORDS.split()}
     number = len(columns["sigma"])
     if number < 2:
         raise ValueError(f"history: got {number} generations; pass two or more")
@@ -132,27 +135,19 @@ def regime(history: Any, num_windows: int | None = None, algorithm: Algorithm | 
 
 def of_values(generation: Any, number: Any, values: Any, errors: Any, definition: Any) -> Regime:
     """A regime from the values of `quantities` and their errors."""
+    errors = [0 * values[0], *errors[1:]]  # σ is known
     return Regime(generation, number, *map(Estimate, values, errors, _UNITS), definition=definition)
 
 
 def quantities(
-    *,
-    sigma: Any,
-    half_trace: Any,
-    batch_slope: Any,
-    noise: Any,
-    success: Any,
-    num_examples: Any,
-    decrease: Any = np.nan,
-    skewness: Any = np.nan,
-    participation_ratio: Any = np.nan,
+    sigma: Any, half_trace: Any, batch_slope: Any, noise: Any, success: Any, num_examples: Any, *others: Any
 ) -> np.ndarray:
-    """All quantities of `Regime` from ``sigma`` on, from those that are measured."""
+    """All quantities of `Regime` from ``sigma`` on; ``others`` are its last three."""
     strength, own_slope = 2 * half_trace * sigma / np.sqrt(batch_slope), batch_slope - noise
-    predicted, signal = stats.norm.cdf(-strength / 2), np.sqrt(np.maximum(own_slope, 0) / batch_slope)
+    predicted, signal = special.ndtr(-strength / 2), np.sqrt(np.maximum(own_slope, 0) / batch_slope)
     scale = noise * num_examples / own_slope if noise > 0 and own_slope > 0 else np.nan
     values = [sigma, strength, success, predicted, 2 * half_trace, batch_slope, noise, own_slope, signal, scale]
-    return np.array([*values, decrease, skewness, participation_ratio])
+    return np.array([*values, *others])
 
 
 def _column(history: Any, name: str) -> np.ndarray:
@@ -175,8 +170,7 @@ def _window(columns: dict[str, np.ndarray], first: int, last: int) -> tuple[np.n
     rows["squared_grad_noise"] = noise * rows["is_resampled"]
     rows["decrease"] = -np.where(np.isfinite(rows["loss_change"]), rows["loss_change"], rows["validated_change"])
     rows = {name: values[usable] for name, values in rows.items()}
-    values, errors = jackknife(_values, rows)
-    return values, np.where(np.arange(len(values)) == 0, 0, errors), (first + last) / 2, int(usable.sum())
+    return *jackknife(_values, rows), (first + last) / 2, int(usable.sum())
 
 
 def _values(rows: dict[str, np.ndarray]) -> np.ndarray:
@@ -193,14 +187,11 @@ def _values(rows: dict[str, np.ndarray]) -> np.ndarray:
     if not np.isfinite(third):
         third = num_offspring**2 * residual.skewness * residual.variance**1.5
     is_known = np.isfinite(rows["decrease"])
+    # TrC/B is averaged over generations, so that the number of examples that belongs to it is the harmonic mean.
+    num_examples = number / np.sum(rows["is_resampled"] / rows["num_examples"])
+    noise, success = np.sum(rows["squared_grad_noise"]) / number, np.sum(rows["success"]) / number
+    decrease = np.sum(rows["decrease"][is_known]) / np.float64(is_known.sum())
+    others = (decrease, third / batch_slope**1.5, np.nan)
     return quantities(
-        sigma=np.sqrt(np.sum(sigma**2) / number),
-        half_trace=half_trace,
-        batch_slope=batch_slope,
-        noise=np.sum(rows["squared_grad_noise"]) / number,
-        success=np.sum(rows["success"]) / number,
-        # TrC/B is averaged over generations, so that the number of examples that belongs to it is the harmonic mean.
-        num_examples=number / np.sum(rows["is_resampled"] / rows["num_examples"]),
-        decrease=np.sum(rows["decrease"][is_known]) / np.float64(is_known.sum()),
-        skewness=third / batch_slope**1.5,
+        np.sqrt(np.sum(sigma**2) / number), half_trace, batch_slope, noise, success, num_examples, *others
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mutagrad.algorithms import elitist
 from mutagrad.diagnostics.diagnosis import Diagnosis
 from mutagrad.diagnostics.findings import Finding
 from mutagrad.diagnostics.forecast import RunForecast
@@ -91,14 +92,11 @@ def _of_place(found: Regime, held: Yardstick | None, shows_noise: bool) -> list[
     some = [Finding("normalised mutation strength", strength)]
     if held is not None and math.isfinite(strength.value):
         cost = Estimate(held.cost_per_strength * strength.value, held.cost_per_strength * strength.error)
-        is_far, is_slight = strength.value > _FACTOR * held.strength, cost.value < GRADIENT_REGIME
-        some[0] = Finding(
-            some[0].name, strength, "far beyond" if is_far else "gradient regime" if is_slight else "beyond"
-        )
-        some.append(Finding("share that curvature takes", cost))
-    some.append(
-        Finding("success", found.success, "rough" if is_apart(found.success, found.predicted_success) else "smooth")
-    )
+        verdict = "gradient regime" if cost.value < GRADIENT_REGIME else "beyond"
+        verdict = "far beyond" if strength.value > _FACTOR * held.strength else verdict
+        some = [Finding(some[0].name, strength, verdict), Finding("share that curvature takes", cost)]
+    verdict = "rough" if is_apart(found.success, found.predicted_success) else "smooth"
+    some.append(Finding("success", found.success, verdict))
     own = found.squared_grad_norm
     seen = "unseen" if not shows_noise else "drowned" if own.value < 2 * own.error else "seen"
     return [*some, Finding("signal", found.signal, seen), Finding("noise scale", found.noise_scale)]
@@ -121,14 +119,11 @@ def _of_regime(found: Regime) -> tuple[Finding, ...]:
     verdict = ""
     if trace.value > 2 * trace.error and slope.value > 0:
         held = yardstick(definition, round(found.signal.value if shows_noise else 1.0, 3))
-        strength, share = found.normalized_mutation_strength, held.strength / found.normalized_mutation_strength.value
-        unit = found.sigma.value * share
-        verdict = _of_sigma(found.sigma.value, unit)
-        scale = Estimate(unit, abs(unit * strength.error / strength.value), "parameter")
-        best = [
-            Finding("best mutation scale", scale, held.name),
-            Finding("decrease at the best", Estimate(held.gain * slope.value**2 / trace.value, math.nan, "loss")),
-        ]
+        strength, sigma = found.normalized_mutation_strength, found.sigma.value
+        scale = held.strength * sigma / strength.value
+        verdict, gain = _of_sigma(sigma, scale), Estimate(held.gain * slope.value**2 / trace.value, math.nan, "loss")
+        best_scale = Estimate(scale, scale * strength.error / strength.value, "parameter")
+        best = [Finding("best mutation scale", best_scale, held.name), Finding("decrease at the best", gain)]
     return (Finding("mutation scale", found.sigma, verdict), *best, *place, *_decrease(found, definition))
 
 
@@ -157,17 +152,14 @@ def _decrease(found: Regime, definition: Definition) -> list[Finding]:
 
 @findings.register
 def _of_diagnosis(found: Diagnosis) -> tuple[Finding, ...]:
-    by_name = {one.name: one for one in (*findings(found.best), *findings(found.current or found.best))}
-    by_name |= {one.name: one for one in findings(found.best) if one.name in ("signal", "noise scale")}
-    for name in ("mutation scale", "best mutation scale", "decrease at the best", "decrease"):
-        by_name.pop(name, None)
+    held, shows_noise = yardstick(elitist(1.0, found.num_offspring).definition), found.num_examples > 1
+    place = _of_place(found.current or found.best, held, shows_noise)[:-2]
+    place += _of_place(found.best, held, shows_noise)[-2:]
     some: list[Finding] = []
     if found.current is not None:
-        sigma = found.current.sigma
-        some.append(
-            Finding("mutation scale", sigma, _of_sigma(sigma.value, found.plans[0].sigma.value) if found.plans else "")
-        )
-        some.append(Finding("decrease", Estimate(math.nan if found.gain is None else found.gain, math.nan, "loss")))
+        sigma, gain = found.current.sigma, math.nan if found.gain is None else found.gain
+        verdict = _of_sigma(sigma.value, found.plans[0].sigma.value) if found.plans else ""
+        some += [Finding("mutation scale", sigma, verdict), Finding("decrease", Estimate(gain, math.nan, "loss"))]
     if found.plans:
         some.append(Finding("best mutation scale", found.plans[0].sigma, f"(1+{found.num_offspring})"))
         some.append(Finding("decrease at the best", found.plans[0].gain))
@@ -177,7 +169,7 @@ def _of_diagnosis(found: Diagnosis) -> tuple[Finding, ...]:
     if found.effective_rank is not None and found.slowdown is not None:
         of = "at most" if found.largest_eigenvalue is None else "measured"
         some += [Finding("effective rank", found.effective_rank, of), Finding("slowdown", found.slowdown, of)]
-    return (*some, *by_name.values())
+    return (*some, *place)
 
 
 @findings.register
