@@ -18,6 +18,7 @@ ORDER = [
     "check",
     "law",
     "estimate",
+    "compiler",
     "tree",
     "types",
     "mutation",

@@ -45,7 +45,7 @@ def _with_error(value: float, error: float) -> str:
     exponent = math.floor(math.log10(max(abs(value), error)))
     is_small_or_large = not -4 <= exponent < 6
     scale = 10.0**exponent if is_small_or_large else 1.0
-    digits = 1 - math.floor(math.log10(error / scale))
+    digits = 1 - int(f"{error / scale:.1e}".partition("e")[2])
     text = " ± ".join(f"{round(number / scale, digits):.{max(0, digits)}f}" for number in (value, error))
     return f"({text})e{exponent:+03d}" if is_small_or_large else text
 

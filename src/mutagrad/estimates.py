@@ -110,10 +110,11 @@ def moments(differences: jax.Array, variances: jax.Array, sigma: jax.Array) -> M
     is_finite = xp.isfinite(differences)
     number = xp.sum(is_finite, dtype=differences.dtype)
     scaled = xp.where(is_finite, differences / sigma, 0)
-    mean = xp.sum(scaled) / number
+    some = xp.maximum(number, 1)
+    mean = xp.sum(scaled) / some
     apart = xp.where(is_finite, scaled - mean, 0)
     noises = xp.where(is_finite, xp.square(xp.sqrt(variances.astype(differences.dtype)) / sigma), 0)
-    noise = xp.sum(noises) / number
+    noise = xp.sum(noises) / some
     noise_squares = xp.sum(xp.where(is_finite, xp.square(noises - noise), 0))
     squares = xp.sum(xp.square(apart))
     cubes = xp.sum((apart / _scale(number, squares)) ** 3)
@@ -166,10 +167,12 @@ def estimates(found: Moments, sigma: jax.Array) -> Estimates:
     """
     xp, variance = _numpy_of(found.mean), found.variance
     sigma = xp.asarray(sigma, found.mean.dtype)
+    # Of no offspring nothing is known.
+    mean, noise = (xp.where(found.number > 0, one, jnp.nan) for one in (found.mean, found.noise))
     inverse_root = 1 / np.sqrt(variance) if xp is np else jax.lax.rsqrt(variance)
-    strength = xp.where(variance > 0, 2 * found.mean * inverse_root, jnp.nan)
+    strength = xp.where(variance > 0, 2 * mean * inverse_root, jnp.nan)
     curvature = found.skewness * variance * xp.sqrt(variance) / (3 * sigma)
-    return Estimates(2 * found.mean / sigma, variance, found.noise, strength, curvature)
+    return Estimates(2 * mean / sigma, variance, noise, strength, curvature)
 
 
 def standard_errors(found: Moments, sigma: jax.Array) -> Estimates:

@@ -82,7 +82,7 @@ def test_noise_makes_the_best_sigma_smaller_and_names_a_batch():
     scale = BATCH * NOISE / (SLOPE - NOISE)
     assert abs(drawn.batch_size.value - scale) < 4.5 * drawn.batch_size.error + 0.2 * scale
     assert "Of batches of 32 like this one" in str(drawn)
-    assert "If these 32 examples were a sample" in str(fixed)
+    assert "If these 32 are a sample" in str(fixed)
 
 
 def test_gradient_gives_the_effective_rank():

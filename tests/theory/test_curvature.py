@@ -176,7 +176,9 @@ def test_the_bias_of_the_participation_ratio_is_taken_off():
     rng = np.random.default_rng(0)
     square = rng.gamma(25, 4, (20_000, 4))
     trace = 20 + 14 * rng.normal(size=square.shape) + 0.3 * (square - 100)
-    corrected = jax.vmap(lambda *probes: rank_estimates._Moments(None, *probes).participation_ratio().value)(trace, square)
+    corrected = jax.vmap(lambda *probes: rank_estimates._Moments(None, *probes).participation_ratio().value)(
+        trace, square
+    )
     plain = trace.mean(1) ** 2 / square.mean(1)
     # 4 (1 + Var(t/T − f/F)/m), to the next order in 1/m.
     bias = ((14 / 20) ** 2 + (0.3 / 20 - 1 / 100) ** 2 * 25 * 16) / 4

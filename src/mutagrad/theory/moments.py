@@ -74,6 +74,13 @@ def _selected(law: OrderStatistic, number: int, nodes: Nodes) -> tuple[np.ndarra
 
 
 def _ranked(law: OrderStatistic, number: int, nodes: Nodes, slope: jax.Array) -> Moments:
+    """Moments of a next parent where ranks decide, or of one that two winners a and b make by a coin for each parameter.
+
+    The child c has the mean of a and b, and about it half of a − b with a sign of its own for every parameter. Where many
+    parameters share the gradient, Σĝ⁴ ≪ 1, these signs leave E[(ĝ·c)²] = ¼E[(z + z′)²] + ¼E[(u·(a − b))²], which is
+    ½(m₂ + m_u + E[zz′]) with the second moments m₂ and m_u of a winner along and across; m_u is 1 for gaussian mutations. Drift
+    and E[(u·c)²] = m_u are those of a winner. So is the curvature: a child has the mean loss of its parents.
+    """
     down, up = _selected(law, number, nodes)
     even, odd = (down + up) @ nodes.powers, (down - up) @ nodes.powers
     second = even[2]

@@ -1,19 +1,18 @@
-"""A diagnosis, in sentences and two tables."""
+"""A diagnosis, in sentences and a table."""
 
 import math
 from collections.abc import Mapping
 
-from mutagrad.diagnostics import Diagnosis, Finding, Regime, describe, findings
-from mutagrad.diagnostics.verdicts import root
+from mutagrad.diagnostics import Diagnosis, Finding, describe, findings
 from mutagrad.report.text.numbers import about, number, percent, table
-from mutagrad.report.text.regime import strength_words, success_words
+from mutagrad.report.text.regime import slope_words, strength_words, success_words
 
 __all__ = ["diagnosis_text"]
 
 
 @describe.register
 def diagnosis_text(found: Diagnosis) -> str:
-    """A diagnosis as text: sentences, then two tables.
+    """A diagnosis as text: sentences, then a table of plans.
 
     Parameters
     ----------
@@ -29,11 +28,12 @@ def diagnosis_text(found: Diagnosis) -> str:
     lines = [
         _verdict(by_name, found),
         *_advice(by_name, found),
+        slope_words(found.best, "these examples"),
         _noise(by_name, found),
         _gradient(by_name, found),
         _forecast(found),
     ]
-    return "\n".join([line for line in lines if line] + ["", _measured(found), "", _plans(found)]).rstrip()
+    return "\n".join([line for line in lines if line] + ["", _plans(found)]).rstrip()
 
 
 def _verdict(by_name: Mapping[str, Finding], found: Diagnosis) -> str:
@@ -66,9 +66,8 @@ def _advice(by_name: Mapping[str, Finding], found: Diagnosis) -> list[str]:
     asked, serial = found.plans[:2]
     lines = []
     if found.gain is not None:
-        lines.append(
-            f"A generation lowers the loss by {number(found.gain)} as it is, and by {about(asked.gain)} at the best σ."
-        )
+        gains = f"{number(found.gain)} as it is, and by {about(asked.gain)} at the best σ"
+        lines.append(f"A generation lowers the loss by {gains}.")
     text = (
         f"One evaluation at a time, M = {serial.num_offspring} with σ = {number(serial.sigma.value)} gains most per "
         f"evaluation, {number(serial.gain_per_evaluation / asked.gain_per_evaluation)} times M = {asked.num_offspring}."
@@ -95,9 +94,9 @@ def _noise(by_name: Mapping[str, Finding], found: Diagnosis) -> str:
             "times larger."
         )
     return text + (
-        f"{percent(best.signal.value)} ± {percent(best.signal.error)} of the drift goes down the loss, the rest is sampling noise "
-        f"(TrC/B = {number(best.squared_grad_noise.value)} beside |∇U|² = {number(best.squared_grad_norm.value)}). Batches of the "
-        f"gradient noise scale, TrC/|∇U|² = {about(best.noise_scale)} examples, give half the gain per generation of all data."
+        f"{percent(best.signal.value)} ± {percent(best.signal.error)} of the drift goes down the loss, the rest is sampling "
+        f"noise (TrC/B = {number(best.squared_grad_noise.value)} beside |∇U|² = {number(best.squared_grad_norm.value)}). Batches "
+        f"of the gradient noise scale, {about(best.noise_scale)} examples, give half the gain per generation of all data."
     )
 
 
@@ -136,22 +135,6 @@ def _forecast(found: Diagnosis) -> str:
     elif ahead.decrease < found.loss:
         text += "; the gain is not told from zero, so there is no upper bound"
     return text + ". Both are assumptions. Steep directions go first, and with flat ones left it takes longer."
-
-
-def _measured(found: Diagnosis) -> str:
-    places = [one for one in (found.current, found.best) if one is not None]
-    if len(places) == 2 and places[0].sigma == places[1].sigma:
-        places = places[1:]
-
-    def row(one: Regime) -> list[str]:
-        estimates = [one.normalized_mutation_strength, one.success, one.predicted_success, one.hessian_trace]
-        slopes = [one.squared_batch_grad_norm] + [one.squared_grad_norm] * (found.num_examples > 1)
-        estimates += [*map(root, slopes), one.participation_ratio]
-        return [f"at σ = {number(one.sigma.value)}", *map(about, estimates)]
-
-    head = ["measured", "s = σTrH/|∇U|", "offspring no worse", "Φ(−s/2)", "TrH", "|∇U| on these examples"]
-    head += ["|∇U| without their noise"] * (found.num_examples > 1) + ["(TrH)²/Tr(H²)"]
-    return table(list(zip(head, *map(row, places), strict=True)))
 
 
 def _plans(found: Diagnosis) -> str:

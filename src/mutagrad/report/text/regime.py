@@ -42,10 +42,17 @@ def strength_words(found: Mapping[str, Finding]) -> str:
 
 def success_words(success: Finding, predicted: float) -> str:
     """Measured and predicted share of successes, with a warning where they differ."""
-    text = f"{percent(success.estimate.value)} of offspring do no worse than their parent; s predicts Φ(−s/2) = {percent(predicted)}."
+    share = percent(success.estimate.value)
+    text = f"{share} of offspring do no worse than their parent; s predicts Φ(−s/2) = {percent(predicted)}."
     if success.follows == "rough":
         text += " The two differ: at this σ the loss is not smooth, or a few curvatures dominate. s is a rough guide."
     return text
+
+
+def slope_words(found: Regime, of: str) -> str:
+    """Slope and curvature."""
+    slope = about(root(found.squared_batch_grad_norm))
+    return f"Slope and curvature: |∇U| = {slope} on {of}, TrH = {about(found.hessian_trace)}."
 
 
 @describe.register
@@ -65,12 +72,11 @@ def regime_text(found: Regime) -> str:
     if np.ndim(found.generation):
         return _windows(found)
     by_name = {one.name: one for one in findings(found)}
-    slope = root(found.squared_batch_grad_norm)
     lines = [
         f"σ: {strength_words(by_name)}",
         _best(by_name, found),
         f"Successes: {success_words(by_name['success'], found.predicted_success.value)}",
-        f"Slope and curvature: |∇U| = {about(slope)} on a batch, TrH = {about(found.hessian_trace)}.",
+        slope_words(found, "a batch"),
         _decrease(by_name, found),
         _noise(by_name, found),
     ]
@@ -117,8 +123,8 @@ def _noise(by_name: Mapping[str, Finding], found: Regime) -> str:
     if signal.follows == "drowned":
         return "Noise: the slope is not told from sampling noise. Make batches several times larger."
     return (
-        f"Noise: {about(signal.estimate)} of the drift goes down the loss, the rest is sampling noise. The gradient noise scale is "
-        f"{about(found.noise_scale)} examples."
+        f"Noise: {about(signal.estimate)} of the drift goes down the loss, the rest is sampling noise. The gradient noise "
+        f"scale is {about(found.noise_scale)} examples."
     )
 
 
