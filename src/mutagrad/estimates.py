@@ -90,7 +90,7 @@ def _scale(number: jax.Array, squares: jax.Array) -> jax.Array:
     return xp.sqrt(xp.where(variance > 0, variance, 1))
 
 
-def moments(differences: jax.Array, variances: jax.Array, sigma: jax.Array) -> Moments:
+def moments(differences: Any, variances: Any, sigma: Any) -> Moments:
     """The moments of one generation.
 
     Parameters
@@ -142,7 +142,7 @@ class Estimates(NamedTuple):
     gradient_curvature: jax.Array
 
 
-def estimates(found: Moments, sigma: jax.Array) -> Estimates:
+def estimates(found: Moments, sigma: Any) -> Estimates:
     """Slope, curvature and sampling noise from the moments of one generation, or of several of one σ.
 
     Parameters
@@ -175,7 +175,7 @@ def estimates(found: Moments, sigma: jax.Array) -> Estimates:
     return Estimates(2 * mean / sigma, variance, noise, strength, curvature)
 
 
-def standard_errors(found: Moments, sigma: jax.Array) -> Estimates:
+def standard_errors(found: Moments, sigma: Any) -> Estimates:
     """Standard errors of what `estimates` returns, over the mutations.
 
     Parameters

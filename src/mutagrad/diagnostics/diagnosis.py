@@ -94,10 +94,8 @@ class Diagnosis(NamedTuple):
     seconds_per_evaluation: float
     num_workers: int
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return describe(self)
-
-    __repr__ = __str__
 
     def figure(self, path: str | PathLike) -> None:
         """Draw gain against σ for some M, with what was measured, and write it as an image (needs the ``lab`` extra)."""

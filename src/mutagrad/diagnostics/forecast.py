@@ -49,10 +49,8 @@ class RunForecast(NamedTuple):
     latest: float
     coverage: float
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return describe(self)
-
-    __repr__ = __str__
 
 
 def forecast(history: Any, decrease: float | None = None, coverage: float = 0.8) -> RunForecast:

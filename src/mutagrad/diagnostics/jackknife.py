@@ -1,5 +1,6 @@
 """Standard errors of anything that is computed from rows, by leaving out blocks of them."""
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -40,7 +41,7 @@ def jackknife(
         without = np.array(
             [
                 values_fn({name: np.concatenate([column[:a], column[b:]]) for name, column in rows.items()})
-                for a, b in zip(edges[:-1], edges[1:], strict=True)
+                for a, b in itertools.pairwise(edges)
             ]
         )
         errors = np.sqrt((count - 1) / count * np.sum((without - without.mean(axis=0)) ** 2, axis=0))

@@ -67,10 +67,8 @@ class Regime(NamedTuple):
     participation_ratio: Estimate
     definition: Definition | UnknownDefinition | None = None
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return describe(self)
-
-    __repr__ = __str__
 
 
 _UNITS = ("parameter", "", "", "", "loss/parameter²", *["loss²/parameter²"] * 3, "", "examples", "loss", "", "")
@@ -124,8 +122,8 @@ def regime(history: Any, num_windows: int | None = None, algorithm: Algorithm | 
         raise ValueError(f"history: got {number} generations; pass two or more")
     definition = None if algorithm is None else check.algorithm(algorithm).definition
     if num_windows is None:
-        values, errors, middle, told = _window(columns, 0, number)
-        return of_values(middle, told, values.tolist(), errors.tolist(), definition)
+        whole = _window(columns, 0, number)
+        return of_values(*whole[2:], whole[0].tolist(), whole[1].tolist(), definition)
     num_windows = max(1, min(check.count("num_windows", num_windows), number // BLOCKS))
     edges = np.linspace(0, number, num_windows + 1).astype(int)
     windows = [_window(columns, a, b) for a, b in itertools.pairwise(edges)]
@@ -136,7 +134,7 @@ def regime(history: Any, num_windows: int | None = None, algorithm: Algorithm | 
 def of_values(generation: Any, number: Any, values: Any, errors: Any, definition: Any) -> Regime:
     """A regime from the values of `quantities` and their errors."""
     errors = [0 * values[0], *errors[1:]]  # σ is known
-    return Regime(generation, number, *map(Estimate, values, errors, _UNITS), definition=definition)
+    return Regime(generation, number, *map(Estimate, values, errors, _UNITS), definition)
 
 
 def quantities(

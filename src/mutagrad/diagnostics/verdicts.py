@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from mutagrad.algorithms import elitist
 from mutagrad.diagnostics.diagnosis import Diagnosis
 from mutagrad.diagnostics.findings import Finding
 from mutagrad.diagnostics.forecast import RunForecast
@@ -14,6 +13,8 @@ from mutagrad.diagnostics.plans import Yardstick, promised_decrease, yardstick
 from mutagrad.diagnostics.regime import Regime
 from mutagrad.estimate import Estimate
 from mutagrad.law import RankWeights
+from mutagrad.mutation import gaussian
+from mutagrad.selection import elitist
 from mutagrad.types import Definition, UnknownDefinition
 
 __all__ = ["findings"]
@@ -152,7 +153,7 @@ def _decrease(found: Regime, definition: Definition) -> list[Finding]:
 
 @findings.register
 def _of_diagnosis(found: Diagnosis) -> tuple[Finding, ...]:
-    held, shows_noise = yardstick(elitist(1.0, found.num_offspring).definition), found.num_examples > 1
+    held, shows_noise = yardstick(Definition(1.0, gaussian(), elitist(), found.num_offspring)), found.num_examples > 1
     place = _of_place(found.current or found.best, held, shows_noise)[:-2]
     place += _of_place(found.best, held, shows_noise)[-2:]
     some: list[Finding] = []

@@ -60,8 +60,8 @@ def _advice(by_name: Mapping[str, Finding], found: Diagnosis) -> list[str]:
         if by_name["curvature"].follows == "flat":
             return [f"The loss is flat: no mutation up to σ = {number(found.best.sigma.value)} changes it."]
         return [
-            f"No curvature was met that sets a best σ, up to σ = {number(found.best.sigma.value)}. The larger σ the better, as far as "
-            "the loss is finite. The loss looks linear, or its curvatures of both signs cancel."
+            f"No curvature was met that sets a best σ, up to σ = {number(found.best.sigma.value)}. The larger σ the better, as "
+            "far as the loss is finite. The loss looks linear, or its curvatures of both signs cancel."
         ]
     asked, serial = found.plans[:2]
     lines = []
