@@ -23,7 +23,7 @@ import numpy as np
 import mutagrad
 from benchmarks.common import table
 from mutagrad.diagnostics.plans import promised_decrease
-from mutagrad.diagnostics.wording import is_apart, skewness_counts
+from mutagrad.diagnostics.verdicts import is_apart, skewness_counts
 from mutagrad.lab.datasets import load
 from mutagrad.lab.problem import TrainConfig, set_up
 from mutagrad.lab.quadratics import power_law
@@ -67,7 +67,7 @@ def row(name: str, one: Landscape, num_offspring: int, strength: float, key: jax
     history = mutagrad.evolve(
         jax.random.fold_in(key, num_offspring), algorithm, start, one.loss_fn, number, one.batches, progress=False
     ).history
-    found = mutagrad.diagnostics.course(history, max(1, number // WINDOW))
+    found = mutagrad.diagnostics.regime(history, max(1, number // WINDOW))
     promised = promised_decrease(algorithm.definition, found).sum()
     of_normal = promised_decrease(algorithm.definition, found, normal=True).sum()
     measured, error = found.decrease.value.sum(), math.sqrt(np.sum(found.decrease.error**2))
@@ -82,7 +82,7 @@ def row(name: str, one: Landscape, num_offspring: int, strength: float, key: jax
         }
         if verdict != "undecided" and any(told.values()):
             verdict = f"off, told by {' and '.join(name for name, does in told.items() if does)}"
-    first, last = found.strength.value[[0, -1]]
+    first, last = found.normalized_mutation_strength.value[[0, -1]]
     return [
         name,
         str(num_offspring),

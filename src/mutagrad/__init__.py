@@ -123,6 +123,8 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("diagnose", "diagnostics"):
+        import_module("mutagrad.report")  # the sentences and figures of findings
     if name in _ROOMS:
         return import_module(f"mutagrad.{name}")
     if name in _MODULE_OF:

@@ -11,14 +11,22 @@ A mutation of covariance σ²I has ΔU = g·ε + ½ε·Hε, so that over the M o
 with P = (TrH)²/Tr(H²) the participation ratio and s = σTrH/|g_B|. On a sphere the curvature adds a little less, for Student's
 t of ν degrees ½σ²((TrH)² + 2Tr(H²))/(ν − 4) more (no bound for ν ≤ 4). With covariance σ²C the estimates are of Tr(CH), g·Cg
 and so on: what the mutation meets, and what its σ must be chosen by. Masked mutations see the leaves that they mutate.
+
+All functions take JAX arrays, or NumPy arrays, which keep their precision.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 __all__ = ["Estimates", "Moments", "estimates", "moments", "standard_errors"]
+
+
+def _numpy_of(array: Any) -> Any:
+    """NumPy for its own arrays, so that double precision stays; JAX for all others."""
+    return np if isinstance(array, np.ndarray | np.generic) else jnp
 
 
 class Moments(NamedTuple):
@@ -45,7 +53,7 @@ class Moments(NamedTuple):
 
     def __add__(self, other: "Moments") -> "Moments":  # type: ignore[override]
         number = self.number + other.number
-        some = jnp.maximum(number, 1)
+        some = _numpy_of(number).maximum(number, 1)
         share, both = other.number / some, self.number * other.number / some
         gap, noise_gap = other.mean - self.mean, other.noise - self.noise
         squares = self.squares + other.squares + both * gap**2
@@ -66,22 +74,23 @@ class Moments(NamedTuple):
     @property
     def variance(self) -> jax.Array:
         """Unbiased, of ΔU/σ; NaN for fewer than two offspring."""
-        return jnp.where(self.number > 1, self.squares / (self.number - 1), jnp.nan)
+        return _numpy_of(self.number).where(self.number > 1, self.squares / (self.number - 1), jnp.nan)
 
     @property
     def skewness(self) -> jax.Array:
         """The unbiased third cumulant over that power of the variance; NaN for fewer than three offspring."""
         n = self.number
-        return jnp.where(n > 2, self.cubes * n / ((n - 1) * (n - 2)), jnp.nan)
+        return _numpy_of(n).where(n > 2, self.cubes * n / ((n - 1) * (n - 2)), jnp.nan)
 
 
 def _scale(number: jax.Array, squares: jax.Array) -> jax.Array:
     """The standard deviation, or 1 where there is none."""
-    variance = squares / jnp.maximum(number - 1, 1)
-    return jnp.sqrt(jnp.where(variance > 0, variance, 1))
+    xp = _numpy_of(number)
+    variance = squares / xp.maximum(number - 1, 1)
+    return xp.sqrt(xp.where(variance > 0, variance, 1))
 
 
-def moments(differences: jax.Array, variances: jax.Array, sigma: jax.Array) -> Moments:
+def moments(differences: Any, variances: Any, sigma: Any) -> Moments:
     """The moments of one generation.
 
     Parameters
@@ -96,18 +105,19 @@ def moments(differences: jax.Array, variances: jax.Array, sigma: jax.Array) -> M
     >>> float(found.number), float(found.mean), float(found.variance)
     (2.0, 3.0, 2.0)
     """
-    sigma = jnp.asarray(sigma, differences.dtype)
-    is_finite = jnp.isfinite(differences)
-    number = jnp.sum(is_finite, dtype=differences.dtype)
-    scaled = jnp.where(is_finite, differences / sigma, 0)
-    some = jnp.maximum(number, 1)
-    mean = jnp.sum(scaled) / some
-    apart = jnp.where(is_finite, scaled - mean, 0)
-    noises = jnp.where(is_finite, jnp.square(jnp.sqrt(variances.astype(differences.dtype)) / sigma), 0)
-    noise = jnp.sum(noises) / some
-    noise_squares = jnp.sum(jnp.where(is_finite, jnp.square(noises - noise), 0))
-    squares = jnp.sum(jnp.square(apart))
-    cubes = jnp.sum((apart / _scale(number, squares)) ** 3)
+    xp = _numpy_of(differences)
+    sigma = xp.asarray(sigma, differences.dtype)
+    is_finite = xp.isfinite(differences)
+    number = xp.sum(is_finite, dtype=differences.dtype)
+    scaled = xp.where(is_finite, differences / sigma, 0)
+    some = xp.maximum(number, 1)
+    mean = xp.sum(scaled) / some
+    apart = xp.where(is_finite, scaled - mean, 0)
+    noises = xp.where(is_finite, xp.square(xp.sqrt(variances.astype(differences.dtype)) / sigma), 0)
+    noise = xp.sum(noises) / some
+    noise_squares = xp.sum(xp.where(is_finite, xp.square(noises - noise), 0))
+    squares = xp.sum(xp.square(apart))
+    cubes = xp.sum((apart / _scale(number, squares)) ** 3)
     return Moments(number, mean, squares, cubes, noise, noise_squares)
 
 
@@ -132,7 +142,7 @@ class Estimates(NamedTuple):
     gradient_curvature: jax.Array
 
 
-def estimates(found: Moments, sigma: jax.Array) -> Estimates:
+def estimates(found: Moments, sigma: Any) -> Estimates:
     """Slope, curvature and sampling noise from the moments of one generation, or of several of one σ.
 
     Parameters
@@ -155,15 +165,17 @@ def estimates(found: Moments, sigma: jax.Array) -> Estimates:
     >>> round(float(found.hessian_trace) / 100, 1), round(float(found.squared_grad_norm) / 200, 1)
     (1.0, 1.0)
     """
-    sigma, variance = jnp.asarray(sigma, found.mean.dtype), found.variance
+    xp, variance = _numpy_of(found.mean), found.variance
+    sigma = xp.asarray(sigma, found.mean.dtype)
     # Of no offspring nothing is known.
-    mean, noise = (jnp.where(found.number > 0, one, jnp.nan) for one in (found.mean, found.noise))
-    strength = jnp.where(variance > 0, 2 * mean * jax.lax.rsqrt(variance), jnp.nan)
-    curvature = found.skewness * variance * jnp.sqrt(variance) / (3 * sigma)
+    mean, noise = (xp.where(found.number > 0, one, jnp.nan) for one in (found.mean, found.noise))
+    inverse_root = 1 / np.sqrt(variance) if xp is np else jax.lax.rsqrt(variance)
+    strength = xp.where(variance > 0, 2 * mean * inverse_root, jnp.nan)
+    curvature = found.skewness * variance * xp.sqrt(variance) / (3 * sigma)
     return Estimates(2 * mean / sigma, variance, noise, strength, curvature)
 
 
-def standard_errors(found: Moments, sigma: jax.Array) -> Estimates:
+def standard_errors(found: Moments, sigma: Any) -> Estimates:
     """Standard errors of what `estimates` returns, over the mutations.
 
     Parameters
@@ -183,13 +195,14 @@ def standard_errors(found: Moments, sigma: jax.Array) -> Estimates:
     >>> round(float(standard_errors(found, 1.0).strength), 2)
     0.1
     """
-    sigma, strength = jnp.asarray(sigma, found.mean.dtype), estimates(found, sigma).strength
+    xp, strength = _numpy_of(found.mean), estimates(found, sigma).strength
+    sigma = xp.asarray(sigma, found.mean.dtype)
     number, variance = found.number, found.variance
-    degrees = jnp.where(number > 1, number - 1, jnp.nan)
+    degrees = xp.where(number > 1, number - 1, jnp.nan)
     return Estimates(
-        hessian_trace=2 * jnp.sqrt(variance / number) / sigma,
-        squared_grad_norm=variance * jnp.sqrt(2 / degrees),
-        squared_grad_noise=jnp.sqrt(found.noise_squares / degrees / number),
-        strength=jnp.sqrt(4 / number + jnp.square(strength) / (2 * degrees)),
-        gradient_curvature=jnp.where(number > 2, variance * jnp.sqrt(variance * 6 / number) / (3 * sigma), jnp.nan),
+        hessian_trace=2 * xp.sqrt(variance / number) / sigma,
+        squared_grad_norm=variance * xp.sqrt(2 / degrees),
+        squared_grad_noise=xp.sqrt(found.noise_squares / degrees / number),
+        strength=xp.sqrt(4 / number + xp.square(strength) / (2 * degrees)),
+        gradient_curvature=xp.where(number > 2, variance * xp.sqrt(variance * 6 / number) / (3 * sigma), jnp.nan),
     )

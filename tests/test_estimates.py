@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 import mutagrad
-from mutagrad import gauge
+from mutagrad.estimates import Estimates, estimates, moments, standard_errors
 
 SIZE, BATCH, TAU = 100, 16, 0.6
 CURVATURES = jnp.linspace(0.5, 1.5, SIZE)
@@ -46,13 +46,14 @@ def one_generation(key, num_offspring, mutation=None, sigma=SIGMA, centres=None)
 
 
 def generations(number, seed, **options):
-    """What `measure` and `standard_errors` say of many."""
+    """What `estimates` and `standard_errors` say of many."""
 
     @jax.jit
     @jax.vmap
     def run(key):
-        arguments = one_generation(key, **options)
-        return gauge.measure(*arguments), gauge.standard_errors(*arguments)
+        differences, variances, sigma = one_generation(key, **options)
+        found = moments(differences, variances, sigma)
+        return estimates(found, sigma), standard_errors(found, sigma)
 
     return run(jax.random.split(jax.random.key(seed), number))
 
@@ -108,10 +109,10 @@ def test_standard_errors_cover(num_offspring):
     gradients = CURVATURES[None] * (POINT[None] - centres)
     noise = float(jnp.sum(jnp.var(gradients, axis=0, ddof=1))) / BATCH
     tilt = float(jnp.sum(CURVATURES**3 * (POINT - centres.mean(axis=0)) ** 2)) + SIGMA**2 * CUBES / 3
-    truth = gauge.Gauge(TRACE, slope, noise, SIGMA * TRACE / slope**0.5, tilt)
+    truth = Estimates(TRACE, slope, noise, SIGMA * TRACE / slope**0.5, tilt)
     # The estimates with a normal or t law cover as they should; a variance is χ², whose tails are lighter below.
     low, high = stats.binom.ppf([1e-5, 1 - 1e-5], 200, 0.95)
-    for name in gauge.Gauge._fields:
+    for name in Estimates._fields:
         z = (np.asarray(getattr(values, name)) - getattr(truth, name)) / np.asarray(getattr(errors, name))
         covered = np.sum(np.abs(z) < stats.t.ppf(0.975, num_offspring - 1))
         slack = 8 if name in ("squared_grad_norm", "squared_grad_noise") else 0
@@ -122,12 +123,12 @@ def test_what_failed_is_left_out():
     differences = jnp.array([0.3, jnp.nan, -0.1, jnp.inf, 0.2, -jnp.inf, 0.9])
     variances = jnp.array([0.1, jnp.nan, 0.3, 0.2, 0.2, jnp.inf, 0.4])
     kept = jnp.array([0, 2, 4, 6])
-    for function in (gauge.measure, gauge.standard_errors):
-        some = function(differences, variances, jnp.array(0.5))
-        for got, expected in zip(some, function(differences[kept], variances[kept], jnp.array(0.5)), strict=True):
+    for function in (estimates, standard_errors):
+        some = function(moments(differences, variances, 0.5), 0.5)
+        for got, expected in zip(some, function(moments(differences[kept], variances[kept], 0.5), 0.5), strict=True):
             np.testing.assert_allclose(got, expected, rtol=1e-6)
     values = np.array([0.3, -0.1, 0.2, 0.9])
-    found = gauge.measure(differences, variances, jnp.array(0.5))
+    found = estimates(moments(differences, variances, jnp.array(0.5)), jnp.array(0.5))
     np.testing.assert_allclose(found.hessian_trace, 2 * values.mean() / 0.25, rtol=1e-6)
     np.testing.assert_allclose(found.squared_grad_norm, values.var(ddof=1) / 0.25, rtol=1e-6)
     np.testing.assert_allclose(found.squared_grad_noise, 0.25 / 0.25, rtol=1e-6)
@@ -139,14 +140,14 @@ def test_what_failed_is_left_out():
 @pytest.mark.parametrize("finite", [0, 1])
 def test_too_few_to_tell(finite):
     differences = jnp.where(jnp.arange(5) < finite, 1.0, jnp.nan)
-    found = gauge.measure(differences, jnp.zeros(5), jnp.array(0.1))
+    found = estimates(moments(differences, jnp.zeros(5), jnp.array(0.1)), jnp.array(0.1))
     assert bool(jnp.isfinite(found.hessian_trace)) == (finite == 1)
     assert jnp.isnan(found.squared_grad_norm)
     assert jnp.isnan(found.strength)
 
 
 def test_on_a_plateau_there_is_no_strength():
-    found = gauge.measure(jnp.zeros(5), jnp.zeros(5), jnp.array(0.1))
+    found = estimates(moments(jnp.zeros(5), jnp.zeros(5), jnp.array(0.1)), jnp.array(0.1))
     assert float(found.squared_grad_norm) == 0
     assert jnp.isnan(found.strength)
 
@@ -187,15 +188,34 @@ def test_other_densities(name):
         assert abs(sample.mean() - value) < 4.6 * sample.std() / len(sample) ** 0.5, (field, sample.mean(), value)
 
 
-def test_info_holds_what_the_gauge_says():
+def test_info_holds_what_the_estimates_say():
     centres = TAU * jax.random.normal(jax.random.key(7), (BATCH, SIZE))
     algorithm = mutagrad.elitist(SIGMA, 6)
     info = jax.jit(lambda key: algorithm.step(key, algorithm.init(POINT), partial(losses, centres))[1])(
         jax.random.key(0)
     )
-    found = gauge.measure(info.loss_differences, info.loss_difference_variances, info.sigma)
+    found = estimates(moments(info.loss_differences, info.loss_difference_variances, info.sigma), info.sigma)
     np.testing.assert_allclose(info.hessian_trace, found.hessian_trace, rtol=1e-6)
     np.testing.assert_allclose(info.squared_grad_norm, found.squared_grad_norm, rtol=1e-6)
     np.testing.assert_allclose(info.squared_grad_noise, found.squared_grad_noise, rtol=1e-6)
     np.testing.assert_allclose(info.normalized_mutation_strength, found.strength, rtol=1e-6)
     np.testing.assert_allclose(info.gradient_curvature, found.gradient_curvature, rtol=1e-6)
+
+
+@pytest.mark.parametrize("split", [1, 2, 7])
+def test_moments_are_additive(split):
+    """Two groups together, in double precision and in single: against all of them at once, and against SciPy."""
+    rng = np.random.default_rng(split)
+    values, noises = rng.gamma(2.0, size=20), rng.uniform(1, 2, 20)
+    for convert, tolerance in ((np.asarray, 1e-12), (jnp.asarray, 1e-5)):
+        first, second = (
+            moments(convert(values[part]), convert(noises[part]), 0.3) for part in (slice(split), slice(split, None))
+        )
+        both = moments(convert(values), convert(noises), 0.3)
+        for got, expected in zip(first + second, both, strict=True):
+            np.testing.assert_allclose(got, expected, rtol=tolerance)
+            assert np.asarray(got).dtype == convert(values).dtype
+        np.testing.assert_allclose(both.variance, stats.kstat(values, 2) / 0.09, rtol=tolerance)
+        np.testing.assert_allclose(
+            both.skewness, stats.kstat(values, 3) / stats.kstat(values, 2) ** 1.5, rtol=10 * tolerance
+        )
