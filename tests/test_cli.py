@@ -220,7 +220,7 @@ def test_resume_refuses_other_settings(blobs, tmp_path, capsys):
 
 
 def test_patch_convolution_is_the_convolution():
-    from mutagrad.lab.models import jax_convolution, patch_convolution
+    from mutagrad.lab.tasks.models import jax_convolution, patch_convolution
 
     keys = jax.random.split(jax.random.key(0))
     values = jax.random.normal(keys[0], (3, 8, 12, 5))

@@ -18,8 +18,8 @@ import numpy as np
 import optax
 
 from benchmarks.common import table
-from mutagrad.lab.datasets import load
-from mutagrad.lab.models import ConvNet, cross_entropy, lecun
+from mutagrad.lab.tasks.data import load
+from mutagrad.lab.tasks.models import ConvNet, cross_entropy, lecun
 from mutagrad.mutation import rademacher
 from verification.common import arguments, report, versions
 

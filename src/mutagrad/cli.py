@@ -197,14 +197,14 @@ def _inspect(run: str, diagnose: bool, num_workers: int) -> int:
 
 
 def _claims() -> int:
-    from mutagrad.lab.reproduction import table
+    from mutagrad.lab.claims.reproduction import table
 
     print(table())
     return 0
 
 
 def _reproduce(claim: str, scale: str, out: str, plan: bool, quiet: bool) -> int:
-    from mutagrad.lab import reproduction
+    from mutagrad.lab.claims import reproduction
 
     found = reproduction.find(claim)
     reproduction.check_scale(found, scale)
