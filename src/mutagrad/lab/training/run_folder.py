@@ -1,6 +1,7 @@
-"""A run on disk: config.json, history.zarr, a checkpoint, the final parameters and a figure."""
+"""A run on disk: config.json, history.zarr, a checkpoint, the final parameters and figures."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["append_history", "create", "read_config", "read_history", "write_arrays", "write_json"]
+from mutagrad.lab.training.options import TrainConfig, from_saved
+
+__all__ = ["create", "read_config", "read_history", "read_settings", "write_arrays", "write_history", "write_json"]
 
 _REPLACED = ".old"
 
@@ -37,7 +40,7 @@ def create(folder: Path) -> None:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The settings of a run.
+    """config.json of a run: its settings, the versions that ran it, and its outcome once it has ended.
 
     Raises
     ------
@@ -46,53 +49,41 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / "config.json"
     if not path.is_file():
-        raise FileNotFoundError(
-            f"out: got {str(folder)!r}, which holds no run to resume (no config.json); check the path"
-        )
+        raise FileNotFoundError(f"run: got {str(folder)!r}, which holds no run (no config.json); check the path")
     try:
         return json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"out: got {str(path)!r}, which is damaged ({error}); start a new run") from None
+        raise ValueError(f"run: got {str(path)!r}, which is damaged ({error}); start a new run") from None
+
+
+def read_settings(folder: Path) -> TrainConfig:
+    """The settings of a run; see `read_config`."""
+    try:
+        return from_saved(read_config(folder).get("settings", {}))
+    except ValueError as error:
+        raise ValueError(f"run: got {str(folder)!r}; {error}" if "settings:" in str(error) else str(error)) from None
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
+    """Write a JSON file whole or not at all; what is not finite becomes null, which JSON has."""
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.write_text(json.dumps(_finite(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
     temporary.replace(path)
 
 
-def append_history(
-    folder: Path, records: dict[str, np.ndarray], measured: dict[str, list], attributes: dict, last_generation: int
-) -> Any:
-    """Write history.zarr: what was recorded every generation, and what was measured now and then; returns it as xarray.
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    The records end at ``last_generation``. What was written before of the same run comes first, up to the generation at
-    which these begin: a sitting that was killed may have written records later than the checkpoint that it left.
-    """
-    import xarray
 
-    earlier = read_history(folder)
-    number = len(next(iter(records.values())))
-    if earlier is not None:
-        first = last_generation - number
-        earlier = earlier.sel(generation=earlier.generation <= first)
-        earlier = earlier.isel(measurement=earlier.measured_generation.values < measured["measured_generation"][0])
-    history = xarray.Dataset(
-        {name: ("generation", values) for name, values in records.items()}
-        | {name: ("measurement", np.asarray(values)) for name, values in measured.items()},
-        coords={"generation": np.arange(last_generation - number, last_generation) + 1},
-        attrs=attributes,
-    )
-    if earlier is not None:
-        # A run that an earlier version began may lack what is recorded now.
-        missing = np.full(earlier.sizes["generation"], np.nan)
-        earlier = earlier.assign({name: ("generation", missing) for name in records if name not in earlier})
-        parts = [
-            xarray.concat([earlier[names], history[names]], dim)
-            for dim, names in (("generation", list(records)), ("measurement", list(measured)))
-        ]
-        history = xarray.merge(parts).assign_attrs(attributes)
+def write_history(
+    folder: Path, records: dict[str, np.ndarray], measured: dict[str, list], attributes: dict[str, Any]
+) -> None:
+    """Write history.zarr: what was recorded every generation, and what was measured now and then."""
+    history = as_dataset(records, measured, attributes)
     path, temporary, replaced = (folder / f"history.zarr{ending}" for ending in ("", ".tmp", _REPLACED))
     shutil.rmtree(temporary, ignore_errors=True)
     history.to_zarr(temporary, mode="w", zarr_format=2, consolidated=True)
@@ -102,7 +93,19 @@ def append_history(
         path.rename(replaced)
     temporary.rename(path)
     shutil.rmtree(replaced, ignore_errors=True)
-    return history
+
+
+def as_dataset(records: dict[str, np.ndarray], measured: dict[str, list], attributes: dict[str, Any]) -> Any:
+    """A history as an xarray Dataset, with the dimensions ``generation`` and ``measurement``."""
+    import xarray
+
+    number = len(next(iter(records.values())))
+    return xarray.Dataset(
+        {name: ("generation", values) for name, values in records.items()}
+        | {name: ("measurement", np.asarray(values)) for name, values in measured.items()},
+        coords={"generation": np.arange(number) + 1},
+        attrs=attributes,
+    )
 
 
 def read_history(folder: Path) -> Any:

@@ -14,6 +14,7 @@ from mutagrad import theory
 from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome, below, near
 from mutagrad.lab.claims.ensemble import mean_of
 from mutagrad.lab.claims.tanh_nets import shallow_losses, shallow_start
+from mutagrad.law import Acceptance
 from mutagrad.report.figures import panels
 from mutagrad.types import Mutation
 
@@ -71,9 +72,9 @@ def _mean(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rule(algorithm: mutagrad.Algorithm) -> Callable:
-    rule = algorithm.definition.selection.acceptance_fn
-    assert rule is not None
-    return rule
+    law = algorithm.definition.selection.law
+    assert isinstance(law, Acceptance)
+    return law.acceptance_fn
 
 
 # --- W21-7: a σ for every weight ---------------------------------------------------------------------------------------

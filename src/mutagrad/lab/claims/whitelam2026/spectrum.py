@@ -15,8 +15,9 @@ from scipy.sparse import linalg
 
 from mutagrad import theory
 from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome, above, below, near
+from mutagrad.lab.tasks.convnet import ConvNet
 from mutagrad.lab.tasks.data import load
-from mutagrad.lab.tasks.models import ConvNet, cross_entropy
+from mutagrad.lab.tasks.losses import cross_entropy
 from mutagrad.report.figures import panels
 
 __all__ = ["CLAIMS"]
