@@ -1,3 +1,5 @@
+"""Data sets by name, from damaged files too, and inputs as a network sees them."""
+
 import gzip
 import hashlib
 import os
@@ -13,7 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from refusals import assert_refused
 
-from mutagrad.lab.tasks.data import load, principal_components, read_idx
+from mutagrad.lab.tasks.data import load
+from mutagrad.lab.tasks.idx import read_idx
+from mutagrad.lab.tasks.inputs import principal_components, standardized
 
 quick = settings(deadline=None, database=None, max_examples=100)
 
@@ -134,13 +138,13 @@ def test_mnist_is_scaled_to_plus_minus_one(tmp_path, suffix, inner):
     data = load("mnist", tmp_path)
     pixels = read_idx(tmp_path / inner / f"train-images-idx3-ubyte{suffix}").astype(float)
     labels = read_idx(tmp_path / inner / f"t10k-labels-idx1-ubyte{suffix}")
-    assert (data.name, data.num_classes) == ("mnist", 10)
+    assert (data.name, data.classes) == ("mnist", tuple(range(10)))
     assert data.train_inputs.shape == (7, 28, 28)
     assert data.test_inputs.shape == (5, 28, 28)
     assert data.train_inputs.dtype == data.test_inputs.dtype == np.float32
-    assert data.train_labels.dtype == data.test_labels.dtype == np.int32
+    assert data.train_targets.dtype == data.test_targets.dtype == np.int32
     np.testing.assert_allclose(data.train_inputs, (pixels / 255 - 0.5) / 0.5, rtol=2**-24, atol=2**-54)
-    np.testing.assert_array_equal(data.test_labels, labels)
+    np.testing.assert_array_equal(data.test_targets, labels)
     assert (data.train_inputs.min(), data.train_inputs.max()) == (-1, 1)
 
 
@@ -152,12 +156,12 @@ def test_mnist_folder_argument_then_environment_then_default(tmp_path, monkeypat
     for place, label in (("shared/data/mnist", 1), ("environment", 2), ("argument", 3)):
         folder = tmp_path / place
         write_mnist(folder, np.ones((1, 28, 28), np.uint8), np.full(1, label, np.uint8))
-    assert load("mnist").train_labels == [1]
+    assert load("mnist").train_targets == [1]
     monkeypatch.setenv("MUTAGRAD_DATA", str(tmp_path / "environment"))
-    assert load("mnist").train_labels == [2]
-    assert load("mnist", data_dir=tmp_path / "argument").train_labels == [3]
+    assert load("mnist").train_targets == [2]
+    assert load("mnist", data_dir=tmp_path / "argument").train_targets == [3]
     monkeypatch.setenv("MUTAGRAD_DATA", "")
-    assert load("mnist").train_labels == [1]
+    assert load("mnist").train_targets == [1]
 
 
 def test_mnist_missing_names_file_folders_and_remedy(tmp_path, monkeypatch):
@@ -186,7 +190,7 @@ def test_mnist_of_disagreeing_files_is_refused(tmp_path, images, labels, mention
 
 
 def test_mnist_itself():
-    root = os.environ.get("MUTAGRAD_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data"
+    root = os.environ.get("MUTAGRAD_DATA") or Path(__file__).resolve().parents[4] / "shared" / "data"
     folder = next((f for f in (Path(root), Path(root, "mnist")) if list(f.glob("train-images-idx3-ubyte*"))), None)
     if folder is None:
         pytest.skip(f"no MNIST in {root}; set MUTAGRAD_DATA to the folder that holds it")
@@ -196,8 +200,8 @@ def test_mnist_itself():
     data = load("mnist", root)
     assert data.train_inputs.shape == (60000, 28, 28)
     assert data.test_inputs.shape == (10000, 28, 28)
-    assert data.train_labels[:5].tolist() == [5, 0, 4, 1, 9]
-    assert data.test_labels[:5].tolist() == [7, 2, 1, 0, 4]
+    assert data.train_targets[:5].tolist() == [5, 0, 4, 1, 9]
+    assert data.test_targets[:5].tolist() == [7, 2, 1, 0, 4]
     assert data.train_inputs.mean(dtype=float) == pytest.approx(2 * 0.1306604762738429 - 1, abs=1e-7)
 
 
@@ -208,21 +212,21 @@ def test_digits_are_all_there_once_and_in_proportion():
     from sklearn.datasets import load_digits
 
     data = load("digits")
-    assert (data.name, data.num_classes) == ("digits", 10)
+    assert (data.name, data.classes) == ("digits", tuple(range(10)))
     assert data.train_inputs.shape == (1437, 8, 8)
     assert data.test_inputs.shape == (360, 8, 8)
     assert data.train_inputs.dtype == data.test_inputs.dtype == np.float32
-    assert data.train_labels.dtype == data.test_labels.dtype == np.int32
+    assert data.train_targets.dtype == data.test_targets.dtype == np.int32
 
     def rows(inputs, labels):
         return sorted(map(tuple, np.column_stack([inputs.reshape(len(inputs), -1), labels]).tolist()))
 
     source = load_digits()
     inputs = np.concatenate([data.train_inputs, data.test_inputs])
-    labels = np.concatenate([data.train_labels, data.test_labels])
+    labels = np.concatenate([data.train_targets, data.test_targets])
     assert rows(inputs * 8 + 8, labels) == rows(source.images, source.target)
     counts = np.bincount(source.target)
-    assert np.all(np.abs(np.bincount(data.test_labels) - 360 * counts / 1797) < 1)
+    assert np.all(np.abs(np.bincount(data.test_targets) - 360 * counts / 1797) < 1)
     again = load("digits")
     assert all(np.array_equal(one, other) for one, other in zip(data, again, strict=True))
 
@@ -241,7 +245,8 @@ def test_unknown_name(name):
 def test_principal_components_are_scaled_by_the_root_of_their_deviation():
     """Uncorrelated, of mean 0, variances in proportion to the deviations of the components, 1 on average."""
     data = load("digits")
-    reduced, transform = principal_components(data, 12)
+    reduced, transform, words = principal_components(data, 12)
+    assert words == "12 principal components of 64"
     flat = data.train_inputs.reshape(len(data.train_inputs), -1).astype(float)
     deviations = np.sqrt(np.linalg.eigvalsh(np.cov(flat.T))[::-1][:12])
     np.testing.assert_allclose(reduced.train_inputs.mean(axis=0), 0, atol=1e-5)
@@ -249,3 +254,36 @@ def test_principal_components_are_scaled_by_the_root_of_their_deviation():
     np.testing.assert_allclose(np.cov(reduced.train_inputs.T.astype(float)), expected, atol=1e-4)
     again = (data.test_inputs.reshape(len(data.test_inputs), -1) - transform["mean"]) @ transform["directions"]
     np.testing.assert_allclose(reduced.test_inputs, again, atol=1e-5)
+
+
+def test_standardised_inputs_have_mean_0_and_deviation_1_over_the_training_examples():
+    data = load("digits")
+    found, arrays, words = standardized(data)
+    train = data.train_inputs.reshape(1437, -1).astype(float)
+    constant = train.std(axis=0) == 0
+    assert 0 < constant.sum() < 64
+    new = found.train_inputs.reshape(1437, -1).astype(float)
+    np.testing.assert_allclose(new.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(new.std(axis=0), ~constant, atol=1e-5)
+    assert not found.test_inputs.reshape(360, -1)[:, constant].any()
+    again = (data.test_inputs - arrays["mean"]) * arrays["factor"]
+    np.testing.assert_allclose(found.test_inputs, again, rtol=1e-4, atol=1e-5)
+    assert words == f"64 standardised to mean 0 and deviation 1, {constant.sum()} of them constant and set to 0"
+
+
+def test_inputs_of_very_different_sizes_are_standardised(tmp_path):
+    """A constant that rounding would call variable, and a feature whose squares float32 cannot hold."""
+    columns = np.array([[0.1, 1e30, 2000], [0.1, 3e30, 2001], [0.1, 2e30, 2002]])
+    np.savez(tmp_path / "data.npz", x_train=columns, y_train=np.arange(3), x_test=columns + [1, 0, 0], y_test=np.arange(3))
+    found = standardized(load(tmp_path / "data.npz")).data
+    assert not found.train_inputs[:, 0].any()
+    assert not found.test_inputs[:, 0].any()
+    np.testing.assert_allclose(found.train_inputs[:, 1:].std(axis=0), 1, rtol=1e-5)
+
+
+def test_digits_as_numbers_to_predict():
+    data = load("digits", task="regression")
+    assert data.is_regression
+    assert (data.train_targets.dtype, data.num_outputs) == (np.float64, 1)
+    with pytest.raises(ValueError, match="task: got 'ranking'; pass one of classification, regression"):
+        load("digits", task="ranking")

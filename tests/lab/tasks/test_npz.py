@@ -37,10 +37,10 @@ def saved(tmp_path):
 
 @pytest.mark.parametrize("as_name", [str, Path])
 def test_npz_is_used_as_it_is(saved, as_name):
-    arrays = contents(x_train=np.arange(48, dtype=np.uint8).reshape(6, 4, 2), y_test=np.array([0, 4, 1], np.uint8))
+    arrays = contents(x_train=np.arange(48, dtype=np.uint8).reshape(6, 4, 2), y_test=np.array([0, 2, 1], np.uint8))
     path = saved(**arrays)
     data = load(as_name(path))
-    assert (data.name, data.num_classes) == (str(path), 5)
+    assert (data.name, data.classes) == (str(path), (0, 1, 2))
     for array, key in zip(data, arrays, strict=False):
         dtype = np.float32 if key.startswith("x") else np.int32
         np.testing.assert_array_equal(array, arrays[key].astype(dtype), strict=True)
@@ -51,18 +51,18 @@ def test_npz_without_test_examples_is_divided(saved):
     path = saved(x_train=np.arange(number).reshape(-1, 1), y_train=np.arange(number) * 2, x_test=None, y_test=None)
     data = load(path)
     assert data.test_inputs.shape == (number // 5, 1)
-    assert data.num_classes == 2 * number - 1
-    for inputs, labels in ((data.train_inputs, data.train_labels), (data.test_inputs, data.test_labels)):
-        np.testing.assert_array_equal(inputs[:, 0] * 2, labels)
-    together = np.concatenate([data.train_labels, data.test_labels])
-    np.testing.assert_array_equal(np.sort(together), np.arange(number) * 2)
+    assert data.classes == tuple(range(0, 2 * number, 2))
+    for inputs, places in ((data.train_inputs, data.train_targets), (data.test_inputs, data.test_targets)):
+        np.testing.assert_array_equal(inputs[:, 0] * 2, np.array(data.classes)[places])
+    together = np.concatenate([data.train_targets, data.test_targets])
+    np.testing.assert_array_equal(np.sort(together), np.arange(number))
     assert not np.array_equal(together, np.sort(together))
-    np.testing.assert_array_equal(load(path).test_labels, data.test_labels)
+    np.testing.assert_array_equal(load(path).test_targets, data.test_targets)
 
 
 def test_npz_of_two_examples_keeps_one_for_each_use(saved):
     data = load(saved(x_train=np.zeros((2, 1)), y_train=np.arange(2), x_test=None, y_test=None))
-    assert (len(data.train_labels), len(data.test_labels)) == (1, 1)
+    assert (len(data.train_targets), len(data.test_targets)) == (1, 1)
 
 
 infinite = np.array([[np.nan, np.inf], [-np.inf, 1.0]])
@@ -84,15 +84,16 @@ infinite = np.array([[np.nan, np.inf], [-np.inf, 1.0]])
         ({"x_train": np.ones((0, 4, 2))}, ("x_train of shape (0, 4, 2)", "at least one example")),
         ({"x_test": np.ones((3, 0))}, ("x_test of shape (3, 0)", "at least one number")),
         ({"x_train": np.array(1.0)}, ("x_train of shape ()", "at least one example")),
-        ({"y_train": np.array([0.0, 1, 2, 0, 1, 2])}, ("y_train of dtype float64", "y_train.astype(numpy.int32)")),
+        ({"y_train": np.array([0.0, 1, 2, 0, 1, 2])}, ("y_train of dtype float64", "3 different whole", "say --task")),
+        ({"y_train": np.array([0, 1, np.nan, 0, 1, 2])}, ("1 of 6 numbers in y_train NaN", "finite targets")),
+        ({"y_train": np.full(6, 0.5), "y_test": np.ones(3)}, ("0.5 as the only target", "targets that differ")),
         ({"y_test": np.array([True, False, True])}, ("y_test of dtype bool", "y_test.astype(numpy.int32)")),
-        ({"y_test": np.array([0, -2, -1])}, ("label -2 in y_test", "first of 2 (of 3)", "pass labels from 0")),
-        ({"y_test": np.array([0, 1, 2**32])}, ("label 4294967296 in y_test", "first of 1", "pass labels from 0")),
-        ({"y_test": np.array([0, 1, 2**64 - 1], np.uint64)}, ("label 18446744073709551615", "pass labels from 0")),
+        ({"y_test": np.array(["a", "b", "c"])}, ("y_test of dtype <U1", "whole numbers for classes")),
+        ({"y_test": np.array([0, -2, -1])}, ("label -2 in y_test", "first of 2 (of 3)", "--task regression")),
         ({"y_train": np.eye(6, dtype=int)}, ("y_train of shape (6, 6)", "shape (n,)")),
         ({"y_train": np.zeros(0, int)}, ("y_train of shape (0,)", "n ≥ 1")),
-        ({"y_train": np.arange(5)}, ("6 examples in x_train and 5 labels in y_train", "one label for each")),
-        ({"y_test": np.arange(4)}, ("3 examples in x_test and 4 labels in y_test", "one label for each")),
+        ({"y_train": np.arange(5)}, ("6 examples in x_train and 5 targets in y_train", "one target for each")),
+        ({"y_test": np.arange(4)}, ("3 examples in x_test and 4 targets in y_test", "one target for each")),
         ({"x_test": np.ones((3, 2, 4))}, ("shape (4, 2) in x_train and (2, 4) in x_test", "one shape")),
         ({"y_train": np.full(6, 3), "y_test": np.full(3, 3)}, ("3 as its only label", "two classes or more")),
     ],
@@ -100,6 +101,49 @@ infinite = np.array([[np.nan, np.inf], [-np.inf, 1.0]])
 def test_npz_of_invalid_arrays_is_refused(saved, changes, mentions):
     path = saved(**changes)
     assert_refused(ValueError, lambda: load(path), repr(str(path)), *mentions)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "classes", "words"),
+    [
+        ([1, 2, 3, 1, 2, 3], [3, 1, 2], (1, 2, 3), "1 to 3"),
+        ([0, 4, 7, 0, 4, 7], [7, 0, 0], (0, 4, 7), "0, 4, 7"),
+        ([0, 1, 0, 1, 0, 10**9], [0, 1, 1], (0, 1, 10**9), "0, 1, 1000000000"),
+        (np.array([0, 1, 0, 1, 0, 2**64 - 1], np.uint64), [0, 1, 1], (0, 1, 2**64 - 1), f"0, 1, {2**64 - 1}"),
+    ],
+)
+def test_the_classes_are_the_labels_that_occur(saved, train, test, classes, words):
+    data = load(saved(y_train=np.array(train), y_test=np.array(test)))
+    assert (data.classes, data.labels, data.num_outputs) == (classes, words, len(classes))
+    assert [classes[place] for place in data.train_targets] == list(map(int, train))
+    assert [classes[place] for place in data.test_targets] == test
+
+
+def test_more_classes_than_a_network_has_outputs_are_refused(saved):
+    many = np.arange(100_001)
+    path = saved(x_train=np.zeros((len(many), 1)), y_train=many, x_test=None, y_test=None)
+    assert_refused(ValueError, lambda: load(path), "100,001 different labels", "--task regression")
+    assert load(path, task="regression").is_regression
+
+
+def test_real_targets_are_predicted(saved):
+    arrays = contents(y_train=np.linspace(-1, 3, 6), y_test=np.array([0.5, 0, 1], np.float32))
+    data = load(saved(**arrays))
+    assert (data.is_regression, data.num_outputs, data.labels) == (True, 1, "")
+    np.testing.assert_array_equal(data.train_targets, arrays["y_train"], strict=True)
+    np.testing.assert_array_equal(data.test_targets, arrays["y_test"].astype(float), strict=True)
+
+
+def test_the_task_decides_about_whole_targets_stored_as_floats(saved):
+    floats = {"y_train": np.array([1.0, 0, 1, 0, 1, 0]), "y_test": np.array([0.0, 1, 1])}
+    path = saved(**floats)
+    assert load(path, task="classification").classes == (0, 1)
+    np.testing.assert_array_equal(load(path, task="classification").train_targets, [1, 0, 1, 0, 1, 0])
+    assert load(path, task="regression").is_regression
+    assert load(saved(y_train=np.arange(6), y_test=np.arange(3)), task="regression").is_regression
+    path = saved(y_train=np.array([0.5, 0, 1, 0, 1, 0]), y_test=floats["y_test"])
+    refused = ("label 0.5 in y_train", "first of 1 (of 6) not whole", "--task regression")
+    assert_refused(ValueError, lambda: load(path, task="classification"), *refused)
 
 
 def test_npz_missing_or_of_another_kind(tmp_path):

@@ -54,10 +54,9 @@ def standardized(data: Dataset) -> Inputs:
     changed = {
         name: ((getattr(data, name) - mean) * factor).astype(np.float32) for name in ("train_inputs", "test_inputs")
     }
-    constant = varies.size - np.count_nonzero(varies)
-    words = f"{varies.size} standardised to mean 0 and deviation 1" + f", {constant} of them constant and set to 0" * (
-        constant > 0
-    )
+    words = f"{varies.size} standardised to mean 0 and deviation 1"
+    if constant := int(np.count_nonzero(~varies)):
+        words += f", {constant} of them constant and set to 0"
     arrays = {"mean": mean.astype(np.float32), "factor": factor.astype(np.float32)}
     return Inputs(data._replace(**changed), arrays, words)
 

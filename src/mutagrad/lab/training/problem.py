@@ -78,7 +78,7 @@ def set_up(config: TrainConfig, data: Dataset) -> Problem:
     >>> from mutagrad.lab.training.problem import set_up
     >>> problem = set_up(TrainConfig(sigma=0.01), load("digits"))
     >>> problem.batches.sizes, problem.inputs.words
-    ((1437,), '64 standardised to mean 0 and deviation 1, 3 of them constant and set to 0')
+    ((1437,), '64 standardised to mean 0 and deviation 1, 4 of them constant and set to 0')
     """
     inputs = _inputs(config, data)
     model_key, run_key = jax.random.split(jax.random.key(config.seed))
