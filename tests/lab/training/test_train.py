@@ -1,24 +1,24 @@
 """What a run leaves in its folder: checkpoint, history and parameters are of the same generation, however it ended."""
 
 import json
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from safetensors.numpy import load_file
 
 import mutagrad
-from mutagrad.lab import train as module
-from mutagrad.lab.tasks.data import Dataset
-from mutagrad.lab.inspect import inspect
-from mutagrad.lab.tasks.models import MLP, GroupedMLP
-from mutagrad.lab.problem import TrainConfig, num_unit_groups, set_up
-from mutagrad.lab.run_folder import append_history, read_history
-from mutagrad.lab.summary import sentences
-from mutagrad.lab.train import train
+from mutagrad.lab.training import observers
+from mutagrad.lab.training.inspect import inspect
+from mutagrad.lab.training.options import TrainConfig
+from mutagrad.lab.training.run_folder import read_history, write_history
+from mutagrad.lab.training.summary import sentences
+from mutagrad.lab.training.train import resumed, train
+from mutagrad.run.evolve import RunError
 
 pytestmark = pytest.mark.permissive  # the networks have JAX's default promotion
 
@@ -64,148 +64,180 @@ def assert_consistent(folder, generation):
     assert (folder / "training.png").exists()
 
 
-def test_a_run_that_has_just_been_saved_still_leaves_everything(data, tmp_path, monkeypatch):
-    train(config(data, tmp_path / "once", 30), progress=False)
-    monkeypatch.setattr(module, "_CHECKPOINT_SECONDS", 0.0)
-    train(config(data, tmp_path / "often", 30), progress=False)
-    for name in ("once", "often"):
-        assert_consistent(tmp_path / name, 30)
-    once, often = (load_file(tmp_path / name / "params.safetensors") for name in ("once", "often"))
-    assert all(np.array_equal(once[name], often[name]) for name in once)
-    once, often = (read_history(tmp_path / name) for name in ("once", "often"))
-    for name in ("loss", "sigma", "is_accepted", "num_nonfinite"):
-        assert once[name].dtype == often[name].dtype
-        np.testing.assert_array_equal(once[name], often[name])
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """One run of 30 generations that was never stopped: its folder and outcome."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return folder, train(config(data, folder, 30, batch_size=16), progress=False)
 
 
-def test_resuming_with_nothing_left_to_do_completes_the_folder(data, tmp_path):
-    folder = tmp_path / "run"
-    first = train(config(data, folder, 12), progress=False)
+def assert_same_run(one, other):
+    first, second = (load_file(folder / "params.safetensors") for folder in (one, other))
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+    first, second = read_history(one), read_history(other)
+    for name in ("loss", "sigma", "is_accepted", "num_nonfinite", "num_examples", "is_resampled"):
+        assert first[name].dtype == second[name].dtype
+        np.testing.assert_array_equal(first[name], second[name])
+
+
+def test_the_folder_holds_one_run(whole):
+    folder, outcome = whole
+    assert_consistent(folder, 30)
+    assert outcome["evaluations"] == 30 * 5
+    assert json.loads((folder / "config.json").read_text())["outcome"] == outcome
+    (regime,) = outcome["regime"].values()
+    assert regime["learning_rate"] == pytest.approx(outcome["drift"] * regime["sigma"])
+    arrays = load_file(folder / "inputs.safetensors")
+    assert {name: array.shape for name, array in arrays.items()} == {"['mean']": (2, 2), "['factor']": (2, 2)}
+
+
+def test_a_run_that_is_saved_all_the_time_is_the_same(data, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(observers, "_SAVE_SECONDS", 0.0)
+    train(config(data, tmp_path / "often", 30, batch_size=16), progress=False)
+    assert_consistent(tmp_path / "often", 30)
+    assert_same_run(tmp_path / "often", whole[0])
+
+
+def test_a_run_goes_on_from_its_folder_alone(data, whole, tmp_path):
+    """Stopped after 12 generations, it takes its settings from the folder and ends as the run that never stopped."""
+    folder = tmp_path / "parts"
+    train(config(data, folder, 12, batch_size=16), progress=False)
+    settings = resumed(folder, {"generations": 30})
+    assert (settings.num_offspring, settings.widths, settings.data, settings.resume) == (4, (3,), data, True)
+    outcome = train(settings, progress=False)
+    assert_consistent(folder, 30)
+    assert_same_run(folder, whole[0])
+    assert {**outcome, "seconds": 0} == {**whole[1], "seconds": 0}
+    with pytest.raises(ValueError, match=r"num_offspring: got 5 where the run in .* has 4; leave it out"):
+        resumed(folder, {"num_offspring": 5})
+    with pytest.raises(ValueError, match=r"seed: got 4 where the run"):
+        train(TrainConfig(data=data, widths=(3,), num_offspring=4, batch_size=16, out=str(folder), resume=True, seed=4))
+
+
+def test_resuming_with_nothing_left_to_do_completes_the_folder(whole, tmp_path):
+    """As a run leaves it that was killed after its checkpoint: without parameters, and with an older history."""
+    import shutil
+
+    folder = shutil.copytree(whole[0], tmp_path / "run")
     history = read_history(folder)
-    # As a run leaves it that was killed after its history, to generation 15, and before its checkpoint and parameters.
-    late = {name: history[name].values[:3] for name in history if history[name].dims == ("generation",)}
-    measured = {name: history[name].values[-1:] for name in history if history[name].dims == ("measurement",)}
-    append_history(folder, late, measured | {"measured_generation": [14]}, history.attrs, 15)
+    records = {name: history[name].values[:9] for name in history if history[name].dims == ("generation",)}
+    measured = {name: history[name].values[:1].tolist() for name in history if history[name].dims == ("measurement",)}
+    write_history(folder, records, measured, history.attrs)
     (folder / "params.safetensors").unlink()
-    second = train(config(data, folder, 12, resume=True), progress=False)
-    assert_consistent(folder, 12)
-    assert read_history(folder).identical(history)
-    assert {**second, "seconds": 0} == {**first, "seconds": 0}
+    outcome = train(resumed(folder, {}), progress=False)
+    assert_consistent(folder, 30)
+    assert_same_run(folder, whole[0])
+    assert {**outcome, "seconds": 0} == {**whole[1], "seconds": 0}
 
 
-def test_resuming_with_nothing_left_and_no_history_says_so(data, tmp_path):
-    train(config(data, tmp_path / "run", 2), progress=False)
-    (tmp_path / "run" / "history.zarr").rename(tmp_path / "elsewhere")
-    with pytest.raises(FileNotFoundError, match=r"out: got '.*run', which has lost its history.zarr"):
-        train(config(data, tmp_path / "run", 2, resume=True), progress=False)
-
-
-def test_recombination_trains_the_digits_and_is_inspected(tmp_path):
-    """150 generations of 20 that recombine: evaluations counted, learning rate Σ w E[Z] σ, and its own words in inspect."""
-    outcome = train(TrainConfig(algorithm="weighted_recombination", generations=150, out=str(tmp_path / "run")), False)
-    assert outcome["evaluations"] == 150 * 22
-    assert outcome["test_accuracy"] > 0.9
-    scores = mutagrad.selection.normal_scores(20)
-    np.testing.assert_allclose(outcome["drift"], np.sum(scores**2), rtol=1e-6)
-    text = inspect(tmp_path / "run")
-    assert "recombination of 20 gains most" in text
-    assert (tmp_path / "run" / "inspect.png").exists()
-
-
-def test_a_run_whose_hidden_units_take_turns_goes_on_where_it_was(data, tmp_path):
-    def grouped(folder, generations, **others):
-        return TrainConfig(
-            data=data, widths=(6,), unit_groups=3, num_offspring=4, generations=generations, out=str(folder), **others
-        )
-
-    whole = train(grouped(tmp_path / "whole", 13), progress=False)
-    train(grouped(tmp_path / "parts", 5), progress=False)
-    parts = train(grouped(tmp_path / "parts", 13, resume=True), progress=False)
-    assert_consistent(tmp_path / "parts", 13)
-    assert parts["test_accuracy"] == whole["test_accuracy"]
-    once, twice = (load_file(tmp_path / name / "params.safetensors") for name in ("whole", "parts"))
-    assert all(np.array_equal(once[name], twice[name]) for name in once)
-    assert "in 3 groups that are mutated in turns" in sentences(parts)
-    assert "in the last third of the run" in inspect(tmp_path / "parts")
-
-
-def test_groups_of_hidden_units_are_the_layer_that_they_make_up():
-    """The logits of an MLP with the same units, however often the groups are turned round; the start has its variance."""
-    grouped = GroupedMLP(jax.random.key(0), 300, 600, 10, number=6)
-    whole = MLP(jax.random.key(1), 300, (600,), 10)
-    layers = [group.layers for group in grouped.groups]
-    joined = eqx.tree_at(
-        lambda model: [leaf for layer in model.layers for leaf in (layer.weight, layer.bias)],
-        whole,
-        [
-            jnp.concatenate([first.weight for first, _ in layers]),
-            jnp.concatenate([first.bias for first, _ in layers]),
-            jnp.concatenate([second.weight for _, second in layers], axis=1),
-            sum(second.bias for _, second in layers),
-        ],
+def test_a_killed_run_goes_on_with_its_history(data, tmp_path):
+    """SIGKILL leaves what was saved last, and resuming gives the run that was never killed."""
+    code = (
+        "import sys, mutagrad.lab.training.observers as o; o._SAVE_SECONDS = 0.3; "
+        "from mutagrad.cli import main; main(sys.argv[1:])"
     )
-    inputs = jax.random.normal(jax.random.key(2), (20, 300))
-    for turned in (grouped, grouped.rotated(), grouped.rotated().rotated()):
-        np.testing.assert_allclose(turned(inputs), joined(inputs), rtol=1e-4, atol=1e-5)
-    assert not np.array_equal(grouped.groups[0].layers[0].weight, grouped.rotated().groups[0].layers[0].weight)
-    # Variances of 3000 weights or more, each within 5 errors of a uniform one's √(4/5n).
-    for position in (0, 1):
-        found, wanted = (float(jnp.var(model.layers[position].weight)) for model in (joined, whole))
-        size = whole.layers[position].weight.size
-        assert abs(found / wanted - 1) < 5 * (2 * 0.8 / size) ** 0.5
+    out, settings = tmp_path / "killed", ["--data", data, "--widths", "3", "--num-offspring", "4", "--seed", "5"]
+    command = [sys.executable, "-c", code, "train", "--quiet", *settings, "--generations", "1000000000"]
+    process = subprocess.Popen([*command, "--out", str(out)])
+    while not (out / "history.zarr").exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    number = checkpointed(out)[0] + 50
+    train(resumed(out, {"generations": number}), progress=False)
+    train(config(data, tmp_path / "whole", number), progress=False)
+    assert_consistent(out, number)
+    assert_same_run(out, tmp_path / "whole")
 
 
-def test_groups_by_default_where_offspring_share_something():
-    assert num_unit_groups(TrainConfig(widths=(128,)), 60_000) == 8
-    for one in (
-        TrainConfig(widths=(128,), num_offspring=1),
-        TrainConfig(widths=(128,), algorithm="truncation", num_parents=2),
-        TrainConfig(widths=(100,)),
-        TrainConfig(widths=(64, 64)),
-        TrainConfig(model="convnet"),
-    ):
-        assert num_unit_groups(one, 60_000) == 1
-    assert num_unit_groups(TrainConfig(widths=(128,)), 1437) == 1
+def test_an_error_on_the_way_leaves_everything_up_to_it(data, tmp_path, monkeypatch):
+    class Full(observers.Measurements):
+        def __call__(self, chunk):
+            if chunk.generation > 1:
+                raise OSError("no space")
+
+    monkeypatch.setattr(observers, "Measurements", Full)
+    with pytest.raises(RunError, match="OSError: no space after generation"):
+        train(config(data, tmp_path / "run", 4000), progress=False)
+    number = len(read_history(tmp_path / "run").generation)
+    assert 1 < number < 4000
+    assert_consistent(tmp_path / "run", number)
 
 
-@pytest.mark.parametrize(
-    ("number", "settings", "sizes"),
-    [
-        (1437, {}, (1437,)),
-        (6000, {}, (4096, 6000)),
-        (60_000, {}, (4096, 8192, 60_000)),
-        (60_000, {"turn_generations": 1}, (4096, 8192, 16_384, 32_768, 60_000)),
-        (60_000, {"algorithm": "weighted_recombination"}, (4096, 8192, 16_384, 32_768, 60_000)),
-        (60_000, {"algorithm": "greedy"}, (16_384,)),
-        (60_000, {"model": "convnet"}, (512, 2048, 8192)),
-        (6000, {"model": "convnet"}, (512, 2048, 6000)),
-    ],
-)
-def test_sizes_of_batches_by_default(number, settings, sizes):
-    """Where turns are long, all the data are a batch after a fifth of them."""
-    images = np.zeros((number, 4, 4), np.float32)
-    labels = np.arange(number, dtype=np.int32) % 2
-    data = Dataset(images, labels, images[:4], labels[:4], num_classes=2, name="zeros")
-    assert set_up(TrainConfig(**settings), data).batches.sizes == sizes
-
-
-def test_a_history_outlives_a_kill_between_its_renames(data, tmp_path, monkeypatch):
+def test_a_history_outlives_a_kill_between_its_renames(whole, tmp_path, monkeypatch):
     """Killed when the old history has been moved away and the new one is not yet in place: the old one is read."""
-    folder = tmp_path / "run"
-    train(config(data, folder, 6), progress=False)
-    before = read_history(folder)
-    rename = type(folder).rename
+    history = read_history(whole[0])
+    records = {name: history[name].values for name in history if history[name].dims == ("generation",)}
+    write_history(tmp_path, records, {}, {})
+    rename = type(tmp_path).rename
 
     def killed(path, target):
         if path.name.endswith(".tmp"):
             raise KeyboardInterrupt
         return rename(path, target)
 
-    monkeypatch.setattr(type(folder), "rename", killed)
+    monkeypatch.setattr(type(tmp_path), "rename", killed)
     with pytest.raises(KeyboardInterrupt):
-        train(config(data, folder, 9, resume=True), progress=False)
+        write_history(tmp_path, {name: values[:9] for name, values in records.items()}, {}, {})
     monkeypatch.undo()
-    assert not (folder / "history.zarr").exists()
-    np.testing.assert_array_equal(read_history(folder).loss, before.loss)
-    train(config(data, folder, 9, resume=True), progress=False)
-    assert list(read_history(folder).generation) == list(range(1, 10))
+    assert not (tmp_path / "history.zarr").exists()
+    np.testing.assert_array_equal(read_history(tmp_path).loss, history.loss)
+
+
+def test_measurements_later_than_where_a_run_goes_on_are_dropped(data):
+    from mutagrad.lab.tasks.data import load
+    from mutagrad.lab.training.problem import set_up
+
+    problem = set_up(TrainConfig(data=data, widths=(3,), sigma=0.01), load(data))
+    past = {"measured_generation": [0, 6, 9], **{name: [1, 2, 3] for name in ("test_accuracy", "train_accuracy")}}
+    found = observers.Measurements(problem, past | {"test_loss": [1, 2, 3], "train_loss": [1, 2, 3]})
+    found.measure(SimpleNamespace(generation=6, params=problem.state.params))
+    found.measure(SimpleNamespace(generation=6, params=problem.state.params))
+    assert found.columns["measured_generation"] == [0, 6]
+    assert found.columns["test_accuracy"] == [1, found.test.score]
+
+
+def test_a_regression_learns_a_line(tmp_path):
+    """R², and an error in the unit of the target, that of the noise around a plane; goes on, and is inspected."""
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(200, 3)) * [1, 100, 0.01]
+    noise = rng.normal(size=200)
+    targets = 1e4 + inputs @ [10, 0.1, 1000] + noise
+    np.savez(tmp_path / "plane.npz", x_train=inputs[:150], y_train=targets[:150], x_test=inputs[150:], y_test=targets[150:])
+    settings = {"data": str(tmp_path / "plane.npz"), "widths": (), "out": str(tmp_path / "run")}
+    train(TrainConfig(generations=50, **settings), progress=False)
+    outcome = train(resumed(tmp_path / "run", {"generations": 250}), progress=False)
+    best = np.std(noise[150:])
+    assert best / 1.2 < outcome["test_loss"] < 1.2 * best
+    assert outcome["test_r2"] == pytest.approx(1 - outcome["test_loss"] ** 2 / np.var(targets[150:]), abs=1e-4)
+    text = sentences(outcome)
+    assert text.startswith("test R² ")
+    for words in ("in the unit of the target", "to test with; regression", "3 standardised to mean 0"):
+        assert words in text
+    history = read_history(tmp_path / "run")
+    assert history.test_r2[0] < history.test_r2[-1] == outcome["test_r2"]
+    assert "last third" in inspect(tmp_path / "run")
+
+
+def test_recombination_trains_the_digits_and_is_inspected(tmp_path):
+    """Evaluations counted with the parent and the one before, learning rate Σ w E[Z] σ, and its own words in inspect."""
+    outcome = train(TrainConfig(algorithm="weighted_recombination", generations=150, out=str(tmp_path / "run")), False)
+    assert outcome["evaluations"] == 150 * 22
+    assert outcome["test_accuracy"] > 0.9
+    scores = mutagrad.selection.normal_scores(20)
+    np.testing.assert_allclose(outcome["drift"], np.sum(scores**2), rtol=1e-6)
+    assert "recombination of 20 gains most" in inspect(tmp_path / "run")
+
+
+def test_a_run_whose_hidden_units_take_turns_goes_on_where_it_was(data, tmp_path):
+    def grouped(folder, generations):
+        return TrainConfig(data=data, widths=(6,), unit_groups=3, num_offspring=4, generations=generations, out=str(folder))
+
+    train(grouped(tmp_path / "whole", 13), progress=False)
+    train(grouped(tmp_path / "parts", 5), progress=False)
+    parts = train(resumed(tmp_path / "parts", {"generations": 13}), progress=False)
+    assert_consistent(tmp_path / "parts", 13)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    assert "in 3 groups that are mutated in turns" in sentences(parts)
+    assert "last third of the run" in inspect(tmp_path / "parts")
