@@ -1,6 +1,7 @@
 """What a run leaves in its folder: checkpoint, history and parameters are of the same generation, however it ended."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -12,9 +13,11 @@ import pytest
 from safetensors.numpy import load_file
 
 import mutagrad
+from mutagrad.lab.tasks.data import load
 from mutagrad.lab.training import observers
 from mutagrad.lab.training.inspect import inspect
 from mutagrad.lab.training.options import TrainConfig
+from mutagrad.lab.training.problem import set_up
 from mutagrad.lab.training.run_folder import read_history, write_history
 from mutagrad.lab.training.summary import sentences
 from mutagrad.lab.training.train import resumed, train
@@ -116,8 +119,6 @@ def test_a_run_goes_on_from_its_folder_alone(data, whole, tmp_path):
 
 def test_resuming_with_nothing_left_to_do_completes_the_folder(whole, tmp_path):
     """As a run leaves it that was killed after its checkpoint: without parameters, and with an older history."""
-    import shutil
-
     folder = shutil.copytree(whole[0], tmp_path / "run")
     history = read_history(folder)
     records = {name: history[name].values[:9] for name in history if history[name].dims == ("generation",)}
@@ -186,9 +187,6 @@ def test_a_history_outlives_a_kill_between_its_renames(whole, tmp_path, monkeypa
 
 
 def test_measurements_later_than_where_a_run_goes_on_are_dropped(data):
-    from mutagrad.lab.tasks.data import load
-    from mutagrad.lab.training.problem import set_up
-
     problem = set_up(TrainConfig(data=data, widths=(3,), sigma=0.01), load(data))
     past = {"measured_generation": [0, 6, 9], **{name: [1, 2, 3] for name in ("test_accuracy", "train_accuracy")}}
     found = observers.Measurements(problem, past | {"test_loss": [1, 2, 3], "train_loss": [1, 2, 3]})
@@ -204,7 +202,9 @@ def test_a_regression_learns_a_line(tmp_path):
     inputs = rng.normal(size=(200, 3)) * [1, 100, 0.01]
     noise = rng.normal(size=200)
     targets = 1e4 + inputs @ [10, 0.1, 1000] + noise
-    np.savez(tmp_path / "plane.npz", x_train=inputs[:150], y_train=targets[:150], x_test=inputs[150:], y_test=targets[150:])
+    np.savez(
+        tmp_path / "plane.npz", x_train=inputs[:150], y_train=targets[:150], x_test=inputs[150:], y_test=targets[150:]
+    )
     settings = {"data": str(tmp_path / "plane.npz"), "widths": (), "out": str(tmp_path / "run")}
     train(TrainConfig(generations=50, **settings), progress=False)
     outcome = train(resumed(tmp_path / "run", {"generations": 250}), progress=False)
@@ -232,7 +232,9 @@ def test_recombination_trains_the_digits_and_is_inspected(tmp_path):
 
 def test_a_run_whose_hidden_units_take_turns_goes_on_where_it_was(data, tmp_path):
     def grouped(folder, generations):
-        return TrainConfig(data=data, widths=(6,), unit_groups=3, num_offspring=4, generations=generations, out=str(folder))
+        return TrainConfig(
+            data=data, widths=(6,), unit_groups=3, num_offspring=4, generations=generations, out=str(folder)
+        )
 
     train(grouped(tmp_path / "whole", 13), progress=False)
     train(grouped(tmp_path / "parts", 5), progress=False)
