@@ -17,6 +17,8 @@ SOURCE = Path(mutagrad.__file__).parent
 ORDER = [
     "check",
     "law",
+    "estimate",
+    "compiler",
     "tree",
     "types",
     "mutation",
