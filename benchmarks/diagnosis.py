@@ -18,8 +18,10 @@ import jax
 import mutagrad
 from benchmarks import common
 from benchmarks.memory import BIG, TINY, Phases, memory
-from mutagrad.lab.datasets import load
-from mutagrad.lab.models import ConvNet, cross_entropy, lecun
+from mutagrad.lab.tasks.data import load
+from mutagrad.lab.tasks.convnet import ConvNet
+from mutagrad.lab.tasks.losses import cross_entropy
+from mutagrad.lab.tasks.models import lecun
 
 DEMANDED = {"convnet": 10.0, "mlp": 60.0}
 DEMANDED_MEMORY = 8.0

@@ -8,8 +8,8 @@ import statistics
 import time
 
 from benchmarks import common
-from mutagrad.lab.datasets import Dataset, load
-from mutagrad.lab.problem import TrainConfig, set_up
+from mutagrad.lab.tasks.data import Dataset, load
+from mutagrad.lab.training.problem import TrainConfig, set_up
 from mutagrad.run import generations
 
 TARGET = 0.615

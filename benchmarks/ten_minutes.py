@@ -20,8 +20,8 @@ import optax
 
 from benchmarks import common
 from mutagrad import theory, tree
-from mutagrad.lab.datasets import Dataset, load
-from mutagrad.lab.problem import Problem, TrainConfig, set_up
+from mutagrad.lab.tasks.data import Dataset, load
+from mutagrad.lab.training.problem import Problem, TrainConfig, set_up
 from mutagrad.run import generations
 from mutagrad.selection import normal_scores
 

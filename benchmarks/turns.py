@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import mutagrad
 from benchmarks import common
-from mutagrad.lab.datasets import Dataset, load
-from mutagrad.lab.problem import TrainConfig, set_up
+from mutagrad.lab.tasks.data import Dataset, load
+from mutagrad.lab.training.problem import TrainConfig, set_up
 from mutagrad.run import generations
 
 TURNS = (1, 4, 16)

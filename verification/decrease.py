@@ -24,9 +24,9 @@ import mutagrad
 from benchmarks.common import table
 from mutagrad.diagnostics.plans import promised_decrease
 from mutagrad.diagnostics.verdicts import is_apart, skewness_counts
-from mutagrad.lab.datasets import load
-from mutagrad.lab.problem import TrainConfig, set_up
-from mutagrad.lab.quadratics import power_law
+from mutagrad.lab.claims.quadratics import power_law
+from mutagrad.lab.tasks.data import load
+from mutagrad.lab.training.problem import TrainConfig, set_up
 from verification.common import arguments, report, versions
 
 STRENGTHS = (0.01, 0.1, 1.0, 2.0, 5.0)

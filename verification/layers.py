@@ -18,8 +18,10 @@ import numpy as np
 import optax
 
 from benchmarks.common import table
-from mutagrad.lab.datasets import load
-from mutagrad.lab.models import ConvNet, cross_entropy, lecun
+from mutagrad.lab.tasks.data import load
+from mutagrad.lab.tasks.convnet import ConvNet
+from mutagrad.lab.tasks.losses import cross_entropy
+from mutagrad.lab.tasks.models import lecun
 from mutagrad.mutation import rademacher
 from verification.common import arguments, report, versions
 

@@ -15,7 +15,7 @@ from scipy import stats
 import mutagrad
 from mutagrad.diagnostics import regime
 from mutagrad.diagnostics.plans import promised_decrease
-from mutagrad.lab.quadratics import power_law
+from mutagrad.lab.claims.quadratics import power_law
 
 SIZE, BATCH, TAU, SIGMA = 100, 16, 2.0, 0.05
 CURVATURES = np.linspace(0.5, 1.5, SIZE)
