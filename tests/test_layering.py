@@ -106,7 +106,8 @@ def test_the_check_sees_a_wrong_import(tmp_path, line, seen):
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_no_file_is_too_long(path):
-    assert len(path.read_text().splitlines()) <= LONGEST
+    number = len(path.read_text().splitlines())
+    assert number <= LONGEST
 
 
 # ----------------------------------------------------------------------------------------------------------------------
