@@ -17,7 +17,7 @@ SOURCE = Path(mutagrad.__file__).parent
 
 # A room is a package or a module. Each may import those before it, wherever in a file and by whatever means.
 ORDER = """
-check law tree types mutation offspring estimates selection evaluation algorithms theory
+check law estimate compiler tree state types mutation offspring estimates selection evaluation algorithms theory
 run control gradient_transformation diagnostics report lab cli
 """.split()
 FORBIDDEN = {"matplotlib", "equinox", "sklearn", "xarray", "zarr", "safetensors", "flax"}

@@ -73,7 +73,9 @@ def scale(name: str, value: Any) -> Any:
     number = _number(name, positive(name, value))
     limits = jnp.finfo(jnp.result_type(float))
     if number is not None and not float(limits.tiny) <= number <= float(limits.max):
-        raise ValueError(f"{name}: got {number!r}; pass a number from {float(limits.tiny):.1e} to {float(limits.max):.1e}")
+        raise ValueError(
+            f"{name}: got {number!r}; pass a number from {float(limits.tiny):.1e} to {float(limits.max):.1e}"
+        )
     return value
 
 
@@ -90,12 +92,10 @@ def key(value: Any) -> jax.Array:
     raise ValueError(f"key: got {shown}; pass one key, such as jax.random.key(0)")
 
 
-def compiler() -> None:
-    """Refuse a version of JAX that computes wrong values."""
-
-
 def algorithm(value: Any, name: str = "algorithm") -> Any:
     """``value`` if it is an algorithm."""
     if not all(hasattr(value, part) for part in ("init", "ask", "tell", "step", "definition")):
-        raise ValueError(f"{name}: got {value!r}; pass an algorithm, such as mutagrad.elitist(sigma=0.01, num_offspring=20)")
+        raise ValueError(
+            f"{name}: got {value!r}; pass an algorithm, such as mutagrad.elitist(sigma=0.01, num_offspring=20)"
+        )
     return value

@@ -100,10 +100,11 @@ def moments(differences: jax.Array, variances: jax.Array, sigma: jax.Array) -> M
     is_finite = jnp.isfinite(differences)
     number = jnp.sum(is_finite, dtype=differences.dtype)
     scaled = jnp.where(is_finite, differences / sigma, 0)
-    mean = jnp.sum(scaled) / number
+    some = jnp.maximum(number, 1)
+    mean = jnp.sum(scaled) / some
     apart = jnp.where(is_finite, scaled - mean, 0)
     noises = jnp.where(is_finite, jnp.square(jnp.sqrt(variances.astype(differences.dtype)) / sigma), 0)
-    noise = jnp.sum(noises) / number
+    noise = jnp.sum(noises) / some
     noise_squares = jnp.sum(jnp.where(is_finite, jnp.square(noises - noise), 0))
     squares = jnp.sum(jnp.square(apart))
     cubes = jnp.sum((apart / _scale(number, squares)) ** 3)
@@ -154,11 +155,12 @@ def estimates(found: Moments, sigma: jax.Array) -> Estimates:
     >>> round(float(found.hessian_trace) / 100, 1), round(float(found.squared_grad_norm) / 200, 1)
     (1.0, 1.0)
     """
-    sigma = jnp.asarray(sigma, found.mean.dtype)
-    variance = found.variance
-    strength = jnp.where(variance > 0, 2 * found.mean * jax.lax.rsqrt(variance), jnp.nan)
+    sigma, variance = jnp.asarray(sigma, found.mean.dtype), found.variance
+    # Of no offspring nothing is known.
+    mean, noise = (jnp.where(found.number > 0, one, jnp.nan) for one in (found.mean, found.noise))
+    strength = jnp.where(variance > 0, 2 * mean * jax.lax.rsqrt(variance), jnp.nan)
     curvature = found.skewness * variance * jnp.sqrt(variance) / (3 * sigma)
-    return Estimates(2 * found.mean / sigma, variance, found.noise, strength, curvature)
+    return Estimates(2 * mean / sigma, variance, noise, strength, curvature)
 
 
 def standard_errors(found: Moments, sigma: jax.Array) -> Estimates:

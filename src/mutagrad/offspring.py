@@ -123,7 +123,9 @@ class Offspring:
         if self.mutants is not None:
             base = self._before(index)
             return jax.tree.map(
-                lambda leaf, mutant: leaf if mutant is leaf else jnp.where(before, leaf, mutant), base, self._of_mutants(number)
+                lambda leaf, mutant: leaf if mutant is leaf else jnp.where(before, leaf, mutant),
+                base,
+                self._of_mutants(number),
             )
         base = self._before(index) if self.parent_of is None else self._base(index, number)
         return tree.add_scaled(base, self.noise(number), jnp.where(before, 0, self.sigma))
@@ -147,7 +149,10 @@ class Offspring:
         """Of those made: leaves without a leading axis are the parent's own, shared by all."""
         base = self.parent(0)
         return jax.tree.map(
-            lambda leaf, made: leaf if made is None else made[index], base, self.mutants, is_leaf=lambda leaf: leaf is None
+            lambda leaf, made: leaf if made is None else made[index],
+            base,
+            self.mutants,
+            is_leaf=lambda leaf: leaf is None,
         )
 
     def made(self) -> "Offspring":

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import mutagrad
-from mutagrad.run import loop
+from mutagrad.run import chunks
 
 SIZES = (16, 128, 1024)
 NUMBER, DIMENSIONS = 20_000, 20
@@ -100,7 +100,7 @@ def uninterrupted():
 
 @pytest.mark.parametrize("seconds", [1e-6, 10.0])
 def test_the_run_is_the_same_wherever_its_chunks_end(uninterrupted, seconds, monkeypatch):
-    monkeypatch.setattr(loop, "_CHUNK_SECONDS", seconds)
+    monkeypatch.setattr(chunks, "_CHUNK_SECONDS", seconds)
     np.testing.assert_array_equal(run(*controlled(), 330).params, uninterrupted.params)
 
 

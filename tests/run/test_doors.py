@@ -30,6 +30,11 @@ REFUSED = {
     "a string as optimiser": (lambda: mutagrad.as_gradient_transformation("comma", KEY), "algorithm: got 'comma'"),
     "a string as mutation": (lambda: mutagrad.elitist(0.1, 4, mutation="gaussian"), "mutation: got 'gaussian'; pass one"),
     "a class as mutation": (lambda: mutagrad.elitist(0.1, 4, mutation=mutagrad.Mutation), "mutation: got .*; pass one"),
+    "a maker as mutation": (lambda: mutagrad.elitist(0.1, 4, mutation=density.gaussian), "mutation: got .*; pass one"),
+    "a maker as selection": (
+        lambda: mutagrad.mutation_selection(density.gaussian(), selection.comma, 4),
+        "selection: got .*; pass one",
+    ),
     "a rule as mutation": (lambda: mutagrad.elitist(0.1, 4, mutation=selection.comma()), "mutation: got comma; pass one"),
     "a string as selection": (
         lambda: mutagrad.mutation_selection(density.gaussian(), "comma", 4),

@@ -29,15 +29,22 @@ def with_finite_ancestors(descent: Descent, is_finite: jax.Array, num_parents: i
             f"({num_parents}, ancestors), as many as next parents"
         )
     if descent.inheritance not in _INHERITANCE:
-        raise ValueError(f"select_fn: got inheritance {descent.inheritance!r} back; return one of {', '.join(_INHERITANCE)}")
+        raise ValueError(
+            f"select_fn: got inheritance {descent.inheritance!r} back; return one of {', '.join(_INHERITANCE)}"
+        )
     is_usable = (ancestors < 0) | is_finite[jnp.maximum(ancestors, 0)]
     return Descent(jnp.where(is_usable, ancestors, -1), shares, descent.inheritance)
 
 
-def best_ancestor(descent: Descent) -> jax.Array:
-    """(K,) the ancestor with the largest share of each next parent."""
-    largest = jnp.argmax(descent.shares, axis=1)
-    return jnp.take_along_axis(descent.ancestors, largest[:, None], axis=1)[:, 0]
+def best_ancestor(descent: Descent, losses: jax.Array, parent_losses: jax.Array) -> jax.Array:
+    """(K,) the ancestor with the largest share of each next parent; of several the one of the lowest loss."""
+    ancestors, shares = descent.ancestors, descent.shares
+    if ancestors.shape[1] == 1:
+        return ancestors[:, 0]
+    own = jnp.where(ancestors >= 0, losses[jnp.maximum(ancestors, 0)], parent_losses[-1 - jnp.minimum(ancestors, -1)])
+    is_largest = shares == jnp.max(shares, axis=1, keepdims=True)
+    best = jnp.argmin(jnp.where(is_largest, own, jnp.inf), axis=1)
+    return jnp.take_along_axis(ancestors, best[:, None], axis=1)[:, 0]
 
 
 def descend(key: jax.Array, offspring: Offspring, descent: Descent) -> Params:
@@ -82,7 +89,9 @@ def _blend(offspring: Offspring, ancestors: jax.Array, shares: jax.Array) -> Par
         weight = jnp.where(ancestor < 0, 0, share)
 
         def add(total: jax.Array, noise: Any) -> jax.Array:
-            return total if noise is None else total + weight.astype(total.dtype) * jnp.asarray(noise).astype(total.dtype)
+            return (
+                total if noise is None else total + weight.astype(total.dtype) * jnp.asarray(noise).astype(total.dtype)
+            )
 
         return tree.map_floating(add, totals, offspring.noise(jnp.maximum(ancestor, 0))), None
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from mutagrad import check, estimates, law, tree
 from mutagrad.algorithms.descent import best_ancestor, descend, with_finite_ancestors
+from mutagrad.compiler import check_compiler
 from mutagrad.evaluation.local import resolve
 from mutagrad.evaluation.losses import Losses, check_losses, told
 from mutagrad.offspring import Offspring
@@ -68,12 +69,14 @@ def _initial_sigma(sigma: Any) -> jax.Array:
 
 
 def _init(definition: Definition, params: Params, loss_fn: LossFn | None) -> State | PopulationState:
-    check.compiler()
+    check_compiler()
     number = definition.selection.num_parents
     sigma, generation = _initial_sigma(definition.sigma), jnp.zeros((), jnp.int32)
     if isinstance(params, Parents):
         if params.number != number:
-            raise ValueError(f"params: got {params.number} parents for an algorithm with {number}; pass {number}, or one")
+            raise ValueError(
+                f"params: got {params.number} parents for an algorithm with {number}; pass {number}, or one"
+            )
         if number > 1:
             return PopulationState(params.stacked, sigma, generation)
         params = tree.map_floating(lambda leaf: leaf[0], params.stacked)
@@ -152,7 +155,7 @@ def _tell(
     seen = jnp.concatenate([_relative(parent_losses[:1]), parent_differences[1:]])
     chosen = definition.selection.select_fn(key, comparable, seen)
     descent = with_finite_ancestors(chosen, is_finite, definition.selection.num_parents)
-    winner = best_ancestor(descent)
+    winner = best_ancestor(descent, comparable, seen)
     has_offspring = jnp.any((descent.ancestors >= 0) & (descent.shares != 0), axis=1)
     following = descend(key, offspring, descent)
     if descent.ancestors.shape[1] == 1:
@@ -175,7 +178,8 @@ def _tell(
         previous = state.previous
         if previous is not None:
             before = losses.take(slice(number, number + 1))
-            validated = jnp.where(jnp.isfinite(before.means[0]), -before.differences[0], jnp.nan)
+            is_known = jnp.isfinite(before.means[0]) & jnp.isfinite(parent_losses[0])
+            validated = jnp.where(is_known, -before.differences[0], jnp.nan)
             # A step to where the loss is not finite is taken back.
             has_failed = ~jnp.isfinite(parent_losses[0]) & jnp.isfinite(before.means[0]) & ~has_offspring[0]
             following = _merged(following, previous, has_failed)
@@ -233,7 +237,9 @@ def assemble(definition: Definition) -> Algorithm:
         return told_step(offspring, selection_key, state, losses, is_resampled)
 
     @jax.jit
-    def told_step(offspring: Offspring, key: jax.Array, state: Any, losses: Losses, is_resampled: Any) -> tuple[Any, Info]:
+    def told_step(
+        offspring: Offspring, key: jax.Array, state: Any, losses: Losses, is_resampled: Any
+    ) -> tuple[Any, Info]:
         return _tell(definition, offspring, key, state, losses, is_resampled)
 
     def step(
@@ -322,6 +328,7 @@ def mutation_selection(
 def _part(name: str, value: Any, kind: type, example: str) -> Any:
     if isinstance(value, kind):
         return value
-    if not callable(value) or isinstance(value, type | Mutation | Selection | Algorithm):
+    is_factory = getattr(value, "__module__", "").startswith(f"mutagrad.{name}")
+    if not callable(value) or is_factory or isinstance(value, Mutation | Selection | Algorithm):
         raise ValueError(f"{name}: got {value!r}; pass one such as {example}, or a function of your own")
     return kind(value)

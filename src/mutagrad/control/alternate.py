@@ -223,7 +223,9 @@ def rotate(algorithm: Algorithm, rotate_fn: Callable[[Params], Params], number: 
         own, info = algorithm.step(key, state.own(0), loss_fn, is_resampled=is_resampled, evaluation=evaluation)
         return state.after(0, own, info), info
 
-    reason = "got groups of parameters that take turns, each with a σ of its own; ask theory for the algorithm of one group"
+    reason = (
+        "got groups of parameters that take turns, each with a σ of its own; ask theory for the algorithm of one group"
+    )
     return Algorithm(init, ask, tell, step, UnknownDefinition(reason))
 
 

@@ -121,7 +121,9 @@ def _of_changing_sigma(algorithm: Algorithm) -> Definition | UnknownDefinition:
     if isinstance(definition, UnknownDefinition):
         return definition
     if definition.sigma is None:
-        raise ValueError("algorithm: got one whose σ is adapted or scheduled already; wrap the algorithm inside it once")
+        raise ValueError(
+            "algorithm: got one whose σ is adapted or scheduled already; wrap the algorithm inside it once"
+        )
     return definition._replace(sigma=None)
 
 
@@ -231,12 +233,10 @@ def _strength_rule(definition: Definition, target: float) -> Callable:
         sigma = info.sigma
         found = moments(info.loss_differences.astype(sigma.dtype), info.loss_difference_variances, sigma)
         number, some = found.number, jnp.maximum(found.number, 1)
-        mean, noise = jnp.where(number > 0, found.mean, 0), jnp.where(number > 0, found.noise, 0)
+        mean, noise = found.mean, found.noise
         # Of one offspring, about what was measured before.
-        if num_offspring == 1:
-            square = jnp.square(mean - old.half_trace * sigma)
-        else:
-            square = found.squares / jnp.maximum(number - 1, 1)
+        about_before = jnp.square(mean - old.half_trace * sigma)
+        square = about_before if num_offspring == 1 else found.squares / jnp.maximum(number - 1, 1)
         is_finite = jnp.isfinite(info.loss_differences)
         share = jnp.sum(info.loss_differences <= 0, where=is_finite).astype(sigma.dtype) / some
 
@@ -259,7 +259,9 @@ def _strength_rule(definition: Definition, target: float) -> Callable:
         if weights is not None:
             # What the last step was worth is known: curvature along it, which single offspring hardly see, counts too.
             # Without it this is s. Of what the slope predicted only the signal is on another batch.
-            lost = (info.validated_change.astype(sigma.dtype) / old.step_sigma + old.step_gain * signal) / old.step_sigma
+            lost = (
+                info.validated_change.astype(sigma.dtype) / old.step_sigma + old.step_gain * signal
+            ) / old.step_sigma
             lost = jnp.where(old.step_gain > 0, lost, jnp.nan)
             shares = rank_shares(weights, jnp.where(is_finite, info.loss_differences, jnp.inf)).astype(sigma.dtype)
             scaled = jnp.where(is_finite, info.loss_differences.astype(sigma.dtype) / sigma, mean)

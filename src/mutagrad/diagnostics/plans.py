@@ -10,6 +10,8 @@ from scipy import special
 from mutagrad import check
 from mutagrad.diagnostics.course import Regime
 from mutagrad.diagnostics.measured import Measured
+from mutagrad.law import RankWeights
+from mutagrad.theory.definition import known
 from mutagrad.theory.optimum import best_strength, keeps_the_better
 from mutagrad.theory.progress import best_of_moment
 from mutagrad.theory.recombination import recombination_moments
@@ -106,10 +108,10 @@ def yardstick(parts: Definition, signal: float = 1.0) -> Yardstick:
 
     The cost is the share of the drift's gain that curvature takes, per s, for small s.
     """
-    num_offspring = parts.num_offspring
-    if parts.selection.weights_fn is not None:
+    num_offspring, law = known(parts).num_offspring, parts.selection.law
+    if isinstance(law, RankWeights):
         best = best_strength(parts)
-        gain = signal**4 * best * recombination_moments(parts.selection.options["weights"]).first / 2
+        gain = signal**4 * best * recombination_moments(law.weights).first / 2
         return Yardstick(f"recombination of {num_offspring}", signal**2 * best, gain, 1 / (2 * best))
     strength, gain = optimum(num_offspring, signal)
     cost = (1 - 2.0**-num_offspring) / (2 * best_of_moment(num_offspring))
@@ -146,8 +148,9 @@ def expected_decrease(
     >>> round(expected_decrease(parts, 0.1, 1.0, 1e-9), 5), round(expected_decrease(parts, 1.224, 2.0, 2.0), 3)  # c₁σ|g|; G₁(s*)
     (0.03989, 0.405)
     """
-    if parts.selection.weights_fn is not None:
-        moments = recombination_moments(parts.selection.options["weights"])
+    law = known(parts).selection.law
+    if isinstance(law, RankWeights):
+        moments = recombination_moments(law.weights)
         return moments.first * sigma * slope - moments.transverse * sigma**2 * trace / 2
     if not keeps_the_better(parts):
         return None
@@ -180,7 +183,7 @@ def promised_decrease(parts: Definition, found: Regime, normal: bool = False) ->
     -------
     Array of the shape of ``found.generation``, NaN where no slope was found; ``None`` as `expected_decrease`.
     """
-    if parts.selection.weights_fn is None and not keeps_the_better(parts):
+    if not isinstance(known(parts).selection.law, RankWeights) and not keeps_the_better(parts):
         return None
     columns = (found.sigma.value, found.squared_batch_grad_norm.value, found.hessian_trace.value, *found.skewness)
     values = []

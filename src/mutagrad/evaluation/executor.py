@@ -20,6 +20,7 @@ class Failure(float):
     reason: str
 
     def __new__(cls, reason: str) -> "Failure":
+        """A NaN with a reason."""
         self = super().__new__(cls, "nan")
         self.reason = reason
         return self

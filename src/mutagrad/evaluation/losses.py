@@ -96,7 +96,9 @@ def check_loss_fn(loss_fn: Any, has_batch: bool = False) -> None:
         signature.bind(*([None] * (1 + has_batch)))
     except TypeError as error:
         hint = "" if has_batch else " (a loss of a batch needs batches=)"
-        raise ValueError(f"loss_fn: got one that cannot be called as {wanted}: {error}; pass one that can{hint}") from None
+        raise ValueError(
+            f"loss_fn: got one that cannot be called as {wanted}: {error}; pass one that can{hint}"
+        ) from None
 
 
 def finite_reference(values: jax.Array) -> jax.Array:
@@ -106,10 +108,10 @@ def finite_reference(values: jax.Array) -> jax.Array:
 
 def compare(values: jax.Array, reference: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean of the paired differences of per-example losses (B,) from a reference (B,), and its sampling variance."""
-    # Both are rounded before they are compared. Fused into the subtraction a loss would keep more digits than the reference,
-    # and candidates that are alike would differ by its rounding.
-    values, reference = jax.lax.optimization_barrier((values, reference.astype(values.dtype)))
-    differences = values - reference
+    reference = reference.astype(values.dtype)
+    # Fused with the sum behind a loss, a subtraction keeps more digits than the reference has, and candidates that are alike
+    # would differ by its rounding. A comparison sees both rounded.
+    differences = jnp.where(values == reference, 0, values - reference)
     difference = jnp.mean(differences)
     # A float: the product of two large sizes is no int32.
     variance = jnp.sum(jnp.square(differences - difference)) / float(values.size * max(values.size - 1, 1))
@@ -118,7 +120,7 @@ def compare(values: jax.Array, reference: jax.Array) -> tuple[jax.Array, jax.Arr
 
 def of_values(values: jax.Array, reference: jax.Array | None = None, keep_values: bool = False) -> Losses:
     """Losses from all per-example losses (n, B), compared with a reference (B,) or with those of the first candidate."""
-    first = finite_reference(values[0]) if reference is None else reference
+    first = finite_reference(values[0] if reference is None else reference)
     differences, variances = jax.vmap(lambda one: compare(one, first))(values)
     return Losses(jnp.mean(values, axis=1), differences, variances, values if keep_values else None, values.shape[1])
 
@@ -145,7 +147,7 @@ def told(losses: Any, number: int, reference: jax.Array | None) -> Losses:
         raise ValueError(f"losses: got {losses.dtype}; pass floating numbers")
     values = losses[:, None] if losses.ndim == 1 else losses
     keep = reference is not None
-    if isinstance(values, np.ndarray) and jnp.result_type(values.dtype) != values.dtype:
+    if isinstance(values, np.ndarray) and values.dtype == np.float64 and not jax.config.jax_enable_x64:
         return _in_full_precision(values, None if reference is None else np.asarray(reference, values.dtype))
     values = jnp.asarray(values)
     return of_values(values.astype(tree.compute_dtype(values)), reference, keep)
@@ -168,8 +170,8 @@ def _as_numbers(losses: Any) -> np.ndarray:
 def _in_full_precision(values: np.ndarray, reference: np.ndarray | None) -> Losses:
     with np.errstate(invalid="ignore", over="ignore"):
         means = values.mean(axis=1)
-        if reference is None:
-            reference = values[0] if np.isfinite(means[0]) else np.zeros_like(values[0])
+        first = values[0] if reference is None else reference
+        reference = first if np.isfinite(first.mean()) else np.zeros_like(first)
         apart = values - reference
         differences = apart.mean(axis=1)
         count = values.shape[1]

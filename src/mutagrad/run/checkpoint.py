@@ -76,5 +76,5 @@ def restore_or(folder: str | PathLike, key: jax.Array, state: Any, history: Any 
         raise ValueError(f"checkpoint: got {folder}, saved by a run with another key; pass that run's key")
     leaves = [jnp.asarray(saved["state"][name]) for name in shapes]
     records = saved.get("history")
-    return jax.tree.unflatten(jax.tree.structure(state), leaves), None if records is None else {name: np.array(leaf) for name, leaf in records.items()}
-
+    past = None if records is None else {name: np.array(leaf) for name, leaf in records.items()}
+    return jax.tree.unflatten(jax.tree.structure(state), leaves), past

@@ -46,9 +46,7 @@ class Result(NamedTuple):
         number = int(self.state.generation)
         loss = self.history.get("loss") if isinstance(self.history, dict) else None
         course = "" if loss is None or np.ndim(loss) != 1 or not len(loss) else f"; loss {loss[0]:.4g} → {loss[-1]:.4g}"
-        return (
-            f"Result(stopped by {self.stopped} after {number:,} generations, {self.num_evaluations:,} evaluations{course})"
-        )
+        return f"Result(stopped by {self.stopped} after {number:,} generations, {self.num_evaluations:,} evaluations{course})"
 
 
 class RunError(RuntimeError):
@@ -179,7 +177,9 @@ def evolve(
     num_generations = check.count("num_generations", num_generations)
     check_loss_fn(loss_fn, batches is not None)
     if isinstance(batches, str):
-        raise ValueError(f"batches: got {batches!r}; pass mutagrad.minibatches(data, batch_size), a function or an iterable")
+        raise ValueError(
+            f"batches: got {batches!r}; pass mutagrad.minibatches(data, batch_size), a function or an iterable"
+        )
     if record is not None and not callable(record):
         raise ValueError(f"record: got {record!r}; pass a function record(state, info) -> arrays")
     if not all(callable(observer) for observer in observers):
@@ -226,7 +226,9 @@ def evolve(
         if number == first:
             raise
         if number < 0:
-            raise RuntimeError(f"evolve: {_one_line(error)}; the state was consumed, go on from a checkpoint") from error
+            raise RuntimeError(
+                f"evolve: {_one_line(error)}; the state was consumed, go on from a checkpoint"
+            ) from error
         message = f"evolve: {_one_line(error)} after generation {number}; error.result holds the run up to it"
         raise RunError(message, result("error")) from error
     finally:

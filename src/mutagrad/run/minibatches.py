@@ -22,7 +22,9 @@ class Minibatches(NamedTuple):
     batch_size: int | tuple | None
 
     def __repr__(self) -> str:
-        return f"Minibatches({_number(self.data):,} examples, batches of {', '.join(f'{size:,}' for size in self.sizes)})"
+        return (
+            f"Minibatches({_number(self.data):,} examples, batches of {', '.join(f'{size:,}' for size in self.sizes)})"
+        )
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -150,6 +150,8 @@ def stop_after(seconds: float) -> Observer:
 
 def _column(chunk: Chunk, who: str) -> Any:
     if not isinstance(chunk.records, dict) or "loss" not in chunk.records:
-        raise ValueError(f"record: got records without 'loss', which {who} reads; record what mutagrad.default_record does")
+        raise ValueError(
+            f"record: got records without 'loss', which {who} reads; record what mutagrad.default_record does"
+        )
     column = chunk.records["loss"]
     return np.where(np.isfinite(column), column, math.inf)

@@ -69,6 +69,7 @@ def comma() -> Selection:
     >>> int(select(jax.random.key(0), jnp.array([0.5, 0.2]), jnp.zeros(1)).ancestors[0, 0])
     1
     """
+
     def select(key: jax.Array, losses: jax.Array, parent_losses: jax.Array) -> Descent:
         return Descent.of(jnp.argmin(losses))
 
