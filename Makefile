@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types docs check lock clean
+.PHONY: demo test verify lint types docs check lock clean
 
 demo: .venv/.installed
 	@out=runs/demo-$$(date +%Y%m%d-%H%M%S); $(BIN)/mutagrad train --data digits --generations 1500 --out $$out \
@@ -10,6 +10,11 @@ demo: .venv/.installed
 
 test: .venv/.installed
 	$(BIN)/python -m pytest -n 2
+
+# Everything that convinces a sceptic: all tests, those at full size too, and the heavy statistics. Hours.
+verify: .venv/.installed
+	$(BIN)/python -m pytest -n 2 -m "verify or not verify"
+	@set -e; for script in verification/*.py; do [ $$script = verification/common.py ] || { echo $$script; $(BIN)/python $$script; }; done
 
 lint: .venv/.installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

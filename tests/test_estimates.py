@@ -58,22 +58,26 @@ def generations(number, seed, **options):
     return run(jax.random.split(jax.random.key(seed), number))
 
 
+def measured(differences, variances, sigma):
+    return estimates(moments(differences, variances, sigma), sigma)
+
+
 @pytest.mark.parametrize("num_offspring", [1, 2, 5, 20, 100])
 def test_means_over_many_generations(num_offspring):
     number = max(200, 6000 // num_offspring)
-    measured = generations(number, num_offspring, num_offspring=num_offspring)[0]
+    found = generations(number, num_offspring, num_offspring=num_offspring)[0]
     expected = {"hessian_trace": TRACE, "squared_grad_noise": NOISE}
     if num_offspring > 1:
         expected["squared_grad_norm"] = SQUARE + NOISE + CURVATURE_SHARE
     for name, value in expected.items():
-        sample = np.asarray(getattr(measured, name), np.float64)
+        sample = np.asarray(getattr(found, name), np.float64)
         allowed = 4.4 * sample.std() / number**0.5
         # The sampling variance has a curvature share of its own, zero here: every example has the same Hessian.
         assert abs(sample.mean() - value) < allowed, (name, sample.mean(), value)
         assert allowed < 0.2 * value, name
     if num_offspring == 1:
-        assert np.all(np.isnan(measured.squared_grad_norm))
-        assert np.all(np.isnan(measured.strength))
+        assert np.all(np.isnan(found.squared_grad_norm))
+        assert np.all(np.isnan(found.strength))
 
 
 @pytest.mark.parametrize("num_offspring", [3, 5, 20, 100])
@@ -123,12 +127,12 @@ def test_what_failed_is_left_out():
     differences = jnp.array([0.3, jnp.nan, -0.1, jnp.inf, 0.2, -jnp.inf, 0.9])
     variances = jnp.array([0.1, jnp.nan, 0.3, 0.2, 0.2, jnp.inf, 0.4])
     kept = jnp.array([0, 2, 4, 6])
-    for function in (estimates, standard_errors):
-        some = function(moments(differences, variances, 0.5), 0.5)
-        for got, expected in zip(some, function(moments(differences[kept], variances[kept], 0.5), 0.5), strict=True):
+    for function in (measured, lambda *of: standard_errors(moments(*of), of[-1])):
+        some = function(differences, variances, jnp.array(0.5))
+        for got, expected in zip(some, function(differences[kept], variances[kept], jnp.array(0.5)), strict=True):
             np.testing.assert_allclose(got, expected, rtol=1e-6)
     values = np.array([0.3, -0.1, 0.2, 0.9])
-    found = estimates(moments(differences, variances, jnp.array(0.5)), jnp.array(0.5))
+    found = measured(differences, variances, jnp.array(0.5))
     np.testing.assert_allclose(found.hessian_trace, 2 * values.mean() / 0.25, rtol=1e-6)
     np.testing.assert_allclose(found.squared_grad_norm, values.var(ddof=1) / 0.25, rtol=1e-6)
     np.testing.assert_allclose(found.squared_grad_noise, 0.25 / 0.25, rtol=1e-6)
@@ -137,17 +141,55 @@ def test_what_failed_is_left_out():
     np.testing.assert_allclose(found.gradient_curvature, third / (3 * 0.5**4), rtol=1e-5)
 
 
+@pytest.mark.parametrize("sizes", [(5, 3), (1, 7), (2, 1), (4, 0), (0, 0)])
+@pytest.mark.parametrize("scale", [1.0, 1e-24, 1e15])
+def test_moments_are_additive(sizes, scale):
+    """Those of two groups of offspring of one loss add up to those of both, in either order, failures among them."""
+    rng = np.random.default_rng(5)
+    sigma = jnp.float32(scale)
+    groups = [
+        (jnp.asarray(scale * rng.gamma(2.0, size=n + 1), jnp.float32).at[0].set(jnp.nan), scale * jnp.ones(n + 1) * scale)
+        for n in sizes
+    ]
+    first, second = (moments(*group, sigma) for group in groups)
+    both = moments(*(jnp.concatenate(parts) for parts in zip(*groups, strict=True)), sigma)
+    for name, expected in both._asdict().items():
+        if sum(sizes) == 0 and name in ("mean", "noise"):
+            continue  # of none there is no mean
+        for total in (first + second, second + first):
+            np.testing.assert_allclose(getattr(total, name), expected, rtol=2e-5, atol=2e-5, err_msg=name)
+
+
+def test_moments_of_a_chain_of_generations():
+    """Four hundred generations of five, added one by one in float32, against NumPy on all of them at once."""
+    rng = np.random.default_rng(6)
+    differences = rng.gamma(3.0, size=(400, 5)).astype(np.float32)
+    variances = rng.uniform(0.5, 1, (400, 5)).astype(np.float32)
+    sigma = jnp.float32(0.5)
+    rows = jax.vmap(moments, in_axes=(0, 0, None))(jnp.asarray(differences), jnp.asarray(variances), sigma)
+    first, rest = jax.tree.map(lambda x: x[0], rows), jax.tree.map(lambda x: x[1:], rows)
+    total = jax.lax.scan(lambda a, b: (a + b, None), first, rest)[0]
+    z = differences.astype(float).ravel() / 0.5
+    assert float(total.number) == 2000
+    np.testing.assert_allclose(total.mean, z.mean(), rtol=1e-5)
+    np.testing.assert_allclose(total.variance, z.var(ddof=1), rtol=1e-4)
+    np.testing.assert_allclose(total.skewness, stats.kstat(z, 3) / z.var(ddof=1) ** 1.5, rtol=1e-3)
+    noises = variances.astype(float).ravel() / 0.25
+    np.testing.assert_allclose(total.noise, noises.mean(), rtol=1e-5)
+    np.testing.assert_allclose(total.noise_squares, noises.var() * 2000, rtol=1e-3)
+
+
 @pytest.mark.parametrize("finite", [0, 1])
 def test_too_few_to_tell(finite):
     differences = jnp.where(jnp.arange(5) < finite, 1.0, jnp.nan)
-    found = estimates(moments(differences, jnp.zeros(5), jnp.array(0.1)), jnp.array(0.1))
+    found = measured(differences, jnp.zeros(5), jnp.array(0.1))
     assert bool(jnp.isfinite(found.hessian_trace)) == (finite == 1)
     assert jnp.isnan(found.squared_grad_norm)
     assert jnp.isnan(found.strength)
 
 
 def test_on_a_plateau_there_is_no_strength():
-    found = estimates(moments(jnp.zeros(5), jnp.zeros(5), jnp.array(0.1)), jnp.array(0.1))
+    found = measured(jnp.zeros(5), jnp.zeros(5), jnp.array(0.1))
     assert float(found.squared_grad_norm) == 0
     assert jnp.isnan(found.strength)
 
@@ -194,7 +236,7 @@ def test_info_holds_what_the_estimates_say():
     info = jax.jit(lambda key: algorithm.step(key, algorithm.init(POINT), partial(losses, centres))[1])(
         jax.random.key(0)
     )
-    found = estimates(moments(info.loss_differences, info.loss_difference_variances, info.sigma), info.sigma)
+    found = measured(info.loss_differences, info.loss_difference_variances, info.sigma)
     np.testing.assert_allclose(info.hessian_trace, found.hessian_trace, rtol=1e-6)
     np.testing.assert_allclose(info.squared_grad_norm, found.squared_grad_norm, rtol=1e-6)
     np.testing.assert_allclose(info.squared_grad_noise, found.squared_grad_noise, rtol=1e-6)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import mutagrad
+from mutagrad.run import chunks
 
 SIZES = (16, 128, 1024)
 NUMBER, DIMENSIONS = 20_000, 20
@@ -49,7 +50,7 @@ def test_the_size_is_that_of_the_exact_noise_scale():
     algorithm, batches = controlled()
 
     def record(state, info):
-        return {"x": state.params, "size": state.batch_size, "loss": info.parent_loss}
+        return {"x": state.params, "size": info.num_examples, "loss": info.parent_loss}
 
     history = run(algorithm, batches, record=record).history
     sizes = history["size"]
@@ -76,8 +77,8 @@ def test_it_comes_down_again_while_the_slope_is_steep():
     batches = mutagrad.minibatches(CENTERS, SIZES)
     algorithm = mutagrad.adapt_batch_size(mutagrad.elitist(0.01, 20), batches)
     state = jax.tree.map(jnp.copy, algorithm.init(jnp.full(DIMENSIONS, 30.0)))._replace(level=jnp.int32(2))
-    chunks = list(mutagrad.run.generations(jax.random.key(0), algorithm, state, loss_fn, 201, batches))
-    sizes = np.concatenate([chunk.records["batch_size"] for chunk in chunks])
+    chunks = list(mutagrad.generations(jax.random.key(0), algorithm, state, loss_fn, 201, batches=batches))
+    sizes = np.concatenate([chunk.records["num_examples"] for chunk in chunks])
     assert [sizes[0], sizes[100], sizes[200]] == [1024, 128, 16]
 
 
@@ -88,7 +89,7 @@ def test_it_ends_lower_than_the_smallest_and_cheaper_than_the_largest():
     small = run(inner, mutagrad.minibatches(CENTERS, SIZES[0]))
     excess = [float(jnp.sum(jnp.square(one.params - CENTERS.mean(0)))) for one in (adapted, small)]
     assert excess[0] < excess[1] / 4
-    assert adapted.history["batch_size"].sum() < 600 * SIZES[-1]
+    assert adapted.history["num_examples"].sum() < 600 * SIZES[-1]
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,7 @@ def uninterrupted():
 
 @pytest.mark.parametrize("seconds", [1e-6, 10.0])
 def test_the_run_is_the_same_wherever_its_chunks_end(uninterrupted, seconds, monkeypatch):
-    monkeypatch.setattr(mutagrad.run, "_CHUNK_SECONDS", seconds)
+    monkeypatch.setattr(chunks, "_CHUNK_SECONDS", seconds)
     np.testing.assert_array_equal(run(*controlled(), 330).params, uninterrupted.params)
 
 
@@ -123,7 +124,7 @@ def test_without_losses_of_examples_the_first_size_stays():
         batches,
         progress=False,
     )
-    assert set(result.history["batch_size"]) == {SIZES[0]}
+    assert set(result.history["num_examples"]) == {SIZES[0]}
 
 
 def test_all_the_data_may_be_the_last_size():
@@ -131,7 +132,7 @@ def test_all_the_data_may_be_the_last_size():
     assert batches.sizes == (16, NUMBER)
     algorithm = mutagrad.adapt_batch_size(mutagrad.elitist(0.01, 8), batches)
     result = mutagrad.evolve(jax.random.key(0), algorithm, CENTERS.mean(0), loss_fn, 101, batches, progress=False)
-    assert result.history["batch_size"][-1] == NUMBER
+    assert result.history["num_examples"][-1] == NUMBER
     np.testing.assert_allclose(result.history["loss"][-1], np.mean(loss_fn(result.params, CENTERS)), rtol=0.01)
 
 

@@ -9,7 +9,6 @@ import pytest
 
 import mutagrad
 from mutagrad.mutation import masked
-from mutagrad.run import generations as generations_of
 
 PARAMS = {"a": jnp.linspace(0.5, 2, 6).reshape(2, 3), "b": jnp.ones(4), "n": jnp.arange(3)}
 ONLY_A = masked({"a": True, "b": False, "n": False})
@@ -30,10 +29,12 @@ def test_masked_is_the_algorithm_on_the_mutated_leaves_alone(evaluation):
     whole, part = mutated(ONLY_B, evaluation=evaluation), mutated(mutagrad.mutation.gaussian(), evaluation=evaluation)
     others = {"a": PARAMS["a"], "n": PARAMS["n"]}
     state, alone = whole.init(PARAMS), part.init({"b": PARAMS["b"]})
+    step = jax.jit(lambda key, state: whole.step(key, state, loss_fn))
+    step_alone = jax.jit(lambda key, state: part.step(key, state, lambda params: loss_fn(others | params)))
     for generation in range(8):
         key = jax.random.fold_in(jax.random.key(0), generation)
-        state, info = whole.step(key, state, loss_fn)
-        alone, expected = part.step(key, alone, lambda params: loss_fn(others | params))
+        state, info = step(key, state)
+        alone, expected = step_alone(key, alone)
         np.testing.assert_array_equal(info.losses, expected.losses)
         np.testing.assert_array_equal(state.params["b"], alone.params["b"])
         np.testing.assert_array_equal(state.params["a"], PARAMS["a"])
@@ -104,7 +105,7 @@ def test_alternate_is_its_algorithms_by_turns():
     assert float(state.states[0].sigma) != float(state.states[1].sigma)
 
 
-def test_alternate_under_vmap_scan_and_evolve(tmp_path):
+def test_alternate_under_vmap_scan_and_evolve():
     algorithm = mutagrad.alternate([mutated(ONLY_A), mutated(ONLY_B)])
 
     def run(key):
@@ -115,11 +116,28 @@ def test_alternate_under_vmap_scan_and_evolve(tmp_path):
         return jax.lax.scan(body, algorithm.init(PARAMS), jnp.arange(10))[1]
 
     keys = jax.random.split(jax.random.key(0), 3)
-    np.testing.assert_allclose(jax.vmap(run)(keys)[1], run(keys[1]), rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(jax.vmap(run))(keys)[1], jax.jit(run)(keys[1]), rtol=1e-6)
     whole = mutagrad.evolve(keys[0], algorithm, PARAMS, loss_fn, 12, progress=False)
-    mutagrad.evolve(keys[0], algorithm, PARAMS, loss_fn, 5, progress=False, checkpoint=tmp_path / "run")
-    parts = mutagrad.evolve(keys[0], algorithm, PARAMS, loss_fn, 12, progress=False, checkpoint=tmp_path / "run")
+    part = mutagrad.evolve(keys[0], algorithm, PARAMS, loss_fn, 5, progress=False)
+    parts = mutagrad.evolve(keys[0], algorithm, part, loss_fn, 12, progress=False)
     jax.tree.map(np.testing.assert_array_equal, whole.params, parts.params)
+
+
+def test_ask_needs_to_know_whose_turn_it_is():
+    """Candidates of two algorithms are of two kinds: which of them cannot depend on a traced number."""
+    algorithm = mutagrad.alternate([A, B])
+    with pytest.raises(ValueError, match="^ask: got a traced state of algorithms that take turns"):
+        jax.jit(lambda state: algorithm.ask(jax.random.key(0), state).stacked())(algorithm.init(PARAMS))
+
+
+@pytest.mark.parametrize("build", [lambda: mutagrad.alternate([A, B]), lambda: mutagrad.rotate(FIRST, turn, 3)])
+def test_theory_and_one_sigma_for_all_are_refused(build):
+    """What takes turns has no single law, and no single strength; what it wraps has."""
+    algorithm = build()
+    assert isinstance(algorithm.definition, mutagrad.UnknownDefinition)
+    assert algorithm.definition.reason in repr(algorithm)
+    with pytest.raises(ValueError, match="^algorithm: got .* take turns.*; adapt the σ of each algorithm inside it$"):
+        mutagrad.adapt_sigma(algorithm)
 
 
 def test_with_sigma_sets_all_of_them():
@@ -183,8 +201,6 @@ def per_example(groups, batch):
 CENTRES = jax.random.normal(jax.random.key(4), (64, 6))
 WRAPPED = {
     "rotate": (lambda rotated: rotated, mutagrad.minibatches(CENTRES, 8)),
-    "all data": (lambda rotated: rotated, mutagrad.minibatches(CENTRES)),
-    "one σ for all": (mutagrad.adapt_sigma, mutagrad.minibatches(CENTRES)),
     "schedule": (
         lambda rotated: mutagrad.schedule_sigma(rotated, lambda generation: 0.1 / (1 + generation.astype(jnp.float32))),
         mutagrad.minibatches(CENTRES),
@@ -196,18 +212,15 @@ WRAPPED = {
 }
 
 
-@pytest.mark.parametrize(
-    ("wrapper", "generations"),
-    [("rotate", 4), ("all data", 1), ("one σ for all", 4), ("schedule", 3), ("batch size", 7)],
-)
-def test_evolve_turn_by_turn_is_the_loop_over_step(wrapper, generations, tmp_path):
+@pytest.mark.parametrize(("wrapper", "generations"), [("rotate", 4), ("schedule", 3), ("batch size", 7)])
+def test_evolve_is_the_loop_over_step(wrapper, generations):
     """Whatever is wrapped around the turns; and a run that stops within a turn goes on bit for bit."""
     wrap, batches = WRAPPED[wrapper]
     algorithm = wrap(mutagrad.rotate(FIRST, turn, 3, generations))
     key, number = jax.random.key(5), 117  # past the first choice of a batch size
 
-    def evolved(number, **options):
-        return mutagrad.evolve(key, algorithm, GROUPS, per_example, number, batches, progress=False, **options)
+    def evolved(number, start=GROUPS):
+        return mutagrad.evolve(key, algorithm, start, per_example, number, batches, progress=False)
 
     result = evolved(number)
 
@@ -225,35 +238,10 @@ def test_evolve_turn_by_turn_is_the_loop_over_step(wrapper, generations, tmp_pat
     np.testing.assert_allclose(result.history["loss"], jnp.stack(losses), rtol=1e-4)
     for mine, theirs in zip(result.params, state.params, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-3)
-    evolved(11, checkpoint=tmp_path / "run")
-    resumed = evolved(number, checkpoint=tmp_path / "run")
+    resumed = evolved(number, evolved(11))
     for mine, theirs in zip(jax.tree.leaves(resumed.state), jax.tree.leaves(result.state), strict=True):
         np.testing.assert_array_equal(mine, theirs)
-
-
-@pytest.mark.parametrize("evaluation", ["vectorized", "mapped"])
-@pytest.mark.parametrize("generations", [1, 4])
-def test_what_resting_groups_compute_is_computed_once_a_turn(evaluation, generations):
-    """Counted while it runs: once for every turn, or part of one, in a chunk of the loop, not for every offspring."""
-    calls = []
-
-    def counted(resting):
-        calls.append(1)
-        return np.sum(np.square(resting), dtype=np.float32)
-
-    def loss_fn(groups):
-        shape = jax.ShapeDtypeStruct((), jnp.float32)
-        return jnp.sum(jnp.square(groups[0])) + jax.pure_callback(counted, shape, jnp.stack(groups[1:]))
-
-    algorithm = mutagrad.rotate(mutated(masked([True, False, False]), evaluation=evaluation), turn, 3, generations)
-    state = jax.tree.map(jnp.copy, algorithm.init(GROUPS))
-    turns, first = 0, 0
-    for chunk in generations_of(jax.random.key(0), algorithm, state, loss_fn, 40):
-        last = first + chunk.num_generations - 1
-        turns += last // generations - first // generations + 1
-        first = last + 1
-    jax.effects_barrier()
-    assert len(calls) == turns
+    np.testing.assert_array_equal(resumed.history["loss"], result.history["loss"])
 
 
 def test_a_group_gains_what_all_of_them_gain():
@@ -282,8 +270,8 @@ def test_a_group_gains_what_all_of_them_gain():
 
 
 @pytest.mark.parametrize("is_resampled", [False, True])
-def test_another_batch_is_told_from_what_others_did_to_the_parent(is_resampled):
-    """Where nothing is drawn, the spread of the examples is no noise, though each group sees the parent only by turns."""
+def test_each_group_is_told_whether_the_batch_is_another_one(is_resampled):
+    """Where nothing is drawn, the spread of the examples is no noise; where it is, every group's memory holds some."""
     centres = jax.random.normal(jax.random.key(3), (2, 64, 6))
 
     def loss(generation, groups):
@@ -291,11 +279,16 @@ def test_another_batch_is_told_from_what_others_did_to_the_parent(is_resampled):
         return sum(jnp.sum(jnp.square(group[None] - batch), axis=1) for group in groups)
 
     algorithm = mutagrad.rotate(mutagrad.adapt_sigma(FIRST), turn, 3, 2)
-    step = jax.jit(lambda key, state: algorithm.step(key, state, lambda groups: loss(state.generation, groups)))
+
+    @jax.jit
+    def step(key, state):
+        return algorithm.step(key, state, lambda groups: loss(state.generation, groups), is_resampled=is_resampled)
+
     state = algorithm.init(GROUPS)
     for generation in range(30):
-        state, _ = step(jax.random.fold_in(jax.random.key(0), generation), state)
-    noise = [float(one.estimates.noise_long) for one in state.states]
+        state, info = step(jax.random.fold_in(jax.random.key(0), generation), state)
+        assert bool(info.is_resampled) == is_resampled
+    noise = [float(one.memory.noise_long) for one in state.states]
     assert all(value > 0 for value in noise) if is_resampled else max(noise) == 0
 
 
@@ -315,13 +308,15 @@ A, B = mutated(ONLY_A), mutated(ONLY_B)
 @pytest.mark.parametrize(
     ("build", "words"),
     [
+        (lambda: mutagrad.alternate([A, "b"]), "algorithms: got 'b'; pass an algorithm"),
+        (lambda: mutagrad.alternate([mutagrad.alternate([A, B]), A]), "algorithms: got one in which others take turns"),
         (lambda: masked({"a": 1}), r"mask\['a'\]: got 1; pass True"),
         (lambda: masked({"a": False}), "mask: got no True"),
         (lambda: masked({"x": True}).sample_fn(jax.random.key(0), PARAMS), "mask: got a tree"),
         (lambda: mutagrad.alternate([A]), "algorithms: got 1; pass two"),
         (lambda: mutagrad.alternate([A, B], [1]), "generations: got 1 numbers for 2 algorithms"),
         (lambda: mutagrad.alternate([A, B], [1, 0]), "generations: got 0"),
-        (lambda: mutagrad.alternate([A, mutagrad.greedy(0.1)]), "algorithms: got 6 and 1 offspring"),
+        (lambda: mutagrad.alternate([A, mutagrad.greedy(0.1)]), "algorithms: got 6, 1 offspring"),
         (lambda: mutagrad.alternate([mutagrad.truncation(0.1, 4, 2)] * 2), "algorithms: got truncation with 2 parents"),
         (lambda: mutagrad.rotate(mutagrad.truncation(0.1, 4, 2), turn, 3), "algorithm: got truncation with 2 parents"),
         (lambda: mutagrad.rotate(FIRST, turn, 0), "number: got 0"),

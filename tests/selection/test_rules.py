@@ -43,7 +43,7 @@ for n, (model, factor) in itertools.product(SIZES, (("moran", 1), ("wright_fishe
 
 
 def accept(rule, difference):
-    return np.asarray(jax.jit(rule.acceptance_fn)(jnp.asarray(difference, jnp.float32)))
+    return np.asarray(jax.jit(rule.law.acceptance_fn)(jnp.asarray(difference, jnp.float32)))
 
 
 @pytest.mark.parametrize("beta", BETAS)
@@ -118,19 +118,32 @@ def test_greedy_acceptance():
     np.testing.assert_array_equal(measured, [1, 1, 1, 1, 0, 0, 0])
 
 
+def winner(rule, key, losses, parent_loss=0.0):
+    """The only ancestor of the only next parent, which has the whole share."""
+    descent = rule.select_fn(key, losses, jnp.asarray([parent_loss], jnp.float32))
+    assert descent.ancestors.shape == descent.shares.shape == (1, 1)
+    assert descent.shares[0, 0] == 1
+    return int(descent.ancestors[0, 0])
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_ties_go_to_the_offspring(seed):
     key = jax.random.key(seed)
     for rule in (selection.greedy(), selection.metropolis(3.0), selection.elitist()):
-        assert int(rule.select_fn(key, jnp.zeros(1), jnp.zeros(()))) == 0
-    assert int(selection.elitist().select_fn(key, jnp.array([1.0, 0.0, 0.0]), jnp.zeros(()))) == 1
-    assert int(selection.elitist().select_fn(key, jnp.array([1.0, 1e-6, 2.0]), jnp.zeros(()))) == -1
+        assert winner(rule, key, jnp.zeros(1)) == 0
+    assert winner(selection.elitist(), key, jnp.array([1.0, 0.0, 0.0])) == 1
+    assert winner(selection.elitist(), key, jnp.array([1.0, 1e-6, 2.0])) == -1
 
 
 def frequencies(rule, losses, parent_loss, num_keys=40_000):
     keys = jax.random.split(jax.random.key(0), num_keys)
-    select = jax.jit(jax.vmap(rule.select_fn, in_axes=(0, None, None)))
-    winners = np.asarray(select(keys, jnp.asarray(losses, jnp.float32), jnp.float32(parent_loss)))
+    
+    def named(key, losses, parent_losses):
+        return rule.select_fn(key, losses, parent_losses)._replace(inheritance=0)  # a name is no output of jit
+
+    select = jax.jit(jax.vmap(named, in_axes=(0, None, None)))
+    descents = select(keys, jnp.asarray(losses, jnp.float32), jnp.asarray([parent_loss], jnp.float32))
+    winners = np.asarray(descents.ancestors).ravel()
     return np.bincount(winners + 1, minlength=len(losses) + 1)
 
 
@@ -159,7 +172,7 @@ def test_boltzmann_limits():
 
 def test_a_boltzmann_of_two_is_logistic():
     counts = frequencies(selection.boltzmann(1.7), [0.4], 0.0)
-    chance = float(selection.logistic(1.7).acceptance_fn(jnp.float32(0.4)))
+    chance = float(selection.logistic(1.7).law.acceptance_fn(jnp.float32(0.4)))
     assert stats.binomtest(int(counts[1]), int(counts.sum()), chance).pvalue > 1e-4
 
 
@@ -167,18 +180,19 @@ def test_single_offspring_frequencies():
     """The coin is thrown with the probability that ``acceptance_fn`` states."""
     for rule in (selection.metropolis(1.0), selection.logistic(1.0), selection.fixation(1.0, 5)):
         counts = frequencies(rule, [0.9], 0.2)
-        chance = float(rule.acceptance_fn(jnp.float32(0.7)))
+        chance = float(rule.law.acceptance_fn(jnp.float32(0.7)))
         assert stats.binomtest(int(counts[1]), int(counts.sum()), chance).pvalue > 1e-4, rule.name
 
 
 def test_rank_rules():
-    losses, parent = jnp.array([0.3, -0.1, 0.2, -0.1, jnp.inf]), jnp.zeros(())
-    key = jax.random.key(0)
-    assert int(selection.comma().select_fn(key, losses, parent)) == 1
-    assert int(selection.comma().select_fn(key, losses + 5, parent)) == 1
-    assert int(selection.elitist().select_fn(key, losses, parent)) == 1
-    assert int(selection.elitist().select_fn(key, losses + 5, parent)) == -1
-    assert selection.truncation(3).select_fn(key, losses, parent).tolist() == [1, 3, 2]
+    losses, key = jnp.array([0.3, -0.1, 0.2, -0.1, jnp.inf]), jax.random.key(0)
+    assert winner(selection.comma(), key, losses) == 1
+    assert winner(selection.comma(), key, losses + 5) == 1
+    assert winner(selection.elitist(), key, losses) == 1
+    assert winner(selection.elitist(), key, losses + 5) == -1
+    descent = selection.truncation(3).select_fn(key, losses, jnp.zeros(1))
+    assert descent.ancestors.tolist() == [[1], [3], [2]]
+    assert descent.shares.tolist() == [[1.0]] * 3
 
 
 @pytest.mark.parametrize("cached", [False, True])
@@ -193,7 +207,7 @@ def test_a_failed_parent_is_replaced(name, beta, cached):
     def loss(x):
         return jnp.where(x == 0, jnp.nan, jnp.square(x))
 
-    state = algorithm.init(jnp.zeros(()))
+    state = algorithm.init(jnp.zeros(()), loss)
     keys = jax.random.split(jax.random.key(0), 50)
     state, info = jax.jit(lambda s: jax.lax.scan(lambda s, key: algorithm.step(key, s, loss), s, keys))(state)
     assert bool(jnp.any(info.is_accepted))

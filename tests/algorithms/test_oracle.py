@@ -148,7 +148,7 @@ def test_failures_and_ties(name, evaluation):
     if evaluation == "mapped" and num_offspring == 1:
         pytest.skip("one offspring has one way of evaluation")
     algorithm = build(sigma=1.0, mutation=index_of_offspring, evaluation=evaluation)
-    num_parents = algorithm.definition.selection.num_winners
+    num_parents = algorithm.definition.selection.num_parents
     table = tables(num_offspring)
     keys = jax.random.split(jax.random.key(4), NUM_TABLES)
 
