@@ -18,8 +18,8 @@ import jax
 import mutagrad
 from benchmarks import common
 from benchmarks.memory import BIG, TINY, Phases, memory
-from mutagrad.lab.tasks.data import load
 from mutagrad.lab.tasks.convnet import ConvNet
+from mutagrad.lab.tasks.data import load
 from mutagrad.lab.tasks.losses import cross_entropy
 from mutagrad.lab.tasks.models import lecun
 

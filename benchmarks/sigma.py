@@ -21,11 +21,11 @@ import numpy as np
 
 import mutagrad
 from benchmarks import common
+from mutagrad.lab.claims.quadratics import power_law
+from mutagrad.lab.claims.tanh_nets import deep_losses, deep_start, shallow_losses, shallow_start
 from mutagrad.lab.tasks.data import load
 from mutagrad.lab.tasks.losses import cross_entropy
 from mutagrad.lab.tasks.models import MLP, lecun
-from mutagrad.lab.claims.quadratics import power_law
-from mutagrad.lab.claims.tanh_nets import deep_losses, deep_start, shallow_losses, shallow_start
 
 M = 20
 GRID = np.logspace(-4, -0.5, 12)

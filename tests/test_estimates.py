@@ -148,7 +148,10 @@ def test_moments_are_additive(sizes, scale):
     rng = np.random.default_rng(5)
     sigma = jnp.float32(scale)
     groups = [
-        (jnp.asarray(scale * rng.gamma(2.0, size=n + 1), jnp.float32).at[0].set(jnp.nan), scale * jnp.ones(n + 1) * scale)
+        (
+            jnp.asarray(scale * rng.gamma(2.0, size=n + 1), jnp.float32).at[0].set(jnp.nan),
+            scale * jnp.ones(n + 1) * scale,
+        )
         for n in sizes
     ]
     first, second = (moments(*group, sigma) for group in groups)
@@ -245,7 +248,7 @@ def test_info_holds_what_the_estimates_say():
 
 
 @pytest.mark.parametrize("split", [1, 2, 7])
-def test_moments_are_additive(split):
+def test_two_groups_together_in_both_precisions(split):
     """Two groups together, in double precision and in single: against all of them at once, and against SciPy."""
     rng = np.random.default_rng(split)
     values, noises = rng.gamma(2.0, size=20), rng.uniform(1, 2, 20)

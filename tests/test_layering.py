@@ -16,10 +16,29 @@ import mutagrad
 SOURCE = Path(mutagrad.__file__).parent
 
 # A room is a package or a module. Each may import those before it, wherever in a file and by whatever means.
-ORDER = """
-check law estimate compiler tree state types mutation offspring estimates selection evaluation algorithms theory
-run control gradient_transformation diagnostics report lab cli
-""".split()
+ORDER = [
+    "check",
+    "law",
+    "estimate",
+    "compiler",
+    "tree",
+    "state",
+    "types",
+    "mutation",
+    "offspring",
+    "estimates",
+    "selection",
+    "evaluation",
+    "algorithms",
+    "theory",
+    "run",
+    "control",
+    "gradient_transformation",
+    "diagnostics",
+    "report",
+    "lab",
+    "cli",
+]
 FORBIDDEN = {"matplotlib", "equinox", "sklearn", "xarray", "zarr", "safetensors", "flax"}
 """What the core may not need: the lab extra's libraries."""
 CORE = ORDER[: ORDER.index("report")]

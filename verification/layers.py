@@ -18,8 +18,8 @@ import numpy as np
 import optax
 
 from benchmarks.common import table
-from mutagrad.lab.tasks.data import load
 from mutagrad.lab.tasks.convnet import ConvNet
+from mutagrad.lab.tasks.data import load
 from mutagrad.lab.tasks.losses import cross_entropy
 from mutagrad.lab.tasks.models import lecun
 from mutagrad.mutation import rademacher

@@ -122,7 +122,8 @@ def student_t(degrees_of_freedom: float = 5.0) -> Mutation:
 
     def sample(key, params):
         chi_square = 2 * jax.random.gamma(tree.radius_key(key, params), nu / 2)
-        return tree.scale(_normal_noise(key, params), jnp.sqrt((nu - 2) / chi_square))
+        # Rounded before it is multiplied by σ, wherever it is made.
+        return jax.lax.optimization_barrier(tree.scale(_normal_noise(key, params), jnp.sqrt((nu - 2) / chi_square)))
 
     return Mutation(sample, "student_t", {"degrees_of_freedom": nu}, law.StudentT(nu))
 

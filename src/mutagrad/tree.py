@@ -51,7 +51,8 @@ def by_name(tree: Tree) -> dict[str, Any]:
 
 def from_names(leaves: Tree, like: Tree) -> Tree:
     """Leaves by name, as `by_name` made them, in the structure of ``like``; a tree of that structure is returned as it is."""
-    if jax.tree.structure(leaves) == jax.tree.structure(like):
+    own, wanted = jax.tree.structure(leaves), jax.tree.structure(like)
+    if own == wanted:  # type: ignore[operator]
         return leaves
     return jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in by_name(like)])
 
@@ -90,7 +91,7 @@ def draw_with_keys(draw_fn: Callable, key: jax.Array, tree: Tree, is_blocked: bo
     row_fn = partial(draw if is_blocked else _at_once, draw_fn)
     for (size, dtype), positions in _groups(leaves):
         if len(positions) == 1:
-            rows = [row_fn(jax.random.fold_in(key, positions[0]), leaves[positions[0]].shape, dtype)]
+            rows: Any = [row_fn(jax.random.fold_in(key, positions[0]), leaves[positions[0]].shape, dtype)]
         else:
             rows = _rows(row_fn, key, positions, size, dtype)
         for position, row in zip(positions, rows, strict=False):

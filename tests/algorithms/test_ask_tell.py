@@ -96,7 +96,9 @@ def test_ask_and_tell_are_step(name):
         assert_same(other, state)
         assert_same(told.losses, info.losses)
         assert_same(told.loss_differences, info.loss_differences)
-        assert_same((told.winner, told.is_accepted, told.parent_loss), (info.winner, info.is_accepted, info.parent_loss))
+        assert_same(
+            (told.winner, told.is_accepted, told.parent_loss), (info.winner, info.is_accepted, info.parent_loss)
+        )
         accepted += int(np.any(info.is_accepted))
     assert accepted > 0
     np.testing.assert_array_equal(other.params["n"], np.arange(3))

@@ -1,5 +1,7 @@
 """Keys of every kind: the same mutation wherever it is made; ties decided by no rounding; what is no key is refused."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,8 +24,10 @@ def sphere(x):
 
 
 def generation_keys(key, number):
-    return [jax.random.fold_in(jax.random.wrap_key_data(jnp.asarray(key)) if key.dtype == np.uint32 else key, t)
-            for t in range(number)]
+    return [
+        jax.random.fold_in(jax.random.wrap_key_data(jnp.asarray(key)) if key.dtype == np.uint32 else key, t)
+        for t in range(number)
+    ]
 
 
 def trajectory(key, evaluation, mutation, number=30):
@@ -52,7 +56,7 @@ def test_the_mutation_that_won_is_the_one_that_was_evaluated(name):
     """On a deterministic loss the parent's never rises, and four ways to evaluate give one trajectory, bit for bit."""
     key = KEYS[name]()
     losses, params = trajectory(key, "vectorized", SIGNS)
-    assert all(later <= earlier for earlier, later in zip(losses, losses[1:], strict=False))
+    assert all(later <= earlier for earlier, later in itertools.pairwise(losses))
     assert losses[-1] < losses[0]
     for evaluation in ("mapped", 4):
         np.testing.assert_array_equal(trajectory(key, evaluation, SIGNS)[1], params)
@@ -64,7 +68,7 @@ def test_the_mutation_that_won_is_the_one_that_was_evaluated(name):
 def test_gaussian_mutations_too(name, evaluation):
     losses, _ = trajectory(KEYS[name](), evaluation, mutagrad.mutation.gaussian())
     # A sum of twelve squares of order 1 is rounded by 10⁻⁷ of itself.
-    assert all(later <= earlier * (1 + 1e-6) for earlier, later in zip(losses, losses[1:], strict=False))
+    assert all(later <= earlier * (1 + 1e-6) for earlier, later in itertools.pairwise(losses))
     assert losses[-1] < 0.5 * losses[0]
 
 

@@ -123,9 +123,12 @@ def test_a_loss_that_fails_at_the_start_says_why():
 
 
 def test_a_dead_worker_ends_the_run_with_everything_kept():
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        with pytest.raises(mutagrad.RunError, match="pool: a worker died.*; pass a new pool") as caught:
-            evolved(exact_losses.dying_loss, 200, algorithm=mutagrad.elitist(0.02, 5), evaluation=mutagrad.executor(pool))
+    algorithm = mutagrad.elitist(0.02, 5)
+    with (
+        ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool,
+        pytest.raises(mutagrad.RunError, match="pool: a worker died.*; pass a new pool") as caught,
+    ):
+        evolved(exact_losses.dying_loss, 200, algorithm=algorithm, evaluation=mutagrad.executor(pool))
     assert "\n" not in str(caught.value)
     kept = caught.value.result
     number = int(kept.state.generation)
@@ -133,14 +136,14 @@ def test_a_dead_worker_ends_the_run_with_everything_kept():
     assert number == len(kept.history["loss"]) > 0
     # What was kept is the run up to there, and goes on.
     whole = evolved(number=number + 3, algorithm=mutagrad.elitist(0.02, 5), evaluation=mutagrad.executor())
-    onward = evolved(
-        number=number + 3, algorithm=mutagrad.elitist(0.02, 5), start=kept, evaluation=mutagrad.executor()
-    )
+    onward = evolved(number=number + 3, algorithm=mutagrad.elitist(0.02, 5), start=kept, evaluation=mutagrad.executor())
     np.testing.assert_array_equal(onward.history["loss"], whole.history["loss"])
 
 
 def test_what_cannot_be_sent_is_refused_in_one_line(processes):
-    with pytest.raises(ValueError, match="^loss_fn: could not be sent to the pool .*; pass a function that the workers") as caught:
+    with pytest.raises(
+        ValueError, match="^loss_fn: could not be sent to the pool .*; pass a function that the workers"
+    ) as caught:
         evolved(lambda params: 0.0, evaluation=mutagrad.executor(processes))
     assert "\n" not in str(caught.value)
 
@@ -160,8 +163,8 @@ def test_ordinary_python_without_an_executor_is_told_how(loss_fn):
     with pytest.raises(ValueError, match=words) as caught:
         evolved(loss_fn)
     assert "\n" not in str(caught.value)
+    algorithm = mutagrad.elitist(0.1, 4)
     with pytest.raises(ValueError, match=words):
-        algorithm = mutagrad.elitist(0.1, 4)
         algorithm.step(jax.random.key(0), algorithm.init(exact_losses.params()), loss_fn)
     assert evolved(loss_fn, 2, evaluation=mutagrad.executor()).stopped == "generations"
 

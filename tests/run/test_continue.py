@@ -94,7 +94,9 @@ def test_a_raised_error_leaves_a_checkpoint_to_go_on_from(whole, tmp_path):
 def test_an_iterator_is_refused_where_a_run_goes_on():
     first = evolved(5, iter(BATCHES["a list"]))
     assert first.stopped == "generations"
-    with pytest.raises(ValueError, match="^batches: got an iterator for a run that goes on after 5 .*; pass an iterable") as caught:
+    with pytest.raises(
+        ValueError, match="^batches: got an iterator for a run that goes on after 5 .*; pass an iterable"
+    ) as caught:
         evolved(10, iter(BATCHES["a list"]), first)
     assert "\n" not in str(caught.value)
 

@@ -28,14 +28,20 @@ REFUSED = {
     "a string to adapt": (lambda: mutagrad.adapt_sigma("elitist"), "algorithm: got 'elitist'"),
     "a string to schedule": (lambda: mutagrad.schedule_sigma("elitist", lambda t: 0.1), "algorithm: got 'elitist'"),
     "a string as optimiser": (lambda: mutagrad.as_gradient_transformation("comma", KEY), "algorithm: got 'comma'"),
-    "a string as mutation": (lambda: mutagrad.elitist(0.1, 4, mutation="gaussian"), "mutation: got 'gaussian'; pass one"),
+    "a string as mutation": (
+        lambda: mutagrad.elitist(0.1, 4, mutation="gaussian"),
+        "mutation: got 'gaussian'; pass one",
+    ),
     "a class as mutation": (lambda: mutagrad.elitist(0.1, 4, mutation=mutagrad.Mutation), "mutation: got .*; pass one"),
     "a maker as mutation": (lambda: mutagrad.elitist(0.1, 4, mutation=density.gaussian), "mutation: got .*; pass one"),
     "a maker as selection": (
         lambda: mutagrad.mutation_selection(density.gaussian(), selection.comma, 4),
         "selection: got .*; pass one",
     ),
-    "a rule as mutation": (lambda: mutagrad.elitist(0.1, 4, mutation=selection.comma()), "mutation: got comma; pass one"),
+    "a rule as mutation": (
+        lambda: mutagrad.elitist(0.1, 4, mutation=selection.comma()),
+        "mutation: got comma; pass one",
+    ),
     "a string as selection": (
         lambda: mutagrad.mutation_selection(density.gaussian(), "comma", 4),
         "selection: got 'comma'; pass one",
@@ -51,7 +57,10 @@ REFUSED = {
     "σ too small": (lambda: mutagrad.elitist(1e-50, 4), "sigma: got 1e-50; pass a number from"),
     "σ too large": (lambda: mutagrad.elitist(1e50, 4), r"sigma: got 1e\+50; pass a number from"),
     "σ of an array": (lambda: mutagrad.elitist(np.ones(2), 4), "sigma: got .*; pass one number"),
-    "a loss without arguments": (lambda: evolved(loss_fn=lambda: 0.0), r"loss_fn: got one that cannot be called as loss_fn\(params\)"),
+    "a loss without arguments": (
+        lambda: evolved(loss_fn=lambda: 0.0),
+        r"loss_fn: got one that cannot be called as loss_fn\(params\)",
+    ),
     "a loss of a batch without batches": (
         lambda: evolved(loss_fn=lambda x, batch: x),
         r"loss_fn: got one .* as loss_fn\(params\): .*needs batches=",

@@ -3,6 +3,7 @@
 import gc
 import resource
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -80,7 +81,9 @@ def test_observers_are_closed_when_the_run_fails():
 
 
 def test_stop_at_loss():
-    result = evolved(10**6, algorithm=mutagrad.adapt_sigma(ALGORITHM, "success", 0.2), observers=[mutagrad.stop_at_loss(1e-3)])
+    result = evolved(
+        10**6, algorithm=mutagrad.adapt_sigma(ALGORITHM, "success", 0.2), observers=[mutagrad.stop_at_loss(1e-3)]
+    )
     assert result.stopped == "loss 0.001"
     assert result.history["loss"][-1] <= 1e-3
     assert int(result.state.generation) < 10**6
@@ -93,7 +96,9 @@ def test_stop_on_plateau():
     def floored(x):
         return jnp.maximum(jnp.sum(jnp.square(x)), 0.5)
 
-    result = evolved(10**6, floored, observers=[mutagrad.stop_on_plateau(50), lambda chunk: ends.append(chunk.generation)])
+    result = evolved(
+        10**6, floored, observers=[mutagrad.stop_on_plateau(50), lambda chunk: ends.append(chunk.generation)]
+    )
     assert result.stopped == "a plateau of 50 generations"
     loss = result.history["loss"].astype(float)
     before, now = loss[-100:-50].mean(), loss[-50:].mean()
@@ -110,11 +115,10 @@ def test_stop_after():
 
 @pytest.mark.parametrize("stop", [mutagrad.stop_at_loss(0.1), mutagrad.stop_on_plateau(3)])
 def test_stopping_by_a_loss_needs_one_recorded(stop):
-    with pytest.raises(ValueError, match="^record: got records without 'loss'.*; record what mutagrad.default_record does"):
-        next_chunk = next(
-            mutagrad.generations(KEY, ALGORITHM, ALGORITHM.init(jnp.ones(3)), loss_fn, 3, record=lambda s, i: i.losses)
-        )
-        stop(next_chunk)
+    run = mutagrad.generations(KEY, ALGORITHM, ALGORITHM.init(jnp.ones(3)), loss_fn, 3, record=lambda s, i: i.losses)
+    chunk = next(run)
+    with pytest.raises(ValueError, match="^record: got records without 'loss'.*; record what mutagrad.default_record"):
+        stop(chunk)
 
 
 def test_a_history_of_ones_own():
@@ -188,14 +192,16 @@ def test_generations_through_python_leak_nothing(kind):
     The default record is 15 numbers, below 64 bytes a generation; old and new buffer live together when they double: below
     200 bytes. The resident set comes in pages of an allocator, for which 1 kB a generation is left.
     """
-    options = {"batches": Stream(), "loss_fn": of_batch} if kind == "a stream" else {
-        "evaluation": mutagrad.executor(), "loss_fn": lambda_free_loss
-    }
+    options = (
+        {"batches": Stream(), "loss_fn": of_batch}
+        if kind == "a stream"
+        else {"evaluation": mutagrad.executor(), "loss_fn": lambda_free_loss}
+    )
     marks = []
 
     def measure(chunk):
         gc.collect()
-        pages = int(open("/proc/self/statm").read().split()[1])
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
         marks.append((chunk.generation, sys.getallocatedblocks(), pages * resource.getpagesize()))
 
     evolved(3000, observers=[measure], **options)

@@ -72,9 +72,7 @@ def test_every_parameter_is_that_of_one_of_two(inheritance, evaluation):
             mine = {name: np.asarray(state.parents[name][k]) for name in "abc"}
             winners = {name: np.asarray(stacked[name])[K:][best] for name in "abc"}
             of = {name: mine[name][None] == winners[name] for name in "abc"}
-            fathers = [
-                f for f in range(K) if f != k and all(np.all(of[name][k] | of[name][f]) for name in "abc")
-            ]
+            fathers = [f for f in range(K) if f != k and all(np.all(of[name][k] | of[name][f]) for name in "abc")]
             assert len(fathers) >= 1, "more than two parents, or a parameter of neither"
             if inheritance == "leaf":
                 assert all(np.all(of[name][k]) or any(np.all(of[name][f]) for f in fathers) for name in "abc")
@@ -171,9 +169,15 @@ def test_refused_arguments(build, words):
 
 
 BAD = {
-    "shape": (lambda: mutagrad.Descent(jnp.zeros((2, 2), jnp.int32), jnp.ones((2, 2))), r"select_fn: got ancestors \(2, 2\)"),
+    "shape": (
+        lambda: mutagrad.Descent(jnp.zeros((2, 2), jnp.int32), jnp.ones((2, 2))),
+        r"select_fn: got ancestors \(2, 2\)",
+    ),
     "shares": (lambda: mutagrad.Descent(jnp.zeros((1, 2), jnp.int32), jnp.ones((1, 3))), "select_fn: got ancestors"),
-    "inheritance": (lambda: mutagrad.Descent(jnp.zeros((1, 2), jnp.int32), jnp.ones((1, 2)), "mix"), "select_fn: got inher"),
+    "inheritance": (
+        lambda: mutagrad.Descent(jnp.zeros((1, 2), jnp.int32), jnp.ones((1, 2)), "mix"),
+        "select_fn: got inher",
+    ),
 }
 
 

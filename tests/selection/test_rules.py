@@ -137,7 +137,7 @@ def test_ties_go_to_the_offspring(seed):
 
 def frequencies(rule, losses, parent_loss, num_keys=40_000):
     keys = jax.random.split(jax.random.key(0), num_keys)
-    
+
     def named(key, losses, parent_losses):
         return rule.select_fn(key, losses, parent_losses)._replace(inheritance=0)  # a name is no output of jit
 

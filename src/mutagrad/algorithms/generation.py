@@ -255,8 +255,8 @@ def assemble(definition: Definition) -> Algorithm:
 
 
 def mutation_selection(
-    mutation: Mutation | Callable,
-    selection: Selection | Callable,
+    mutation: Mutation | Callable[..., Any],
+    selection: Selection | Callable[..., Any],
     num_offspring: int,
     *,
     sigma: Any = 1.0,
@@ -298,37 +298,39 @@ def mutation_selection(
     >>> bool(info.is_accepted)
     True
     """
-    mutation = _part("mutation", mutation, Mutation, "mutagrad.mutation.gaussian()")
-    selection = _part("selection", selection, Selection, "mutagrad.selection.elitist()")
+    density: Mutation = _part("mutation", mutation, Mutation, "mutagrad.mutation.gaussian()")
+    rule: Selection = _part("selection", selection, Selection, "mutagrad.selection.elitist()")
     check.scale("sigma", sigma)
     num_offspring = check.count("num_offspring", num_offspring)
-    if isinstance(selection.law, law.Acceptance) and num_offspring != 1:
+    if isinstance(rule.law, law.Acceptance) and num_offspring != 1:
         raise ValueError(
-            f"num_offspring: got {num_offspring} with {selection.name} selection, which judges one offspring; pass 1, "
+            f"num_offspring: got {num_offspring} with {rule.name} selection, which judges one offspring; pass 1, "
             "or select with elitist, comma or boltzmann"
         )
-    is_blend = isinstance(selection.law, law.RankWeights)
-    if is_blend and len(selection.law.weights) != num_offspring:
-        raise ValueError(f"weights: got {len(selection.law.weights)} for {num_offspring} offspring; pass one for each")
-    if selection.num_parents > num_offspring:
+    weights = rule.law.weights if isinstance(rule.law, law.RankWeights) else None
+    is_blend = weights is not None
+    if weights is not None and len(weights) != num_offspring:
+        raise ValueError(f"weights: got {len(weights)} for {num_offspring} offspring; pass one for each")
+    if rule.num_parents > num_offspring:
         raise ValueError(
-            f"num_parents: got {selection.num_parents}, more than the {num_offspring} offspring of a generation; "
+            f"num_parents: got {rule.num_parents}, more than the {num_offspring} offspring of a generation; "
             "pass fewer parents or more offspring"
         )
-    if not reevaluate_parent and (is_blend or selection.num_parents > 1):
+    if not reevaluate_parent and (is_blend or rule.num_parents > 1):
         raise ValueError(
-            f"reevaluate_parent: got False with {selection.name} selection, whose next parents are several or none of the "
+            f"reevaluate_parent: got False with {rule.name} selection, whose next parents are several or none of the "
             "offspring; leave it True"
         )
     resolve(evaluation)
     # A recombinant is none of the candidates: what its step was worth is seen when it is a parent.
-    return assemble(Definition(sigma, mutation, selection, num_offspring, reevaluate_parent, is_blend, evaluation))
+    return assemble(Definition(sigma, density, rule, num_offspring, reevaluate_parent, is_blend, evaluation))
 
 
 def _part(name: str, value: Any, kind: type, example: str) -> Any:
     if isinstance(value, kind):
         return value
     is_factory = getattr(value, "__module__", "").startswith(f"mutagrad.{name}")
-    if not callable(value) or is_factory or isinstance(value, Mutation | Selection | Algorithm):
+    is_other = value in (Mutation, Selection, Algorithm) or isinstance(value, Mutation | Selection | Algorithm)
+    if not callable(value) or is_factory or is_other:
         raise ValueError(f"{name}: got {value!r}; pass one such as {example}, or a function of your own")
     return kind(value)

@@ -9,7 +9,7 @@ import numpy as np
 
 from mutagrad import check
 from mutagrad.offspring import Offspring
-from mutagrad.types import Algorithm, Info, LossFn, Params, UnknownDefinition
+from mutagrad.types import Algorithm, Definition, Info, LossFn, Params, UnknownDefinition
 
 __all__ = ["AlternateState", "alternate", "rotate"]
 
@@ -91,9 +91,7 @@ def alternate(algorithms: Sequence[Algorithm], generations: Sequence[int] | None
     if len(generations) != len(algorithms):
         raise ValueError(f"generations: got {len(generations)} numbers for {len(algorithms)} algorithms; pass one each")
     counts = [check.count("generations", number) for number in generations]
-    for algorithm in algorithms:
-        _check_single("algorithms", algorithm)
-    numbers = [algorithm.definition.num_offspring for algorithm in algorithms]
+    numbers = [_check_single("algorithms", algorithm).num_offspring for algorithm in algorithms]
     if len(set(numbers)) > 1:
         raise ValueError(f"algorithms: got {', '.join(map(str, numbers))} offspring; give all the same number")
     turns = np.repeat(np.arange(len(algorithms)), counts)
@@ -233,7 +231,7 @@ def _start(params: Params, memories: tuple) -> AlternateState:
     return AlternateState(params, memories, jnp.zeros((), jnp.int32), memories[0].sigma)
 
 
-def _check_single(name: str, algorithm: Algorithm) -> None:
+def _check_single(name: str, algorithm: Algorithm) -> Definition:
     definition = check.algorithm(algorithm, name).definition
     if isinstance(definition, UnknownDefinition):
         raise ValueError(f"{name}: got one in which others take turns already; pass each of them")
@@ -246,6 +244,7 @@ def _check_single(name: str, algorithm: Algorithm) -> None:
             f"{name}: got one with reevaluate_parent=False, whose kept loss would be that of a parent of earlier "
             "generations; build it with reevaluate_parent=True"
         )
+    return definition
 
 
 def _check_rotation(rotate_fn: Callable[[Params], Params], params: Params, number: int) -> None:

@@ -134,7 +134,8 @@ def regime(history: Any, num_windows: int | None = None, algorithm: Algorithm | 
 def of_values(generation: Any, number: Any, values: Any, errors: Any, definition: Any) -> Regime:
     """A regime from the values of `quantities` and their errors."""
     errors = [0 * values[0], *errors[1:]]  # σ is known
-    return Regime(generation, number, *map(Estimate, values, errors, _UNITS), definition)
+    fields: list[Any] = [generation, number, *map(Estimate, values, errors, _UNITS), definition]
+    return Regime(*fields)
 
 
 def quantities(

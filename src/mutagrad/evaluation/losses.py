@@ -147,7 +147,7 @@ def told(losses: Any, number: int, reference: jax.Array | None) -> Losses:
         raise ValueError(f"losses: got {losses.dtype}; pass floating numbers")
     values = losses[:, None] if losses.ndim == 1 else losses
     keep = reference is not None
-    if isinstance(values, np.ndarray) and values.dtype == np.float64 and not jax.config.jax_enable_x64:
+    if isinstance(values, np.ndarray) and values.dtype == np.float64 and not jax.config.read("jax_enable_x64"):
         return _in_full_precision(values, None if reference is None else np.asarray(reference, values.dtype))
     values = jnp.asarray(values)
     return of_values(values.astype(tree.compute_dtype(values)), reference, keep)

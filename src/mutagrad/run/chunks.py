@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mutagrad.evaluation.executor import Failure
 from mutagrad.evaluation.local import Evaluator
 from mutagrad.evaluation.losses import told
+from mutagrad.evaluation.pool import Failure
 from mutagrad.run.minibatches import PERIOD, Minibatches
 
 __all__ = ["Chunk", "compiled", "one_by_one"]

@@ -176,14 +176,16 @@ def evolve(
     key, algorithm = check.key(key), check.algorithm(algorithm)
     num_generations = check.count("num_generations", num_generations)
     check_loss_fn(loss_fn, batches is not None)
-    if isinstance(batches, str):
+    if batches is not None and (isinstance(batches, str) or not (callable(batches) or hasattr(batches, "__iter__"))):
         raise ValueError(
             f"batches: got {batches!r}; pass mutagrad.minibatches(data, batch_size), a function or an iterable"
         )
     if record is not None and not callable(record):
         raise ValueError(f"record: got {record!r}; pass a function record(state, info) -> arrays")
-    if not all(callable(observer) for observer in observers):
-        raise ValueError("observers: got something that cannot be called; pass functions of a chunk")
+    if callable(observers) or not all(callable(observer) for observer in observers):
+        raise ValueError(
+            "observers: got something else than a list of functions of a chunk; pass such as [mutagrad.stop_after(60)]"
+        )
     state, past, evaluations = _start(algorithm, params, loss_fn, batches)
     if checkpoint is not None:
         from mutagrad.run.checkpoint import restore_or

@@ -29,8 +29,8 @@ def npz(path: Path, task: str | None = None) -> Dataset:
             raise refusal(path, shown, "pass one target for each example")
     shapes = [examples.shape[1:] for examples in inputs.values()]
     if len(set(shapes)) != 1:
-        found = f"examples of shape {shapes[0]} in x_train and {shapes[1]} in x_test"
-        raise refusal(path, found, "pass examples of one shape")
+        what = f"examples of shape {shapes[0]} in x_train and {shapes[1]} in x_test"
+        raise refusal(path, what, "pass examples of one shape")
     if _is_regression(path, raw, task):
         targets, classes = {key: array.astype(np.float64) for key, array in raw.items()}, None
     else:
@@ -41,8 +41,8 @@ def npz(path: Path, task: str | None = None) -> Dataset:
         inputs = {"x_train": inputs["x_train"][train], "x_test": inputs["x_train"][test]}
         targets = {"y_train": targets["y_train"][train], "y_test": targets["y_train"][test]}
     if classes is None and np.ptp(targets["y_train"]) == 0:
-        found = f"{targets['y_train'][0]:g} as the only target of its training examples"
-        raise refusal(path, found, "pass targets that differ")
+        what = f"{targets['y_train'][0]:g} as the only target of its training examples"
+        raise refusal(path, what, "pass targets that differ")
     return Dataset(inputs["x_train"], targets["y_train"], inputs["x_test"], targets["y_test"], classes, str(path))
 
 

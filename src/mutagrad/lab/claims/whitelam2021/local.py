@@ -16,6 +16,7 @@ from mutagrad.lab.claims.ensemble import mean_of
 from mutagrad.lab.claims.tanh_nets import shallow_losses, shallow_start
 from mutagrad.law import Acceptance
 from mutagrad.report.figures import panels
+from mutagrad.theory.definition import known
 from mutagrad.types import Mutation
 
 __all__ = ["CLAIMS"]
@@ -72,7 +73,7 @@ def _mean(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rule(algorithm: mutagrad.Algorithm) -> Callable:
-    law = algorithm.definition.selection.law
+    law = known(algorithm.definition).selection.law
     assert isinstance(law, Acceptance)
     return law.acceptance_fn
 
@@ -191,7 +192,7 @@ def run_precision(job: Job) -> Outcome:
 
     sigmas, number = np.logspace(-8, -2, job["sigmas"]), job["generations"]
     points = {"start": shallow_start(), "way": _on_the_way(100)}
-    own = mutagrad.greedy(job["alpha"] * job["ratio"] * math.sqrt(2 * math.pi)).definition.sigma
+    own = known(mutagrad.greedy(job["alpha"] * job["ratio"] * math.sqrt(2 * math.pi)).definition).sigma
     every = np.append(sigmas, own)
     found = np.empty((len(points), 2, len(every), 4))
     for i, x in enumerate(points.values()):

@@ -100,4 +100,5 @@ def _call(loss_fn: Callable, params: Any) -> Any:
     try:
         return np.asarray(loss_fn(params))
     except Exception as error:
-        return Failure(f"{type(error).__name__}: {error}")
+        first = str(error).strip().splitlines()[:1]
+        return Failure(f"{type(error).__name__}: {first[0][:200] if first else ''}")
