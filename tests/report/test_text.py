@@ -72,6 +72,17 @@ def test_verdicts_on_sigma_and_s(measured, factor, verdict, of_strength):
     assert f"is {verdict}." in str(found)
 
 
+def test_a_sigma_may_be_too_small_to_show_curvature(measured):
+    """s is known to be far below the best though TrH is not told from 0; one that is not known is not judged."""
+    for error, verdict in ((0.02, "too small"), (2.0, "")):
+        strength, trace = Estimate(0.004, error), Estimate(800.0, 4000.0)
+        found = measured._replace(normalized_mutation_strength=strength, hessian_trace=trace)
+        follows = {one.name: one.follows for one in findings(found)}
+        assert follows["mutation scale"] == verdict
+        assert "best mutation scale" not in follows
+        assert "so the best σ is not known." in str(found)
+
+
 def follow(key, losses, parent_losses):
     return jnp.argmin(losses)
 

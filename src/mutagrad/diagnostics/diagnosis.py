@@ -22,7 +22,7 @@ from mutagrad.types import Algorithm, Params, UnknownDefinition
 __all__ = ["Diagnosis", "Forecast", "diagnose"]
 
 _LANCZOS_STEPS = 12
-_SMALLEST_SIGNAL = 0.1
+SMALLEST_SIGNAL = 0.1
 """|g|/|g_B| is not taken to be less: below it nothing is told from noise."""
 _DEFAULT_SIGMA = 0.01
 """Where the search for σ starts, in units of the parameters' root mean square."""
@@ -246,7 +246,7 @@ def _first_sigma(params: Params) -> float:
 
 
 def _signal(found: Regime, is_sampled: bool) -> float:
-    return max(found.signal.value, _SMALLEST_SIGNAL) if is_sampled else 1.0
+    return max(found.signal.value, SMALLEST_SIGNAL) if is_sampled else 1.0
 
 
 def _gain(found: Regime, num_offspring: int, is_sampled: bool) -> float | None:

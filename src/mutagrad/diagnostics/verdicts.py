@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mutagrad.diagnostics.diagnosis import Diagnosis
+from mutagrad.diagnostics.diagnosis import SMALLEST_SIGNAL, Diagnosis
 from mutagrad.diagnostics.findings import Finding
 from mutagrad.diagnostics.forecast import RunForecast
 from mutagrad.diagnostics.plans import Yardstick, promised_decrease, yardstick
@@ -117,10 +117,11 @@ def _of_regime(found: Regime) -> tuple[Finding, ...]:
         return (Finding("mutation scale", found.sigma), unknown, *place, Finding("decrease", found.decrease))
     place = _of_place(found, yardstick(definition), shows_noise)
     best: list[Finding] = []
-    verdict = ""
+    strength, sigma = found.normalized_mutation_strength, found.sigma.value
+    held = yardstick(definition, round(max(SMALLEST_SIGNAL, found.signal.value) if shows_noise else 1.0, 3))
+    # Even where no curvature is told from zero, an s may be known to be too small.
+    verdict = "too small" if strength.value + 2 * strength.error < held.strength / _FACTOR else ""
     if trace.value > 2 * trace.error and slope.value > 0:
-        held = yardstick(definition, round(found.signal.value if shows_noise else 1.0, 3))
-        strength, sigma = found.normalized_mutation_strength, found.sigma.value
         scale = held.strength * sigma / strength.value
         verdict, gain = _of_sigma(sigma, scale), Estimate(held.gain * slope.value**2 / trace.value, math.nan, "loss")
         best_scale = Estimate(scale, scale * strength.error / strength.value, "parameter")

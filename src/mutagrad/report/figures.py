@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mutagrad.diagnostics import Diagnosis, Regime
+from mutagrad.diagnostics.diagnosis import SMALLEST_SIGNAL
 from mutagrad.diagnostics.findings import draw
 from mutagrad.diagnostics.plans import gain_on_batch
 
@@ -123,7 +124,7 @@ def diagnosis(found: Diagnosis, path: str | PathLike) -> None:
         raise ValueError("found: got a diagnosis that met no curvature, so that gain has no optimum; print it instead")
     sheet, axes = panels(2)
     best = found.best
-    signal = float(max(best.signal.value, 0.1)) if found.is_sampled else 1.0
+    signal = float(max(best.signal.value, SMALLEST_SIGNAL)) if found.is_sampled else 1.0
     unit = best.squared_batch_grad_norm.value / best.hessian_trace.value
     scale = best.sigma.value / best.normalized_mutation_strength.value
     for place, one in enumerate(sorted(found.plans, key=lambda one: one.num_offspring)):

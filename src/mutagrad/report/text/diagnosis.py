@@ -85,9 +85,7 @@ def _noise(by_name: Mapping[str, Finding], found: Diagnosis) -> str:
     best, size, signal = found.best, found.num_examples, by_name["signal"]
     if signal.follows == "unseen":
         return "The loss is a scalar, which does not show sampling noise. Return per-example losses to see it."
-    text = (
-        f"Of batches of {size:,} like this one, " if found.is_sampled else f"If these {size:,} examples were a sample, "
-    )
+    text = f"Of batches of {size:,} like this one, " if found.is_sampled else f"If these {size:,} are a sample, "
     if signal.follows == "drowned":
         return text + (
             "the slope is not told from sampling noise: selection follows the examples that were drawn. Make batches several "

@@ -87,7 +87,8 @@ def _best(by_name: Mapping[str, Finding], found: Regime) -> str:
     scale, best = by_name["mutation scale"], by_name.get("best mutation scale")
     text = f"Best: σ = {number(scale.estimate.value)}"
     if best is None:
-        return text + ". No curvature is told from zero, so no best σ is known."
+        text += f" is {scale.follows}" if scale.follows else ""
+        return text + ". No curvature is told from zero, so the best σ is not known."
     if not scale.follows:
         return text + f". No best σ is known: {best.follows}."
     gain = number(by_name["decrease at the best"].estimate.value)
