@@ -275,7 +275,11 @@ def test_inputs_of_very_different_sizes_are_standardised(tmp_path):
     """A constant that rounding would call variable, and a feature whose squares float32 cannot hold."""
     columns = np.array([[0.1, 1e30, 2000], [0.1, 3e30, 2001], [0.1, 2e30, 2002]])
     np.savez(
-        tmp_path / "data.npz", x_train=columns, y_train=np.arange(3), x_test=columns + np.array([1, 0, 0]), y_test=np.arange(3)
+        tmp_path / "data.npz",
+        x_train=columns,
+        y_train=np.arange(3),
+        x_test=columns + np.array([1, 0, 0]),
+        y_test=np.arange(3),
     )
     found = standardized(load(tmp_path / "data.npz")).data
     assert not found.train_inputs[:, 0].any()

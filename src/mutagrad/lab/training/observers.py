@@ -98,7 +98,8 @@ class TrainingProgress:
     """A progress bar that shows the last test score too."""
 
     def __init__(self, total: int | None, measurements: Measurements):
-        self._total, self._measurements, self._bar = total, measurements, None
+        self._total, self._measurements = total, measurements
+        self._bar: _Bar | None = None
 
     def __call__(self, chunk: Chunk) -> None:
         """Go on by a chunk."""

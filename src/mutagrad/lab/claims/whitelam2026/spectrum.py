@@ -85,7 +85,7 @@ def run_spectrum(job: Job) -> Outcome:
     import xarray
 
     data = load("mnist")
-    inputs, labels = jnp.asarray(data.train_inputs), jnp.asarray(data.train_labels)
+    inputs, labels = jnp.asarray(data.train_inputs), jnp.asarray(data.train_targets)
     params, static = eqx.partition(ConvNet(jax.random.key(0)), eqx.is_inexact_array)
     x, unravel = ravel_pytree(params)
 
@@ -116,7 +116,7 @@ def run_spectrum(job: Job) -> Outcome:
         network = eqx.combine(unravel(x), static)
         losses[index] = float(loss_of(x, *held))
         accuracies[index] = _accuracy(
-            network, jnp.asarray(data.test_inputs[:2000]), jnp.asarray(data.test_labels[:2000])
+            network, jnp.asarray(data.test_inputs[:2000]), jnp.asarray(data.test_targets[:2000])
         )
         part = job.part(index / len(stages), 1 / len(stages))
         name = f"convnet {job['images']} images rate {job['learning_rate']:g} batch {job['batch']} step {steps} largest {number}"
