@@ -180,5 +180,7 @@ def from_saved(saved: dict[str, Any]) -> TrainConfig:
         raise ValueError(
             f"settings: got those of another version, with or without {', '.join(different)}; use the version that wrote them"
         )
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
-    return TrainConfig(**{name: math.inf if value == "inf" else value for name, value in values.items()})
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
+    if values["beta"] == "inf":
+        values["beta"] = math.inf
+    return TrainConfig(**values)
