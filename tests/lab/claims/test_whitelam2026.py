@@ -150,10 +150,12 @@ def test_the_distance_tells_a_power_law_from_none():
     assert spectrum._distance(np.linspace(1, -1, 100)) == math.inf
 
 
-def test_s_from_losses_is_that_of_hessian_vector_products():
-    """On a sphere, a power law and a net: every check of the quick scale, with a hundredth of its generations."""
-    settings = {"num_offspring": 20, "gauge_size": 300, "gauge_strength": 0.5, "gauge_generations": 600}
-    checks, arrays = control._gauge(Job(settings | {"probes": 2000, "points": 50}))
-    assert not [check.what for check in checks if check.verdict == "does not hold"]
+def test_s_from_losses_beside_hessian_vector_products_is_what_the_verdict_says():
+    """A tenth of the generations: each of 12 ratios within 4 errors of the committed one, beyond which one seed in 1300 is."""
+    settings = {"num_offspring": 20, "gauge_size": 1000, "gauge_strength": 0.5, "gauge_generations": 600}
+    checks, _ = control._gauge(Job(settings | {"probes": 2000, "points": 50}))
+    committed = {check["what"]: check for check in reproduction.committed()["W26-8"]["checks"]}
     assert len(checks) == 12
-    assert all(np.isfinite(values).all() for _, values in arrays.values())
+    for check in checks:
+        known = committed[check.what]
+        assert abs(check.value - known["value"]) < 4 * math.hypot(check.error, known["error"])
