@@ -41,7 +41,7 @@ def convnet() -> tuple[Any, Any, Any]:
     def losses(params, batch):
         return cross_entropy(eqx.combine(params, static)(batch[0]), batch[1])
 
-    return losses, lecun(params), jax.tree.map(jax.numpy.asarray, (data.train_inputs[:512], data.train_labels[:512]))
+    return losses, lecun(params), jax.tree.map(jax.numpy.asarray, (data.train_inputs[:512], data.train_targets[:512]))
 
 
 def mlp(sizes: list[int]) -> tuple[Any, Any, Any]:

@@ -53,7 +53,7 @@ def quadratic(size: int, exponent: float) -> Problem:
 def digits(widths: tuple[int, ...]) -> Problem:
     data = load("digits")
     params, static = eqx.partition(MLP(jax.random.key(0), 64, widths, 10), eqx.is_array)
-    inputs, labels = jnp.asarray(data.train_inputs), jnp.asarray(data.train_labels)
+    inputs, labels = jnp.asarray(data.train_inputs), jnp.asarray(data.train_targets)
 
     def losses(params):
         return cross_entropy(eqx.combine(params, static)(inputs), labels)

@@ -11,7 +11,8 @@ from collections.abc import Callable
 import mutagrad
 from benchmarks import common
 from mutagrad.lab.tasks.data import Dataset, load
-from mutagrad.lab.training.problem import TrainConfig, set_up
+from mutagrad.lab.training.options import TrainConfig
+from mutagrad.lab.training.problem import set_up
 from mutagrad.run import generations
 
 TURNS = (1, 4, 16)
@@ -22,9 +23,9 @@ def ours(data: Dataset, config: TrainConfig, seconds: float) -> Callable[[], flo
     """Milliseconds of a generation, over about so many seconds of a run that goes on from call to call."""
     problem = set_up(config, data)
     batches = problem.batches
-    if batches.sizes == (len(data.train_labels),):
+    if batches.sizes == (len(data.train_targets),):
         batches = mutagrad.minibatches(batches.data)  # all of them, and none drawn
-    chunks = generations(problem.key, problem.algorithm, problem.state, problem.loss_fn, 10**7, batches)
+    chunks = generations(problem.key, problem.algorithm, problem.state, problem.task.loss_fn, 10**7, batches)
 
     def run() -> float:
         number, start = 0, time.perf_counter()
@@ -39,7 +40,7 @@ def main() -> None:
     """Time all of them, one after another in every round, and write the table."""
     args = common.arguments(__doc__, repetitions=9, seconds=2.0)
     data = load("mnist")
-    number = len(data.train_labels)
+    number = len(data.train_targets)
     rows, runs, settings = [], {}, {}
     for num_offspring in (8, 20):
         for size in (number, number // 4):

@@ -232,7 +232,9 @@ def as_arrays(tree: Tree) -> Tree:
                 f"params{jax.tree_util.keystr(path)}: got {array.dtype}, which is not mutated; "
                 "hold the real and the imaginary part as two leaves"
             )
-        return array
+        # A number of Python has a weak type, and what is computed from it a strong one: a program for each.
+        is_key = jnp.issubdtype(array.dtype, jax.dtypes.extended)
+        return array if is_key else jax.lax.convert_element_type(array, array.dtype)
 
     return jax.tree_util.tree_map_with_path(convert, tree)
 

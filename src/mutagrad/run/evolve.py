@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mutagrad import check
+from mutagrad import check, tree
 from mutagrad.evaluation.losses import check_loss_fn
 from mutagrad.run.loop import default_record, generations
 from mutagrad.run.minibatches import Minibatches
@@ -192,7 +192,11 @@ def evolve(
 
         state, past = restore_or(checkpoint, key, state, past)
     first, per_generation = int(state.generation), len(algorithm.ask(key, state))
-    history = History(past)
+    if past is None:
+        history = History()
+    else:
+        evaluations = evaluations or first * per_generation
+        history = History(_same_records(past, key, algorithm, state, per_generation, record or default_record))
     watching: list[Any] = [history]
     if checkpoint is not None:
         watching.append(Checkpoint(checkpoint, key, history))
@@ -237,6 +241,24 @@ def evolve(
         for observer in watching:
             getattr(observer, "close", lambda: None)()
     return result(stopped or ("generations" if int(state.generation) >= num_generations else "batches"))
+
+
+def _same_records(
+    past: Any, key: jax.Array, algorithm: Algorithm, state: Any, number: int, record: Callable[[Any, Info], Any]
+) -> Any:
+    """The history so far, in the structure of what is recorded; a ValueError if that is something else."""
+
+    def recorded(key: jax.Array, state: Any) -> Any:
+        return jax.tree.map(jnp.asarray, record(*algorithm.tell(key, state, jnp.zeros(number))))
+
+    wanted = jax.eval_shape(recorded, key, state)
+    names, found = set(tree.by_name(wanted)), set(tree.by_name(past))
+    if names != found:
+        other = ", ".join(sorted(names ^ found))
+        raise ValueError(
+            f"record: got other records than the history that it goes on with ({other}); record what was recorded before"
+        )
+    return tree.from_names(past, wanted)
 
 
 def _is_consumed(state: Any) -> bool:

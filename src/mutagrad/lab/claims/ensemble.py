@@ -11,9 +11,9 @@ import optax
 
 from mutagrad import theory
 from mutagrad.lab.claims.claims import Job
-from mutagrad.types import Algorithm
+from mutagrad.types import Algorithm, Definition
 
-__all__ = ["Experiment", "Runs", "descend", "langevin_runs", "mean_of", "simulate"]
+__all__ = ["Experiment", "Runs", "descend", "langevin_runs", "mean_of", "sigma_of", "simulate"]
 
 
 class Runs(NamedTuple):
@@ -32,6 +32,12 @@ class Runs(NamedTuple):
 def mean_of(losses_fn: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
     """The mean of per-example losses, as a loss."""
     return lambda x: jnp.mean(losses_fn(x))
+
+
+def sigma_of(algorithm: Algorithm) -> float:
+    """The mutation scale of an algorithm that keeps one."""
+    assert isinstance(algorithm.definition, Definition)
+    return float(algorithm.definition.sigma)
 
 
 def at_once() -> int:

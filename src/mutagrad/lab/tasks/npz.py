@@ -23,10 +23,10 @@ def npz(path: Path, task: str | None = None) -> Dataset:
     raw = {key: array for key, array in arrays.items() if key.startswith("y")}
     for key, array in raw.items():
         _check_targets(path, key, array)
-    for (x, examples), (y, found) in zip(inputs.items(), raw.items(), strict=True):
-        if len(examples) != len(found):
-            shown = f"{len(examples)} examples in {x} and {len(found)} targets in {y}"
-            raise refusal(path, shown, "pass one target for each example")
+    for (x, examples), (y, values) in zip(inputs.items(), raw.items(), strict=True):
+        if len(examples) != len(values):
+            found = f"{len(examples)} examples in {x} and {len(values)} targets in {y}"
+            raise refusal(path, found, "pass one target for each example")
     shapes = [examples.shape[1:] for examples in inputs.values()]
     if len(set(shapes)) != 1:
         what = f"examples of shape {shapes[0]} in x_train and {shapes[1]} in x_test"

@@ -181,5 +181,6 @@ def from_saved(saved: dict[str, Any]) -> TrainConfig:
             f"settings: got those of another version, with or without {', '.join(different)}; use the version that wrote them"
         )
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
-    values = {name: math.inf if value == "inf" else value for name, value in values.items()}
+    if values["beta"] == "inf":
+        values["beta"] = math.inf
     return TrainConfig(**values)

@@ -12,12 +12,11 @@ from scipy import special
 import mutagrad
 from mutagrad import theory
 from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome, below, near
-from mutagrad.lab.claims.ensemble import mean_of
+from mutagrad.lab.claims.ensemble import mean_of, sigma_of
 from mutagrad.lab.claims.tanh_nets import shallow_losses, shallow_start
 from mutagrad.law import Acceptance
 from mutagrad.report.figures import panels
-from mutagrad.theory.definition import known
-from mutagrad.types import Mutation
+from mutagrad.types import Definition, Mutation
 
 __all__ = ["CLAIMS"]
 
@@ -73,7 +72,9 @@ def _mean(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rule(algorithm: mutagrad.Algorithm) -> Callable:
-    law = known(algorithm.definition).selection.law
+    definition = algorithm.definition
+    assert isinstance(definition, Definition)
+    law = definition.selection.law
     assert isinstance(law, Acceptance)
     return law.acceptance_fn
 
@@ -192,7 +193,7 @@ def run_precision(job: Job) -> Outcome:
 
     sigmas, number = np.logspace(-8, -2, job["sigmas"]), job["generations"]
     points = {"start": shallow_start(), "way": _on_the_way(100)}
-    own = known(mutagrad.greedy(job["alpha"] * job["ratio"] * math.sqrt(2 * math.pi)).definition).sigma
+    own = sigma_of(mutagrad.greedy(job["alpha"] * job["ratio"] * math.sqrt(2 * math.pi)))
     every = np.append(sigmas, own)
     found = np.empty((len(points), 2, len(every), 4))
     for i, x in enumerate(points.values()):

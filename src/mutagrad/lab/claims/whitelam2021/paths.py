@@ -12,10 +12,9 @@ from scipy import stats
 import mutagrad
 from mutagrad import theory
 from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome, below, near
-from mutagrad.lab.claims.ensemble import Experiment, Runs, descend, langevin_runs, mean_of, simulate
+from mutagrad.lab.claims.ensemble import Experiment, Runs, descend, langevin_runs, mean_of, sigma_of, simulate
 from mutagrad.lab.claims.tanh_nets import shallow_losses, shallow_start
 from mutagrad.report.figures import panels
-from mutagrad.theory.definition import known
 
 __all__ = ["CLAIMS", "greedy", "normalized_descent"]
 
@@ -87,10 +86,10 @@ def _spread(job: Job) -> tuple[float, float]:
     Over so few generations that the saddle at the start has not yet pulled the runs apart.
     """
     algorithm, generations, number = greedy(job["alpha"] * job["ratio"]), 50, job["early_runs"]
-    name = f"shallow net greedy σ {float(known(algorithm.definition).sigma):g} first {generations}"
+    name = f"shallow net greedy σ {sigma_of(algorithm):g} first {generations}"
     experiment = Experiment(name, algorithm, shallow_losses, shallow_start(), number, generations, 1)
     weights = simulate(job.part(0.95, 0.05), experiment).params[:, 0]
-    variances = weights.var(0, ddof=1) / (generations * float(known(algorithm.definition).sigma) ** 2 / 2)
+    variances = weights.var(0, ddof=1) / (generations * sigma_of(algorithm) ** 2 / 2)
     return float(np.median(variances)), float(1.25 * variances.std() / math.sqrt(len(variances)))
 
 
@@ -159,7 +158,7 @@ def _second_order(job: Job, data: Any) -> dict[str, np.ndarray]:
     Its first order is −¼|u − v|, whose mean is the drift's; what is left is of second order, without the first one's noise.
     """
     number, pairs, algorithm = job["excess_runs"], job["pairs"], greedy(job["alpha"] * job["ratio"])
-    sigma = float(known(algorithm.definition).sigma)
+    sigma = sigma_of(algorithm)
     with jax.enable_x64(True):
 
         @jax.jit

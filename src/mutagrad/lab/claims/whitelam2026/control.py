@@ -76,7 +76,7 @@ def _gauge(job: Job) -> tuple[list, dict[str, Any]]:
         norm = float(jnp.linalg.norm(jax.grad(mean_of(point.losses_fn))(point.x)))
         for j, strength in enumerate(strengths):
             sigma = point.sigma(strength)
-            exact, exact_error = (sigma * float(part) / norm for part in (trace.value, trace.error))
+            exact, exact_error = (float(sigma * part / norm) for part in (trace.value, trace.error))
             values, errors, missing = _measured(point, sigma, number, generations)
             found[i, j] = [[exact, exact_error], *np.stack([values, errors], axis=1)]
             for k, (text, bias) in enumerate((
