@@ -168,10 +168,20 @@ def kept(state, info):
 def test_a_second_run_compiles_nothing(name):
     """Same functions and shapes; another key, start and number of generations, and new objects for data and evaluator."""
     evolved(33, **KINDS[name]())
-    key, start, options = jax.random.key(1), jnp.full(3, 2.0), KINDS[name]()
+    key, start, options = jax.random.key(1), jnp.full(3, 2.0, jnp.float32), KINDS[name]()
     COMPILED.clear()
     evolved(57, start=start, key=key, **options)
     assert COMPILED == []
+
+
+def test_python_numbers_compile_no_more_than_arrays():
+    """The type of a Python number gives way to others, that of an array does not: a run must not see both."""
+    evolved(20, start=jnp.ones(()))
+    start = 2.0
+    COMPILED.clear()
+    result = evolved(20, start=start)
+    assert COMPILED == []
+    assert not result.params.weak_type
 
 
 def test_the_counter_counts():
