@@ -37,8 +37,8 @@ def failing_loss(params):
 
 
 def dying_loss(params):
-    """Ends its process wherever a parameter is above 1.05."""
-    if params["w"].max() > 1.05:
+    """Ends its process where all parameters are below 0.9."""
+    if params["w"].max() < 0.9:
         import os
 
         os._exit(1)

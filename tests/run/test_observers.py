@@ -20,10 +20,11 @@ def loss_fn(x):
     return jnp.sum(jnp.square(x))
 
 
-def evolved(number=200, loss_fn=loss_fn, batches=None, start=1.0, **options):
+def evolved(number=200, loss_fn=loss_fn, batches=None, start=None, **options):
     options.setdefault("progress", False)
     key, algorithm = options.pop("key", KEY), options.pop("algorithm", ALGORITHM)
-    return mutagrad.evolve(key, algorithm, jnp.full(3, start), loss_fn, number, batches, **options)
+    start = jnp.ones(3) if start is None else start
+    return mutagrad.evolve(key, algorithm, start, loss_fn, number, batches, **options)
 
 
 class Watch:
@@ -115,10 +116,13 @@ def test_stop_after():
 
 @pytest.mark.parametrize("stop", [mutagrad.stop_at_loss(0.1), mutagrad.stop_on_plateau(3)])
 def test_stopping_by_a_loss_needs_one_recorded(stop):
-    run = mutagrad.generations(KEY, ALGORITHM, ALGORITHM.init(jnp.ones(3)), loss_fn, 3, record=lambda s, i: i.losses)
-    chunk = next(run)
-    with pytest.raises(ValueError, match="^record: got records without 'loss'.*; record what mutagrad.default_record"):
-        stop(chunk)
+    with pytest.raises(
+        ValueError, match="^record: got records without 'loss'.*; record what mutagrad.default_record does"
+    ):
+        next_chunk = next(
+            mutagrad.generations(KEY, ALGORITHM, ALGORITHM.init(jnp.ones(3)), loss_fn, 3, record=lambda s, i: i.losses)
+        )
+        stop(next_chunk)
 
 
 def test_a_history_of_ones_own():
@@ -158,6 +162,10 @@ def lambda_free_loss(x):
     return np.float32(np.sum(np.square(x)))
 
 
+def batched_loss(x):
+    return np.sum(np.square(x), axis=1)
+
+
 def kept(state, info):
     return {"losses": info.losses}
 
@@ -166,9 +174,20 @@ def kept(state, info):
 def test_a_second_run_compiles_nothing(name):
     """Same functions and shapes; another key, start and number of generations, and new objects for data and evaluator."""
     evolved(33, **KINDS[name]())
+    key, start, options = jax.random.key(1), jnp.full(3, 2.0, jnp.float32), KINDS[name]()
     COMPILED.clear()
-    evolved(57, start=2.0, key=jax.random.key(1), **KINDS[name]())
+    evolved(57, start=start, key=key, **options)
     assert COMPILED == []
+
+
+def test_python_numbers_compile_no_more_than_arrays():
+    """The type of a Python number gives way to others, that of an array does not: a run must not see both."""
+    evolved(20, start=jnp.ones(()))
+    start = 2.0
+    COMPILED.clear()
+    result = evolved(20, start=start)
+    assert COMPILED == []
+    assert not result.params.weak_type
 
 
 def test_the_counter_counts():
@@ -187,15 +206,15 @@ class Stream:
 
 @pytest.mark.parametrize("kind", ["a stream", "executor"])
 def test_generations_through_python_leak_nothing(kind):
-    """What grows is the history: buffers of numbers, doubled now and then. 4 kB a generation would be seen, 30 kB was lost.
+    """What grows is the history: 15 numbers a generation, in buffers that double. 30 kB a generation were lost once.
 
-    The default record is 15 numbers, below 64 bytes a generation; old and new buffer live together when they double: below
-    200 bytes. The resident set comes in pages of an allocator, for which 1 kB a generation is left.
+    The record is below 64 bytes; old and new buffer live together when they double: below 200. For the pages of the
+    allocator 1 kB a generation is left. A row kept as Python objects would be more than 15 blocks.
     """
     options = (
         {"batches": Stream(), "loss_fn": of_batch}
         if kind == "a stream"
-        else {"evaluation": mutagrad.executor(), "loss_fn": lambda_free_loss}
+        else {"evaluation": mutagrad.executor(is_batched=True), "loss_fn": batched_loss}
     )
     marks = []
 
@@ -204,10 +223,10 @@ def test_generations_through_python_leak_nothing(kind):
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         marks.append((chunk.generation, sys.getallocatedblocks(), pages * resource.getpagesize()))
 
-    evolved(3000, observers=[measure], **options)
-    middle = next(mark for mark in marks if mark[0] >= 800)
+    evolved(2500, observers=[measure], **options)
+    middle = next(mark for mark in marks if mark[0] >= 600)
     last = marks[-1]
     generations = last[0] - middle[0]
     assert generations > 1000
-    assert (last[1] - middle[1]) / generations < 0.5, "Python objects a generation"
+    assert (last[1] - middle[1]) / generations < 5, "Python objects a generation"
     assert (last[2] - middle[2]) / generations < 1200, "bytes a generation"

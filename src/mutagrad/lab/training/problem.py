@@ -107,7 +107,9 @@ def _inputs(config: TrainConfig, data: Dataset) -> Inputs:
             )
         return principal_components(data, components)
     # The digits come with all inputs between −1 and 1; standardised, their rare pixels are blown up and learnt by heart.
-    is_standardized = config.model == "mlp" and config.data != "digits" if config.standardize is None else config.standardize
+    is_standardized = (
+        config.model == "mlp" and config.data != "digits" if config.standardize is None else config.standardize
+    )
     return standardized(data) if is_standardized else unchanged(data)
 
 
