@@ -116,13 +116,10 @@ def test_stop_after():
 
 @pytest.mark.parametrize("stop", [mutagrad.stop_at_loss(0.1), mutagrad.stop_on_plateau(3)])
 def test_stopping_by_a_loss_needs_one_recorded(stop):
-    with pytest.raises(
-        ValueError, match="^record: got records without 'loss'.*; record what mutagrad.default_record does"
-    ):
-        next_chunk = next(
-            mutagrad.generations(KEY, ALGORITHM, ALGORITHM.init(jnp.ones(3)), loss_fn, 3, record=lambda s, i: i.losses)
-        )
-        stop(next_chunk)
+    run = mutagrad.generations(KEY, ALGORITHM, ALGORITHM.init(jnp.ones(3)), loss_fn, 3, record=lambda s, i: i.losses)
+    chunk = next(run)
+    with pytest.raises(ValueError, match="^record: got records without 'loss'.*; record what mutagrad.default_record"):
+        stop(chunk)
 
 
 def test_a_history_of_ones_own():
