@@ -23,7 +23,7 @@ from mutagrad import theory, tree
 from mutagrad.lab.tasks.data import Dataset, load
 from mutagrad.lab.training.options import TrainConfig
 from mutagrad.lab.training.problem import Problem, set_up
-from mutagrad.run import generations
+from mutagrad.run.loop import generations
 from mutagrad.selection import normal_scores
 
 TARGET = 0.97
@@ -36,10 +36,12 @@ def ours(problem: Problem, limit: float) -> dict[str, Any]:
     data, start = problem.task.data, time.perf_counter()
     state, first, look, examples = problem.state, None, 5.0, 0
     records: list[dict[str, np.ndarray]] = []
-    for chunk in generations(problem.key, problem.algorithm, state, problem.task.loss_fn, 10**7, problem.batches):
+    for chunk in generations(
+        problem.key, problem.algorithm, state, problem.task.loss_fn, 10**7, batches=problem.batches
+    ):
         state = chunk.state
         records.append(chunk.records)
-        examples += int(chunk.records["batch_size"].sum())
+        examples += int(chunk.records["num_examples"].sum())
         now = time.perf_counter() - start
         if now > look or now > limit:
             look = now + 5

@@ -32,7 +32,8 @@ _SIGNAL = 0.3
 batch; at this share 1.4 times the examples are spent that the smallest batches would need, at ½ twice as many."""
 _MOST_DRAWN = 0.2
 """In turns of several generations batches double up to this share of the examples; after that they are all of them. All
-together have no sampling noise, and take 0.6 to 0.7 of the time of as many that are drawn (benchmarks/results/turns.md)."""
+together have no sampling noise, and take 0.6 to 0.7 of the time of as many that are drawn (measured
+on 2026-11-23, when resting groups were computed once a turn; not measured since)."""
 _DEFAULT_BATCH = {"mlp": 16_384, "convnet": 512}
 """And of one size where one offspring, or several parents, do not tell how much of the slope is signal."""
 _DEFAULT_COMPONENTS = 40
