@@ -221,6 +221,8 @@ def as_arrays(tree: Tree) -> Tree:
 
     def convert(path, leaf):
         try:
+            if isinstance(leaf, bool | int | float | complex):
+                leaf = jax.device_put(np.asarray(leaf, jnp.result_type(leaf)))
             array = jnp.asarray(leaf)
         except (TypeError, ValueError):
             raise ValueError(
@@ -233,8 +235,9 @@ def as_arrays(tree: Tree) -> Tree:
                 "hold the real and the imaginary part as two leaves"
             )
         # A number of Python has a weak type, and what is computed from it a strong one: a program for each.
-        is_key = jnp.issubdtype(array.dtype, jax.dtypes.extended)
-        return array if is_key else jax.lax.convert_element_type(array, array.dtype)
+        if not getattr(array, "weak_type", False):
+            return array
+        return jnp.asarray(np.asarray(array)) if check.is_concrete(array) else array.astype(array.dtype)
 
     return jax.tree_util.tree_map_with_path(convert, tree)
 

@@ -25,7 +25,7 @@ def mutated(mutation, **options):
 
 @pytest.mark.parametrize("evaluation", ["vectorized", "mapped", 3])
 def test_masked_is_the_algorithm_on_the_mutated_leaves_alone(evaluation):
-    """Bit for bit, whichever way offspring are evaluated."""
+    """Parameters bit for bit, whichever way offspring are evaluated; losses of two programs to their last digit."""
     whole, part = mutated(ONLY_B, evaluation=evaluation), mutated(mutagrad.mutation.gaussian(), evaluation=evaluation)
     others = {"a": PARAMS["a"], "n": PARAMS["n"]}
     state, alone = whole.init(PARAMS), part.init({"b": PARAMS["b"]})
@@ -35,7 +35,8 @@ def test_masked_is_the_algorithm_on_the_mutated_leaves_alone(evaluation):
         key = jax.random.fold_in(jax.random.key(0), generation)
         state, info = step(key, state)
         alone, expected = step_alone(key, alone)
-        np.testing.assert_array_equal(info.losses, expected.losses)
+        # In one program the shared leaves are constants, and their part of the sum is added up beforehand.
+        np.testing.assert_allclose(info.losses, expected.losses, rtol=4 * np.finfo(np.float32).eps)
         np.testing.assert_array_equal(state.params["b"], alone.params["b"])
         np.testing.assert_array_equal(state.params["a"], PARAMS["a"])
     assert float(loss_fn(state.params)) < float(loss_fn(PARAMS))

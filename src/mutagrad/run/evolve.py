@@ -252,7 +252,10 @@ def _same_records(
         return jax.tree.map(jnp.asarray, record(*algorithm.tell(key, state, jnp.zeros(number))))
 
     wanted = jax.eval_shape(recorded, key, state)
-    names, found = set(tree.by_name(wanted)), set(tree.by_name(past))
+    if jax.tree.structure(past) == jax.tree.structure(wanted):  # type: ignore[operator]
+        return past
+    # A checkpoint knows the names of what was recorded, and no structure.
+    names, found = set(tree.by_name(wanted)), set(past if isinstance(past, dict) else tree.by_name(past))
     if names != found:
         other = ", ".join(sorted(names ^ found))
         raise ValueError(

@@ -51,7 +51,8 @@ def test_sizes_of_batches_by_default(number, settings, sizes):
 @pytest.mark.parametrize(
     ("shape", "settings", "words"),
     [
-        ((4, 4), {}, "16 standardised to mean 0 and deviation 1"),
+        ((4, 4), {"data": "own.npz"}, "16 standardised to mean 0 and deviation 1"),
+        ((4, 4), {"data": "digits"}, "16 as they are"),
         ((4, 4), {"standardize": False}, "16 as they are"),
         ((8, 16), {}, "40 principal components of 128"),
         ((8, 16), {"standardize": True}, "128 standardised to mean 0 and deviation 1"),
