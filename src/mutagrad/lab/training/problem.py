@@ -79,7 +79,7 @@ def set_up(config: TrainConfig, data: Dataset) -> Problem:
     >>> from mutagrad.lab.training.problem import set_up
     >>> problem = set_up(TrainConfig(sigma=0.01), load("digits"))
     >>> problem.batches.sizes, problem.inputs.words
-    ((1437,), '64 standardised to mean 0 and deviation 1, 4 of them constant and set to 0')
+    ((1437,), '64 as they are')
     """
     inputs = _inputs(config, data)
     model_key, run_key = jax.random.split(jax.random.key(config.seed))
