@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types docs check lock clean
+.PHONY: demo test verify lint types docs check lock clean
 
 demo: .venv/.installed
 	@out=runs/demo-$$(date +%Y%m%d-%H%M%S); $(BIN)/mutagrad train --data digits --generations 1500 --out $$out \
@@ -10,6 +10,11 @@ demo: .venv/.installed
 
 test: .venv/.installed
 	$(BIN)/python -m pytest -n 2
+
+# Everything that convinces a sceptic: all tests, those at full size too, and the heavy statistics. Hours.
+verify: .venv/.installed
+	$(BIN)/python -m pytest -n 2 -m "verify or not verify"
+	@set -e; for script in verification/*.py; do [ $$script = verification/common.py ] || { echo $$script; $(BIN)/python $$script; }; done
 
 lint: .venv/.installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -19,18 +24,23 @@ types: .venv/.installed
 
 check: lint types test
 
-.venv/.installed: requirements.lock pyproject.toml
+# JAX stopped at 0.10 for Python 3.11: that Python has locked versions of its own.
+LOCK := $(shell $(PYTHON) -c 'import sys; print("requirements-3.11.lock" if sys.version_info < (3, 12) else "requirements-3.12.lock")')
+
+.venv/.installed: $(LOCK) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mutagrad needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 …")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --requirement $(LOCK)
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
-# The locked versions: resolved by uv for every platform and Python from 3.11 on, from the ranges in pyproject.toml.
+# The locked versions: resolved by uv for every platform, from the ranges in pyproject.toml; 3.12 stands for all newer Pythons.
 lock:
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --all-extras --no-header --no-emit-index-url \
-	  --no-emit-find-links pyproject.toml --output-file requirements.lock
+	for version in 3.11 3.12; do \
+	  $(BIN)/uv pip compile --quiet --upgrade --universal --fork-strategy fewest --python-version $$version --all-extras --no-header \
+	    --no-emit-index-url --no-emit-find-links pyproject.toml --output-file requirements-$$version.lock || exit 1; \
+	done
 
 clean:
 	rm -rf .venv runs build dist

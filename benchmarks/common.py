@@ -172,11 +172,11 @@ class PlainConvNet(eqx.Module):
 
 
 try:
-    from mutagrad.lab.models import ConvNet
+    from mutagrad.lab.tasks.convnet import ConvNet
 
-    CONVNET = "mutagrad.lab.models.ConvNet"
+    CONVNET = "mutagrad.lab.tasks.convnet.ConvNet"
 except ImportError:
-    ConvNet, CONVNET = PlainConvNet, "STAND-IN for mutagrad.lab.models.ConvNet: the plain formulation"
+    ConvNet, CONVNET = PlainConvNet, "STAND-IN for mutagrad.lab.tasks.convnet.ConvNet: the plain formulation"
 
 
 def classifier(model: Any) -> tuple[Any, Callable]:

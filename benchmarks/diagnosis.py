@@ -18,8 +18,10 @@ import jax
 import mutagrad
 from benchmarks import common
 from benchmarks.memory import BIG, TINY, Phases, memory
-from mutagrad.lab.datasets import load
-from mutagrad.lab.models import ConvNet, cross_entropy, lecun
+from mutagrad.lab.tasks.convnet import ConvNet
+from mutagrad.lab.tasks.data import load
+from mutagrad.lab.tasks.losses import cross_entropy
+from mutagrad.lab.tasks.models import lecun
 
 DEMANDED = {"convnet": 10.0, "mlp": 60.0}
 DEMANDED_MEMORY = 8.0
@@ -39,7 +41,7 @@ def convnet() -> tuple[Any, Any, Any]:
     def losses(params, batch):
         return cross_entropy(eqx.combine(params, static)(batch[0]), batch[1])
 
-    return losses, lecun(params), jax.tree.map(jax.numpy.asarray, (data.train_inputs[:512], data.train_labels[:512]))
+    return losses, lecun(params), jax.tree.map(jax.numpy.asarray, (data.train_inputs[:512], data.train_targets[:512]))
 
 
 def mlp(sizes: list[int]) -> tuple[Any, Any, Any]:

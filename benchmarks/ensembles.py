@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 import mutagrad
 from benchmarks import common
-from mutagrad.lab.tanh_nets import shallow_losses, shallow_start
+from mutagrad.lab.claims.tanh_nets import shallow_losses, shallow_start
 
 SIGMA = 1e-4
 UNITS, POINTS = 30, 1000
@@ -101,8 +101,8 @@ def main() -> None:
     )
     sections = [
         f"{runs} runs of one offspring a generation from one start, float32; ours compares paired differences and keeps the "
-        f'parent\'s losses, evosax compares with the best mean so far. "Unit by unit" is `mutagrad.lab.tanh_nets`; the matrix '
-        "form, tanh(θ·slopes + offsets) @ amplitudes, is what a user of either library writes first.",
+        f'parent\'s losses, evosax compares with the best mean so far. "Unit by unit" is `mutagrad.lab.claims.tanh_nets`; the '
+        "matrix form, tanh(θ·slopes + offsets) @ amplitudes, is what a user of either library writes first.",
         common.table(["run", "evaluations/s: median (min to max)", f"times {PLAIN}"], rows),
         f"An evaluation is {UNITS * POINTS:,} tanh, with three other operations for each. The last row is what this machine "
         f"reaches at tanh and two operations, on numbers in the cache: ours, in blocks, is at {reached:.2f} of it, so the "

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 import mutagrad
 from benchmarks import common
+from mutagrad.evaluation.local import VECTORIZED_ON_CPU, resolve_mode
 
 M = 20
 SIGMA = 0.01
@@ -85,7 +86,7 @@ def main() -> None:
         times = common.interleaved(runs, args.repetitions)
         medians = {mode: statistics.median(values) for mode, values in times.items()}
         fastest = min(medians, key=medians.get)
-        chosen = mutagrad.evaluation.resolve_mode("auto", params, M)
+        chosen = resolve_mode("auto", params, M)
         size = M * mutagrad.tree.size(params)
         lines.append(
             [
@@ -99,7 +100,7 @@ def main() -> None:
         )
         measured.append({"size": size, "fastest": medians[fastest], **medians})
     head = ["problem", "M·N", *(f"chunk {m} [ms]" if isinstance(m, int) else f"{m} [ms]" for m in MODES)]
-    thresholds = sorted({0, mutagrad.evaluation.VECTORIZED_ON_CPU, *(row["size"] for row in measured)})
+    thresholds = sorted({0, VECTORIZED_ON_CPU, *(row["size"] for row in measured)})
     rules = []
     for alternative in ("mapped", "4"):
         for threshold in thresholds:
@@ -110,7 +111,7 @@ def main() -> None:
         f"The ConvNet is {common.CONVNET}.",
         common.table([*head, "fastest", "auto chose", "auto / fastest"], lines),
         "## Rules\n\nTime over the fastest way's, if populations of M·N up to a threshold are vectorised: geometric "
-        f"mean and worst over the problems above. The library's threshold is {mutagrad.evaluation.VECTORIZED_ON_CPU}.",
+        f"mean and worst over the problems above. The library's threshold is {VECTORIZED_ON_CPU}.",
         common.table(["vectorise while M·N ≤", "otherwise", "mean excess", "worst excess"], rules),
     ]
     common.report("evaluation", sections, args)

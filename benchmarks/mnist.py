@@ -8,9 +8,10 @@ import statistics
 import time
 
 from benchmarks import common
-from mutagrad.lab.datasets import Dataset, load
-from mutagrad.lab.problem import TrainConfig, set_up
-from mutagrad.run import generations
+from mutagrad.lab.tasks.data import Dataset, load
+from mutagrad.lab.training.options import TrainConfig
+from mutagrad.lab.training.problem import set_up
+from mutagrad.run.loop import generations
 
 TARGET = 0.615
 SAMPLE = 6000
@@ -23,10 +24,12 @@ def seconds_to_target(config: TrainConfig, limit: float, data: Dataset) -> dict[
     state = problem.state
 
     def accuracy(number: int | None = None) -> float:
-        return problem.accuracy_fn(state.params, data.train_inputs[:number], data.train_labels[:number])
+        return problem.task.measure_fn(state.params, data.train_inputs[:number], data.train_targets[:number]).score
 
     elapsed, number, next_look, compiling, start = 0.0, 0, 2.0, 0.0, time.perf_counter()
-    for chunk in generations(problem.key, problem.algorithm, state, problem.loss_fn, 10**6, problem.batches):
+    for chunk in generations(
+        problem.key, problem.algorithm, state, problem.task.loss_fn, 10**6, batches=problem.batches
+    ):
         state, number = chunk.state, number + chunk.num_generations
         if number == 1:  # the first generation compiled
             accuracy(SAMPLE)

@@ -21,10 +21,11 @@ import numpy as np
 
 import mutagrad
 from benchmarks import common
-from mutagrad.lab.datasets import load
-from mutagrad.lab.models import MLP, cross_entropy, lecun
-from mutagrad.lab.quadratics import power_law
-from mutagrad.lab.tanh_nets import deep_losses, deep_start, shallow_losses, shallow_start
+from mutagrad.lab.claims.quadratics import power_law
+from mutagrad.lab.claims.tanh_nets import deep_losses, deep_start, shallow_losses, shallow_start
+from mutagrad.lab.tasks.data import load
+from mutagrad.lab.tasks.losses import cross_entropy
+from mutagrad.lab.tasks.models import MLP, lecun
 
 M = 20
 GRID = np.logspace(-4, -0.5, 12)
@@ -52,7 +53,7 @@ def quadratic(size: int, exponent: float) -> Problem:
 def digits(widths: tuple[int, ...]) -> Problem:
     data = load("digits")
     params, static = eqx.partition(MLP(jax.random.key(0), 64, widths, 10), eqx.is_array)
-    inputs, labels = jnp.asarray(data.train_inputs), jnp.asarray(data.train_labels)
+    inputs, labels = jnp.asarray(data.train_inputs), jnp.asarray(data.train_targets)
 
     def losses(params):
         return cross_entropy(eqx.combine(params, static)(inputs), labels)

@@ -20,9 +20,10 @@ import optax
 
 from benchmarks import common
 from mutagrad import theory, tree
-from mutagrad.lab.datasets import Dataset, load
-from mutagrad.lab.problem import Problem, TrainConfig, set_up
-from mutagrad.run import generations
+from mutagrad.lab.tasks.data import Dataset, load
+from mutagrad.lab.training.options import TrainConfig
+from mutagrad.lab.training.problem import Problem, set_up
+from mutagrad.run.loop import generations
 from mutagrad.selection import normal_scores
 
 TARGET = 0.97
@@ -32,17 +33,19 @@ RATES = (0.03, 0.1, 0.3, 1.0)
 
 def ours(problem: Problem, limit: float) -> dict[str, Any]:
     """Generations for ``limit`` seconds: when the target was first seen, and where the run ended."""
-    data, start = problem.data, time.perf_counter()
+    data, start = problem.task.data, time.perf_counter()
     state, first, look, examples = problem.state, None, 5.0, 0
     records: list[dict[str, np.ndarray]] = []
-    for chunk in generations(problem.key, problem.algorithm, state, problem.loss_fn, 10**7, problem.batches):
+    for chunk in generations(
+        problem.key, problem.algorithm, state, problem.task.loss_fn, 10**7, batches=problem.batches
+    ):
         state = chunk.state
         records.append(chunk.records)
-        examples += int(chunk.records["batch_size"].sum())
+        examples += int(chunk.records["num_examples"].sum())
         now = time.perf_counter() - start
         if now > look or now > limit:
             look = now + 5
-            accuracy = problem.accuracy_fn(state.params, data.test_inputs, data.test_labels)
+            accuracy = problem.task.measure_fn(state.params, data.test_inputs, data.test_targets).score
             print(f"  {now:.0f} s {accuracy:.4f}", file=sys.stderr, flush=True)
             if first is None and accuracy >= TARGET:
                 first = {"seconds": time.perf_counter() - start, "generations": int(state.generation)}
@@ -54,8 +57,8 @@ def ours(problem: Problem, limit: float) -> dict[str, Any]:
 
 def sgd(problem: Problem, rate: float, limit: int = 20_000) -> dict[str, float] | None:
     """Steps and seconds of plain SGD to the target, looked at every hundred steps; ``None`` if not within the limit."""
-    data, optimizer = problem.data, optax.sgd(rate)
-    inputs, labels = jnp.asarray(data.train_inputs), jnp.asarray(data.train_labels)
+    data, optimizer = problem.task.data, optax.sgd(rate)
+    inputs, labels = jnp.asarray(data.train_inputs), jnp.asarray(data.train_targets)
 
     @partial(jax.jit, donate_argnums=0)
     def hundred(carry, key):
@@ -63,7 +66,7 @@ def sgd(problem: Problem, rate: float, limit: int = 20_000) -> dict[str, float] 
             params, state = carry
             chosen = jax.random.randint(key, (EXAMPLES,), 0, len(labels))
             batch = (inputs[chosen], labels[chosen])
-            gradient = jax.grad(lambda p: jnp.mean(problem.loss_fn(p, batch)))(params)
+            gradient = jax.grad(lambda p: jnp.mean(problem.task.loss_fn(p, batch)))(params)
             updates, state = optimizer.update(gradient, state)
             return (optax.apply_updates(params, updates), state), None
 
@@ -75,7 +78,7 @@ def sgd(problem: Problem, rate: float, limit: int = 20_000) -> dict[str, float] 
         start = time.perf_counter()
         carry = jax.block_until_ready(hundred(carry, jax.random.fold_in(problem.key, number)))
         seconds += (time.perf_counter() - start) if number else 0.0  # the first hundred compile
-        if problem.accuracy_fn(carry[0], data.test_inputs, data.test_labels) >= TARGET:
+        if problem.task.measure_fn(carry[0], data.test_inputs, data.test_targets).score >= TARGET:
             return {"steps": 100 * (number + 1), "seconds": seconds}
     return None
 
@@ -95,13 +98,13 @@ def evaluations(config: TrainConfig) -> int:
 
 def price(problem: Problem, found: dict[str, Any], config: TrainConfig) -> str:
     """The predicted slowdown at the end of a run."""
-    data, last = problem.data, found["last"]
-    batch = (jnp.asarray(data.train_inputs[:10_000]), jnp.asarray(data.train_labels[:10_000]))
+    data, last = problem.task.data, found["last"]
+    batch = (jnp.asarray(data.train_inputs[:10_000]), jnp.asarray(data.train_targets[:10_000]))
     rank = theory.effective_rank(
-        lambda params: jnp.mean(problem.loss_fn(params, batch)), found["state"].params, jax.random.key(0)
+        lambda params: jnp.mean(problem.task.loss_fn(params, batch)), found["state"].params, jax.random.key(0)
     )
     batches = "the last batches were all the data"
-    if last["batch_size"][-1] < len(data.train_labels):
+    if last["num_examples"][-1] < len(data.train_targets):
         signal = 1 - last["squared_grad_noise"].mean() / last["squared_grad_norm"].mean()
         batches = f"signal is {signal:.2f} of |∇U|² on a batch"
     return (

@@ -7,7 +7,7 @@ import jax
 
 import mutagrad
 from benchmarks import common
-from mutagrad.lab.tanh_nets import shallow_losses
+from mutagrad.lab.claims.tanh_nets import shallow_losses
 
 MATRIX = "evosax HillClimbing, matrix form"
 PLAIN = "evosax HillClimbing, plain model"
@@ -77,7 +77,7 @@ def main() -> None:
         sections += [
             f"## Net of 90 parameters on 1000 points, scans of {args.sine_generations} generations",
             'The matrix form, tanh(θ·slopes + offsets) @ amplitudes, is what a user of either library writes first; "unit by '
-            'unit" is `mutagrad.lab.tanh_nets.shallow_losses`, and evosax gains as much from it.',
+            'unit" is `mutagrad.lab.claims.tanh_nets.shallow_losses`, and evosax gains as much from it.',
             common.rate_table(rates, MATRIX),
         ]
     common.report("throughput", sections, args)

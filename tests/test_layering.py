@@ -1,10 +1,12 @@
-"""One direction of imports, and every public name documented."""
+"""One direction of imports between rooms, public names where they are said to be and documented, files of a size to read."""
 
 import ast
 import importlib
 import inspect
 import operator
 import pkgutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,28 +15,26 @@ import mutagrad
 
 SOURCE = Path(mutagrad.__file__).parent
 
-# Each room may import those to its left; `theory` reads algorithms' types, and no algorithm reads theory.
+# A room is a package or a module. Each may import those before it, wherever in a file and by whatever means.
 ORDER = [
     "check",
     "law",
+    "estimate",
+    "compiler",
     "tree",
+    "state",
     "types",
     "mutation",
-    "evaluation",
+    "offspring",
+    "estimates",
     "selection",
-    "recombination",
-    "gauge",
-    "generation",
+    "evaluation",
     "algorithms",
     "theory",
-    "diagnostics",
-    "step_size",
-    "alternation",
-    "batches",
-    "batch_size",
-    "checkpoint",
     "run",
+    "control",
     "gradient_transformation",
+    "diagnostics",
     "report",
     "lab",
     "cli",
@@ -42,10 +42,12 @@ ORDER = [
 FORBIDDEN = {"matplotlib", "equinox", "sklearn", "xarray", "zarr", "safetensors", "flax"}
 """What the core may not need: the lab extra's libraries."""
 CORE = ORDER[: ORDER.index("report")]
+LONGEST = 350
+"""Lines of the longest file that one reads in one sitting."""
 
 
 def imported_modules(path: Path) -> set[str]:
-    """Modules that a file imports, wherever in the file, as dotted names."""
+    """Modules that a file imports, wherever in the file, as dotted names; those of `import_module` too."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -53,7 +55,21 @@ def imported_modules(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and called(node) in ("import_module", "__import__"):
+            found.add(text_of(node.args[0]))
     return found
+
+
+def called(node: ast.Call) -> str:
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+
+
+def text_of(node: ast.expr) -> str:
+    """A string, or the part of an f-string before its first value."""
+    if isinstance(node, ast.JoinedStr):
+        node = node.values[0]
+    assert isinstance(node, ast.Constant), "import_module of a name that cannot be read off the file"
+    return node.value
 
 
 def room(module: str) -> str | None:
@@ -62,28 +78,100 @@ def room(module: str) -> str | None:
     return parts[1] if parts[0] == "mutagrad" and len(parts) > 1 and parts[1] in ORDER else None
 
 
+def room_of(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+# The package itself holds a table of names and imports nothing before it is asked to.
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
 
 
+def name_of(path: Path) -> str:
+    return str(path.relative_to(SOURCE))
+
+
 def test_every_module_has_its_place_in_the_order():
-    assert {path.relative_to(SOURCE).parts[0].removesuffix(".py") for path in FILES} == set(ORDER)
+    assert {room_of(path) for path in FILES} == set(ORDER)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+@pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_imports_go_one_way(path):
-    own = ORDER.index(path.relative_to(SOURCE).parts[0].removesuffix(".py"))
-    modules = imported_modules(path)
+    own, modules = ORDER.index(room_of(path)), imported_modules(path)
     later = {module for module in modules if (other := room(module)) and ORDER.index(other) > own}
     assert not later
     if ORDER[own] in CORE:
         assert not {module for module in modules if module.split(".")[0] in FORBIDDEN}
-        assert "mutagrad" not in modules, "the core names the room that it needs"
+        through_the_package = {m for m in modules if m.split(".")[0] == "mutagrad" and room(m) is None}
+        assert not through_the_package, "the core names the room that it needs"
 
 
-def test_the_check_sees_a_wrong_import(tmp_path):
+@pytest.mark.parametrize(
+    ("line", "seen"),
+    [
+        ("def f():\n    from mutagrad.theory import progress", "theory"),
+        ("import mutagrad.theory.progress as p", "theory"),
+        ("from mutagrad import theory", "theory"),
+        ("importlib.import_module('mutagrad.report.text')", "report"),
+        ("import_module(f'mutagrad.lab.{work}')", "lab"),
+        ("from mutagrad import evolve", None),
+    ],
+)
+def test_the_check_sees_a_wrong_import(tmp_path, line, seen):
     file = tmp_path / "selection.py"
-    file.write_text("def f():\n    from mutagrad.theory import progress\n")
-    assert [room(module) for module in imported_modules(file)] == ["theory"]
+    file.write_text(line + "\n")
+    (module,) = imported_modules(file)
+    assert room(module) == seen
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_no_file_is_too_long(path):
+    number = len(path.read_text().splitlines())
+    assert number <= LONGEST
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The package: a table of where its names are
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_of_places_names_every_public_name_once():
+    named = [name for names in mutagrad._PLACES.values() for name in names.split()] + list(mutagrad._ROOMS)
+    assert sorted(named) == sorted(mutagrad.__all__) == sorted(set(mutagrad.__all__))
+    assert dir(mutagrad) == mutagrad.__all__
+
+
+@pytest.mark.parametrize("place", mutagrad._PLACES)
+def test_every_name_is_public_in_its_place(place):
+    module = importlib.import_module(f"mutagrad.{place}")
+    for name in mutagrad._PLACES[place].split():
+        assert getattr(mutagrad, name) is getattr(module, name)
+        assert name in getattr(module, "__all__", [name])
+
+
+def test_type_checkers_see_the_same_names():
+    """What stands under TYPE_CHECKING is what the table says."""
+    (block,) = [node for node in ast.parse((SOURCE / "__init__.py").read_text()).body if isinstance(node, ast.If)]
+    imports = {
+        (node.module, alias.name) for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    table = {(f"mutagrad.{place}", name) for place, names in mutagrad._PLACES.items() for name in names.split()}
+    assert imports == table | {("mutagrad", name) for name in mutagrad._ROOMS}
+
+
+def test_an_unknown_name_is_no_attribute():
+    with pytest.raises(AttributeError, match="module 'mutagrad' has no attribute 'gradient'"):
+        mutagrad.gradient  # noqa: B018
+
+
+def test_importing_the_package_imports_neither_jax_nor_numpy():
+    script = "import sys, mutagrad; print(sorted({'jax', 'numpy', 'scipy', 'optax', 'tqdm'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Documentation
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def public_names() -> dict[str, object]:
@@ -98,27 +186,26 @@ def public_names() -> dict[str, object]:
     return found
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), public_names().items(), ids=lambda value: value if isinstance(value, str) else ""
-)
-def test_public_names_are_documented(name, value):
-    if inspect.ismodule(value) or not (inspect.isclass(value) or inspect.isfunction(value)):
-        return
-    text = inspect.getdoc(value)
-    assert text, f"{name} has no docstring"
-    # The docstring that a NamedTuple makes for itself says nothing.
-    assert not text.startswith(f"{value.__name__}("), f"{name} has no docstring of its own"
+def test_public_names_are_documented():
+    for name, value in public_names().items():
+        if inspect.ismodule(value) or not (inspect.isclass(value) or inspect.isfunction(value)):
+            continue
+        text = inspect.getdoc(value)
+        assert text, f"{name} has no docstring"
+        # The docstring that a NamedTuple makes for itself says nothing.
+        assert not text.startswith(f"{value.__name__}("), f"{name} has no docstring of its own"
 
 
-@pytest.mark.parametrize("name", [name for name in mutagrad.__all__ if inspect.isfunction(getattr(mutagrad, name))])
-def test_public_functions_show_an_example(name):
+def test_public_functions_show_an_example():
     # The examples themselves are executed by the doctest run.
-    assert ">>>" in inspect.getdoc(getattr(mutagrad, name))
+    functions = {name: value for name in mutagrad.__all__ if inspect.isfunction(value := getattr(mutagrad, name))}
+    assert not [name for name, value in functions.items() if ">>>" not in inspect.getdoc(value)]
 
 
 CONTRACT = """
-elitist comma greedy metropolis logistic boltzmann fixation truncation mutation_selection evolve adapt_sigma
-as_gradient_transformation theory.normalized_mutation_strength theory.expected_gain theory.optimal_strength
+elitist comma greedy metropolis logistic boltzmann fixation truncation weighted_recombination mutation_selection evolve
+generations executor adapt_sigma as_gradient_transformation theory.normalized_mutation_strength theory.expected_gain
+theory.optimal_strength theory.drift theory.diffusion theory.learning_rate theory.equivalent_gradient_descent theory.langevin
 mutation.gaussian mutation.sphere mutation.ball mutation.student_t mutation.rademacher mutation.low_rank mutation.scaled
 """
 

@@ -23,10 +23,11 @@ import numpy as np
 import mutagrad
 from benchmarks.common import table
 from mutagrad.diagnostics.plans import promised_decrease
-from mutagrad.diagnostics.wording import is_apart, skewness_counts
-from mutagrad.lab.datasets import load
-from mutagrad.lab.problem import TrainConfig, set_up
-from mutagrad.lab.quadratics import power_law
+from mutagrad.diagnostics.verdicts import is_apart, skewness_counts
+from mutagrad.lab.claims.quadratics import power_law
+from mutagrad.lab.tasks.data import load
+from mutagrad.lab.training.options import TrainConfig
+from mutagrad.lab.training.problem import set_up
 from verification.common import arguments, report, versions
 
 STRENGTHS = (0.01, 0.1, 1.0, 2.0, 5.0)
@@ -53,10 +54,10 @@ def convnet() -> Landscape:
     problem = set_up(TrainConfig("mnist", model="convnet", batch_size=512, shared_layers=0), load("mnist"))
     params = problem.state.params
     images, labels = problem.batches.data
-    found = mutagrad.diagnose(jax.random.key(0), problem.loss_fn, params, batch=(images[:512], labels[:512]))
+    found = mutagrad.diagnose(jax.random.key(0), problem.task.loss_fn, params, batch=(images[:512], labels[:512]))
     unit = found.plans[0].sigma.value / found.plans[0].strength
     number = {1: 400, 5: 150, 20: 75, 100: 25}
-    return Landscape(problem.loss_fn, params, problem.batches, unit, number.__getitem__)
+    return Landscape(problem.task.loss_fn, params, problem.batches, unit, number.__getitem__)
 
 
 def row(name: str, one: Landscape, num_offspring: int, strength: float, key: jax.Array) -> list[str]:
@@ -67,7 +68,7 @@ def row(name: str, one: Landscape, num_offspring: int, strength: float, key: jax
     history = mutagrad.evolve(
         jax.random.fold_in(key, num_offspring), algorithm, start, one.loss_fn, number, one.batches, progress=False
     ).history
-    found = mutagrad.diagnostics.course(history, max(1, number // WINDOW))
+    found = mutagrad.diagnostics.regime(history, max(1, number // WINDOW))
     promised = promised_decrease(algorithm.definition, found).sum()
     of_normal = promised_decrease(algorithm.definition, found, normal=True).sum()
     measured, error = found.decrease.value.sum(), math.sqrt(np.sum(found.decrease.error**2))
@@ -82,7 +83,7 @@ def row(name: str, one: Landscape, num_offspring: int, strength: float, key: jax
         }
         if verdict != "undecided" and any(told.values()):
             verdict = f"off, told by {' and '.join(name for name, does in told.items() if does)}"
-    first, last = found.strength.value[[0, -1]]
+    first, last = found.normalized_mutation_strength.value[[0, -1]]
     return [
         name,
         str(num_offspring),

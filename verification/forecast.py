@@ -20,7 +20,7 @@ from benchmarks.common import table
 from benchmarks.sigma import FIRST_SIGMA, M, problems
 from mutagrad.diagnostics import forecast
 from mutagrad.diagnostics.forecast import FEWEST
-from mutagrad.run import generations
+from mutagrad.run.loop import generations
 from verification.common import arguments, report, versions
 
 SEEDS = 4

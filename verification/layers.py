@@ -18,8 +18,10 @@ import numpy as np
 import optax
 
 from benchmarks.common import table
-from mutagrad.lab.datasets import load
-from mutagrad.lab.models import ConvNet, cross_entropy, lecun
+from mutagrad.lab.tasks.convnet import ConvNet
+from mutagrad.lab.tasks.data import load
+from mutagrad.lab.tasks.losses import cross_entropy
+from mutagrad.lab.tasks.models import lecun
 from mutagrad.mutation import rademacher
 from verification.common import arguments, report, versions
 
@@ -83,15 +85,15 @@ def trajectory(params, data):
     for step in range(max(STEPS) + 1):
         if step in STEPS:
             yield step, params
-        rows = np.arange(step * SGD_BATCH, (step + 1) * SGD_BATCH) % len(data.train_labels)
-        params, state = advance(params, state, data.train_inputs[rows], data.train_labels[rows])
+        rows = np.arange(step * SGD_BATCH, (step + 1) * SGD_BATCH) % len(data.train_targets)
+        params, state = advance(params, state, data.train_inputs[rows], data.train_targets[rows])
 
 
 def main():
     args = arguments(__doc__)
     began = time.perf_counter()
     data = load("mnist")
-    inputs, labels = data.train_inputs[:BATCH], data.train_labels[:BATCH]
+    inputs, labels = data.train_inputs[:BATCH], data.train_targets[:BATCH]
     rows = []
     for start, first in STARTS.items():
         for step, params in trajectory(first, data):

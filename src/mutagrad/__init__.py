@@ -1,42 +1,89 @@
 """Train anything by mutation and selection, and know which gradient descent you are running."""
 
-from mutagrad import diagnostics, evaluation, mutation, selection, theory, tree
-from mutagrad.algorithms import (
-    boltzmann,
-    comma,
-    elitist,
-    fixation,
-    greedy,
-    logistic,
-    metropolis,
-    truncation,
-    weighted_recombination,
-)
-from mutagrad.alternation import AlternateState, alternate, rotate
-from mutagrad.batch_size import BatchSizeState, adapt_batch_size
-from mutagrad.batches import Minibatches, minibatches
-from mutagrad.diagnostics import diagnose
-from mutagrad.generation import mutation_selection
-from mutagrad.gradient_transformation import GradientTransformationState, as_gradient_transformation
-from mutagrad.run import Result, default_record, evolve
-from mutagrad.step_size import AdaptedState, adapt_sigma, schedule_sigma
-from mutagrad.types import Algorithm, Definition, Info, Mutation, PopulationState, Selection, State, Turns
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mutagrad import diagnostics, estimates, evaluation, law, mutation, selection, theory, tree
+    from mutagrad.algorithms import (
+        Parents,
+        boltzmann,
+        comma,
+        elitist,
+        fixation,
+        greedy,
+        logistic,
+        metropolis,
+        mutation_selection,
+        parents,
+        truncation,
+        weighted_recombination,
+    )
+    from mutagrad.control.alternate import AlternateState, alternate, rotate
+    from mutagrad.control.batch_size import BatchSizeState, adapt_batch_size
+    from mutagrad.control.sigma import AdaptedState, adapt_sigma, schedule_sigma
+    from mutagrad.diagnostics import diagnose
+    from mutagrad.evaluation import Evaluator, executor
+    from mutagrad.gradient_transformation import GradientTransformationState, as_gradient_transformation
+    from mutagrad.offspring import Offspring
+    from mutagrad.run.evolve import Result, RunError, evolve
+    from mutagrad.run.loop import Chunk, default_record, generations
+    from mutagrad.run.minibatches import Minibatches, minibatches
+    from mutagrad.run.observers import History, stop_after, stop_at_loss, stop_on_plateau
+    from mutagrad.types import (
+        Algorithm,
+        Definition,
+        Descent,
+        Info,
+        Mutation,
+        PopulationState,
+        Selection,
+        State,
+        UnknownDefinition,
+    )
+
+# Where each public name is: nothing is imported before it is asked for, so that `mutagrad --help` does not wait for JAX.
+_PLACES = {
+    "algorithms": "Parents boltzmann comma elitist fixation greedy logistic metropolis mutation_selection parents truncation "
+    "weighted_recombination",
+    "control.alternate": "AlternateState alternate rotate",
+    "control.batch_size": "BatchSizeState adapt_batch_size",
+    "control.sigma": "AdaptedState adapt_sigma schedule_sigma",
+    "diagnostics": "diagnose",
+    "evaluation": "Evaluator executor",
+    "gradient_transformation": "GradientTransformationState as_gradient_transformation",
+    "offspring": "Offspring",
+    "run.evolve": "Result RunError evolve",
+    "run.loop": "Chunk default_record generations",
+    "run.minibatches": "Minibatches minibatches",
+    "run.observers": "History stop_after stop_at_loss stop_on_plateau",
+    "types": "Algorithm Definition Descent Info Mutation PopulationState Selection State UnknownDefinition",
+}
+_ROOMS = ("diagnostics", "estimates", "evaluation", "law", "mutation", "selection", "theory", "tree")
+_MODULE_OF = {name: module for module, names in _PLACES.items() for name in names.split()}
 
 __all__ = [
     "AdaptedState",
     "Algorithm",
     "AlternateState",
     "BatchSizeState",
+    "Chunk",
     "Definition",
+    "Descent",
+    "Evaluator",
     "GradientTransformationState",
+    "History",
     "Info",
     "Minibatches",
     "Mutation",
+    "Offspring",
+    "Parents",
     "PopulationState",
     "Result",
+    "RunError",
     "Selection",
     "State",
-    "Turns",
+    "UnknownDefinition",
     "adapt_batch_size",
     "adapt_sigma",
     "alternate",
@@ -47,21 +94,45 @@ __all__ = [
     "diagnose",
     "diagnostics",
     "elitist",
+    "estimates",
     "evaluation",
     "evolve",
+    "executor",
     "fixation",
+    "generations",
     "greedy",
+    "law",
     "logistic",
     "metropolis",
     "minibatches",
     "mutation",
     "mutation_selection",
+    "parents",
     "rotate",
     "schedule_sigma",
     "selection",
+    "stop_after",
+    "stop_at_loss",
+    "stop_on_plateau",
     "theory",
     "tree",
     "truncation",
     "weighted_recombination",
 ]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("diagnose", "diagnostics"):
+        import_module("mutagrad.report")  # the sentences and figures of findings
+    if name in _ROOMS:
+        return import_module(f"mutagrad.{name}")
+    if name in _MODULE_OF:
+        found = getattr(import_module(f"mutagrad.{_MODULE_OF[name]}"), name)
+        globals()[name] = found
+        return found
+    raise AttributeError(f"module 'mutagrad' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

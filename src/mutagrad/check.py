@@ -66,3 +66,36 @@ def installed(name: str, purpose: str) -> None:
     """Refuse to go on without a library of the lab extra."""
     if importlib.util.find_spec(name) is None:
         raise ImportError(f"{name}: not installed; install mutagrad[lab] for {purpose}")
+
+
+def scale(name: str, value: Any) -> Any:
+    """``value`` if it is a mutation scale: positive and finite, as a number of JAX's default precision too."""
+    number = _number(name, positive(name, value))
+    limits = jnp.finfo(jnp.result_type(float))
+    if number is not None and not float(limits.tiny) <= number <= float(limits.max):
+        raise ValueError(
+            f"{name}: got {number!r}; pass a number from {float(limits.tiny):.1e} to {float(limits.max):.1e}"
+        )
+    return value
+
+
+def key(value: Any) -> jax.Array:
+    """``value`` as a typed key, if it is a key."""
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key) and value.ndim == 0:
+        return value
+    if isinstance(value, jax.Array | np.ndarray) and value.dtype == jnp.uint32 and value.ndim == 1:
+        try:
+            return jax.random.wrap_key_data(jnp.asarray(value))
+        except (TypeError, ValueError):
+            pass
+    shown = f"an array of shape {value.shape}, {value.dtype}" if hasattr(value, "dtype") else repr(value)
+    raise ValueError(f"key: got {shown}; pass one key, such as jax.random.key(0)")
+
+
+def algorithm(value: Any, name: str = "algorithm") -> Any:
+    """``value`` if it is an algorithm."""
+    if not all(hasattr(value, part) for part in ("init", "ask", "tell", "step", "definition")):
+        raise ValueError(
+            f"{name}: got {value!r}; pass an algorithm, such as mutagrad.elitist(sigma=0.01, num_offspring=20)"
+        )
+    return value

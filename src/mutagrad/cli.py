@@ -1,11 +1,12 @@
 """The command line: arguments in, one call out. Errors are one line and exit status 2."""
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
+
+from mutagrad.lab.training.options import TrainConfig, add_arguments, whole
 
 __all__ = ["main"]
 
@@ -17,31 +18,6 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
-def _number(kind: type, remedy: str) -> Any:
-    def parse(text: str) -> Any:
-        try:
-            return kind(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"got {text!r}, pass {remedy}") from None
-
-    return parse
-
-
-_whole = _number(int, "a whole number")
-_real = _number(float, "a number")
-
-
-def _sigma(text: str) -> str | float:
-    return text if text == "auto" else _number(float, "'auto' or a positive number")(text)
-
-
-def _widths(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"got {text!r}, pass whole numbers such as 32 or 64,32") from None
-
-
 def _parser() -> _Parser:
     parser = _Parser(
         prog="mutagrad", description="Train by mutation and selection, and know which gradient descent it is."
@@ -49,69 +25,13 @@ def _parser() -> _Parser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     train = commands.add_parser(
         "train",
-        help="train a network on images and leave a run folder",
-        description="Train a network on images by mutation and selection. With nothing set: the digits, an MLP, (1+20), σ "
-        "automatic, 2000 generations. Ctrl-C ends a run cleanly with everything saved.",
+        help="train a network and leave a run folder",
+        description="Train a network by mutation and selection, to classify or to predict a number. With nothing set: the "
+        "digits, an MLP, (1+20), σ automatic, 2000 generations. Ctrl-C ends a run cleanly with everything saved.",
         allow_abbrev=False,
     )
-    add = train.add_argument
-    add("--data", default="digits", metavar="NAME", help="digits, mnist or the path of an .npz file (digits)")
-    add("--data-dir", metavar="DIR", help="folder of MNIST's files (MUTAGRAD_DATA, or ../shared/data)")
-    add("--model", default="mlp", metavar="NAME", help="mlp or convnet (mlp)")
-    add("--widths", type=_widths, default=(32,), metavar="N,N", help="hidden units of the MLP, per layer (32)")
-    add("--initial", default="lecun", metavar="NAME", help="scale of the initial weights: lecun or pytorch (lecun)")
-    add("--algorithm", default="elitist", metavar="NAME", help="elitist, comma, greedy, metropolis, … (elitist)")
-    add("--sigma", type=_sigma, default="auto", metavar="σ", help="mutation strength per parameter, or auto (auto)")
-    add("--beta", type=_real, default=math.inf, metavar="β", help="inverse temperature of rules that have one (inf)")
-    add("--num-offspring", type=_whole, default=20, metavar="M", help="mutants per generation (20)")
-    add("--num-parents", type=_whole, default=1, metavar="K", help="survivors per generation, for truncation (1)")
-    add("--population-size", type=_whole, default=100, metavar="n", help="population of the fixation rule (100)")
-    add(
-        "--shared-layers",
-        type=_whole,
-        metavar="L",
-        help="first layers that are mutated in turns with the others (2 of the convnet, 0 of the mlp)",
-    )
-    add(
-        "--shared-generations",
-        type=_whole,
-        default=9,
-        metavar="N",
-        help="generations in which they are shared, for each in which they are mutated (9)",
-    )
-    add(
-        "--unit-groups",
-        type=_whole,
-        metavar="G",
-        help="groups in which the hidden units are mutated in turns (of 16 units, for an mlp on more than 4096 examples)",
-    )
-    add(
-        "--turn-generations",
-        type=_whole,
-        metavar="N",
-        help="generations of a group's turn (4; 1 where offspring recombine)",
-    )
-    add(
-        "--components",
-        type=_whole,
-        metavar="K",
-        help="principal components in place of the inputs; 0 for none (40 for an mlp on inputs longer than 100)",
-    )
-    add(
-        "--batch-size",
-        type=_whole,
-        metavar="B",
-        help="examples per generation (all up to 4096; of more, grows with the share of sampling noise)",
-    )
-    add(
-        "--generations", type=_whole, metavar="N", help="stop after so many generations (2000 if nothing else stops it)"
-    )
-    add("--seconds", type=_real, metavar="S", help="stop after so many seconds of this sitting")
-    add("--target-accuracy", type=_real, metavar="A", help="stop at this test accuracy, from 0 to 1")
-    add("--seed", type=_whole, default=0, metavar="N", help="of initial weights, mutations and batches (0)")
-    add("--out", metavar="DIR", help="run folder to write, new (none)")
-    add("--resume", action="store_true", help="go on with the run in --out")
-    add("--quiet", action="store_true", help="no progress bar")
+    add_arguments(train)
+    train.add_argument("--quiet", action="store_true", help="no progress bar")
     inspect = commands.add_parser(
         "inspect",
         help="in which regime a run was, and what would do better",
@@ -125,7 +45,7 @@ def _parser() -> _Parser:
         "--diagnose", action="store_true", help="evaluate some hundred mutants, and gradients, at the last parameters"
     )
     inspect.add_argument(
-        "--num-workers", type=_whole, default=1, metavar="N", help="evaluations at the same time, for --diagnose (1)"
+        "--num-workers", type=whole, default=1, metavar="N", help="evaluations at the same time, for --diagnose (1)"
     )
     commands.add_parser("claims", help="all claims with their last verdicts", allow_abbrev=False)
     reproduce = commands.add_parser(
@@ -167,27 +87,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _inspect(**options)
         return _reproduce(**options) if command == "reproduce" else _claims()
     except (ValueError, OSError, ImportError) as error:
-        print(f"mutagrad {command}: {error}", file=sys.stderr)
-        return 2
+        return _refused(command, error)
+    except RuntimeError as error:
+        from mutagrad.run.evolve import RunError
+
+        if not isinstance(error, RunError):
+            raise
+        return _refused(command, error)
+
+
+def _refused(command: str, error: Exception) -> int:
+    print(f"mutagrad {command}: {error}", file=sys.stderr)
+    return 2
 
 
 # Imports are inside, so that --help and a mistyped argument do not wait for JAX.
 
 
-def _train(quiet: bool, **options: Any) -> int:
-    from mutagrad.lab.problem import TrainConfig
-    from mutagrad.lab.summary import sentences
-    from mutagrad.lab.train import train
+def _train(quiet: bool, **given: Any) -> int:
+    from mutagrad.lab.training.summary import sentences
+    from mutagrad.lab.training.train import resumed, train
 
-    outcome = train(TrainConfig(**options), progress=not quiet)
+    config = TrainConfig(**given)
+    if config.resume:
+        # The folder stands behind --resume or behind --out.
+        folders = {str(one) for one in (config.resume, config.out) if isinstance(one, str)}
+        if len(folders) != 1:
+            raise ValueError(f"resume: got {' and '.join(sorted(folders)) or 'no folder'}; pass the folder of one run")
+        config = resumed(folders.pop(), given)
+    outcome = train(config, progress=not quiet)
     print(sentences(outcome))
-    if options["out"] is not None:
-        print(f"run folder       {options['out']}")
+    if config.out is not None:
+        print(f"run folder       {config.out}")
     return 0
 
 
 def _inspect(run: str, diagnose: bool, num_workers: int) -> int:
-    from mutagrad.lab.inspect import diagnosis, inspect
+    from mutagrad.lab.training.inspect import diagnosis, inspect
 
     print(inspect(run), flush=True)
     if diagnose:
@@ -197,14 +133,14 @@ def _inspect(run: str, diagnose: bool, num_workers: int) -> int:
 
 
 def _claims() -> int:
-    from mutagrad.lab.reproduction import table
+    from mutagrad.lab.claims.reproduction import table
 
     print(table())
     return 0
 
 
 def _reproduce(claim: str, scale: str, out: str, plan: bool, quiet: bool) -> int:
-    from mutagrad.lab import reproduction
+    from mutagrad.lab.claims import reproduction
 
     found = reproduction.find(claim)
     reproduction.check_scale(found, scale)

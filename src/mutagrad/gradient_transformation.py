@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mutagrad import tree
-from mutagrad.types import Algorithm, Info
+from mutagrad import check, tree
+from mutagrad.types import Algorithm, Info, UnknownDefinition
 
 __all__ = ["GradientTransformationState", "as_gradient_transformation"]
 
@@ -31,7 +31,8 @@ def as_gradient_transformation(algorithm: Algorithm, key: jax.Array) -> optax.Gr
     """An Optax optimiser whose update is the winning mutation.
 
     ``update(grads, state, params, value_fn=loss_fn)`` runs one generation from ``params`` and returns new minus old
-    params (zeros if the parent stays). Gradients are not used: pass ``None`` or whatever the loop has. The parent is the
+    params (zeros if the parent stays). Pass ``is_resampled=False`` where the loss is of all the data each time: then nothing of
+    the slope is taken for sampling noise. Gradients are not used: pass ``None`` or whatever the loop has. The parent is the
     ``params`` passed in, so the transformation composes with ``optax.chain``.
 
     Parameters
@@ -62,7 +63,8 @@ def as_gradient_transformation(algorithm: Algorithm, key: jax.Array) -> optax.Gr
     >>> bool(loss_fn(params) < 0.1)
     True
     """
-    if not algorithm.definition.reevaluate_parent:
+    key, definition = check.key(key), check.algorithm(algorithm).definition
+    if not isinstance(definition, UnknownDefinition) and not definition.reevaluate_parent:
         raise ValueError(
             "algorithm: got reevaluate_parent=False, but a training loop may change loss and params between updates; "
             "build it with reevaluate_parent=True"
@@ -78,7 +80,7 @@ def as_gradient_transformation(algorithm: Algorithm, key: jax.Array) -> optax.Gr
         )
         return GradientTransformationState(key, state.with_params(None), info)
 
-    def update(updates, state, params=None, *, value_fn=None, **extra_args):
+    def update(updates, state, params=None, *, value_fn=None, is_resampled=True, **extra_args):
         del updates, extra_args
         if params is None:
             raise ValueError("params: got None; pass the current params, update(grads, state, params, value_fn=...)")
@@ -87,7 +89,9 @@ def as_gradient_transformation(algorithm: Algorithm, key: jax.Array) -> optax.Gr
         params = tree.as_arrays(params)
         run_key = state.key
         parent = state.state.with_params(params)
-        new_state, info = algorithm.step(jax.random.fold_in(run_key, parent.generation), parent, value_fn)
+        new_state, info = algorithm.step(
+            jax.random.fold_in(run_key, parent.generation), parent, value_fn, is_resampled=is_resampled
+        )
         info = jax.tree.map(lambda new, old: new.astype(old.dtype), info, state.info)
         difference = jax.tree.map(
             lambda new, old: new - old if tree.is_floating(old) else jnp.zeros_like(old), new_state.params, params

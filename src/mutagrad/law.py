@@ -1,13 +1,18 @@
-"""The laws of selection rules and of mutation densities, as data: what theory must know of them, and all that it reads.
+"""The laws of selection rules and of mutation densities, as values.
 
-A rule or a density of your own may state one of these, and `mutagrad.theory` then answers for it; without a law there is no
-theory, and theory says so.
+A law is all that `mutagrad.theory` reads of a rule or of a density, and it is read by its type. A rule or a density of your
+own may state one of them; theory then answers for it. Without a law there is no theory.
+
+Two laws are equal if they are of one kind and their numbers are equal. A function is equal to itself alone.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import jax
+
+from mutagrad import check
 
 __all__ = [
     "Acceptance",
@@ -27,14 +32,16 @@ __all__ = [
 ]
 
 
-class Acceptance(NamedTuple):
+@dataclass(frozen=True)
+class Acceptance:
     """One offspring is judged: it is accepted with probability A(ΔU), ΔU = loss of the offspring minus that of its parent.
 
     Attributes
     ----------
-    acceptance_fn : A(ΔU), falling, from 0 to 1; works on arrays of any shape.
+    acceptance_fn : A(ΔU), falling, from 0 to 1; works on arrays of any shape. Theory resolves a jump or a kink at ΔU = 0;
+        elsewhere A must be smooth on the scale of ΔU itself.
     inverse_temperature : κ of detailed balance, A(−x) e^{−κx} = A(x), if there is one [1/loss]: β for Metropolis, infinity
-        for a rule that sees only which loss is lower. ``None`` if there is none; then differences of acceptances are taken
+        for a rule that sees only which loss is lower. ``None`` if there is none. Differences of acceptances are then taken
         as they are, which costs digits at small slopes.
     """
 
@@ -42,22 +49,31 @@ class Acceptance(NamedTuple):
     inverse_temperature: Any = None
 
 
-class OrderStatistic(NamedTuple):
+@dataclass(frozen=True)
+class OrderStatistic:
     """Ranks decide: the best ``num_winners`` of the offspring become parents.
 
     Attributes
     ----------
     num_winners : K ≥ 1.
     keeps_parent : whether the parent competes, and stays if no offspring is as good (K = 1 only): (1+M), not (1,M).
-    mixes : whether every parameter of a next parent comes from one of two different winners, drawn by a fair coin.
+    mixes : whether each parameter of a next parent comes from one of two different winners, by a fair coin (K ≥ 2).
     """
 
     num_winners: int = 1
     keeps_parent: bool = False
     mixes: bool = False
 
+    def __post_init__(self) -> None:
+        number = check.count("num_winners", self.num_winners)
+        if self.keeps_parent and number > 1:
+            raise ValueError(f"num_winners: got {number} with a parent that competes; pass 1, or keeps_parent=False")
+        if self.mixes and number < 2:
+            raise ValueError("num_winners: got 1 with two parents that mix; pass 2 or more, or mixes=False")
 
-class Boltzmann(NamedTuple):
+
+@dataclass(frozen=True)
+class Boltzmann:
     """One of the offspring and their parent, with probability ∝ exp(−β loss).
 
     Attributes
@@ -68,7 +84,8 @@ class Boltzmann(NamedTuple):
     inverse_temperature: Any
 
 
-class RankWeights(NamedTuple):
+@dataclass(frozen=True)
+class RankWeights:
     """All offspring recombine: the parent moves by the sum of their mutations, each times the weight of its rank.
 
     Attributes
@@ -82,19 +99,23 @@ class RankWeights(NamedTuple):
 SelectionLaw = Acceptance | OrderStatistic | Boltzmann | RankWeights
 
 
-class Gaussian(NamedTuple):
+@dataclass(frozen=True)
+class Gaussian:
     """z ~ N(0, I)."""
 
 
-class Sphere(NamedTuple):
+@dataclass(frozen=True)
+class Sphere:
     """|z| = √N, uniform in direction."""
 
 
-class Ball(NamedTuple):
+@dataclass(frozen=True)
+class Ball:
     """Uniform in the ball of radius √(N + 2)."""
 
 
-class StudentT(NamedTuple):
+@dataclass(frozen=True)
+class StudentT:
     """Multivariate Student t of unit variance.
 
     Attributes
@@ -105,27 +126,32 @@ class StudentT(NamedTuple):
     degrees_of_freedom: float
 
 
-class IndependentEntries(NamedTuple):
+@dataclass(frozen=True)
+class IndependentEntries:
     """Uncorrelated entries of mean 0 and variance 1 that are not radially symmetric, such as random signs.
 
-    Along a gradient that many parameters share their sum is normal, and theory means that limit.
+    Their sum along a gradient that many parameters share is normal. Theory answers for that limit.
     """
 
 
-class Radial(NamedTuple):
+@dataclass(frozen=True)
+class Radial:
     """A radially symmetric density with unit variance per parameter, by its component z along any direction.
 
     Attributes
     ----------
-    log_density_fn : ln f(z) of the component, up to a constant, for z ≥ 0; f is symmetric. NumPy arrays in and out.
-    transverse_fn : E[u² | z] of a component u across, given the one along; 1 unless the length of a mutation ties them.
+    log_density_fn : ln f(z) of the component, up to a constant, for z ≥ 0; f is symmetric. NumPy arrays in and out. −∞ or
+        NaN beyond the end of a bounded density, and smooth before it.
+    transverse_fn : E[u² | z] of a component u across, given the one along. ``None`` computes it from f: for every radial
+        density E[u² | z] f(z) = ∫_z^∞ t f(t) dt.
     """
 
     log_density_fn: Callable[[Any], Any]
-    transverse_fn: Callable[[Any], Any] = lambda z: 1.0 + 0 * z
+    transverse_fn: Callable[[Any], Any] | None = None
 
 
-class Scaled(NamedTuple):
+@dataclass(frozen=True)
+class Scaled:
     """Another density, multiplied per leaf or per parameter.
 
     Attributes
@@ -135,10 +161,11 @@ class Scaled(NamedTuple):
     """
 
     scale: Any
-    law: Any
+    law: "DensityLaw"
 
 
-class Masked(NamedTuple):
+@dataclass(frozen=True)
+class Masked:
     """Another density, on some of the leaves.
 
     Attributes
@@ -148,7 +175,7 @@ class Masked(NamedTuple):
     """
 
     mask: Any
-    law: Any
+    law: "DensityLaw"
 
 
 DensityLaw = Gaussian | Sphere | Ball | StudentT | IndependentEntries | Radial | Scaled | Masked

@@ -18,21 +18,8 @@ from mutagrad.types import Mutation, Params
 __all__ = ["ball", "gaussian", "low_rank", "masked", "rademacher", "scaled", "sphere", "student_t"]
 
 
-_BLOCK = 2**18
-"""Normal numbers drawn at a time: the generator's counters and bits take several times the memory of what it makes."""
-
-
-def _normal(key: jax.Array, leaf: jax.Array) -> jax.Array:
-    dtype = tree.compute_dtype(leaf)
-    if leaf.size <= _BLOCK:
-        return jax.random.normal(key, leaf.shape, dtype)
-    blocks = jnp.arange(-(-leaf.size // _BLOCK))
-    noise = jax.lax.map(lambda block: jax.random.normal(jax.random.fold_in(key, block), (_BLOCK,), dtype), blocks)
-    return noise.ravel()[: leaf.size].reshape(leaf.shape)
-
-
 def _normal_noise(key: jax.Array, params: Params) -> Params:
-    return tree.map_with_keys(_normal, key, params)
+    return tree.draw_with_keys(jax.random.normal, key, params)
 
 
 def gaussian() -> Mutation:
@@ -135,7 +122,8 @@ def student_t(degrees_of_freedom: float = 5.0) -> Mutation:
 
     def sample(key, params):
         chi_square = 2 * jax.random.gamma(tree.radius_key(key, params), nu / 2)
-        return tree.scale(_normal_noise(key, params), jnp.sqrt((nu - 2) / chi_square))
+        # Rounded before it is multiplied by σ, wherever it is made.
+        return jax.lax.optimization_barrier(tree.scale(_normal_noise(key, params), jnp.sqrt((nu - 2) / chi_square)))
 
     return Mutation(sample, "student_t", {"degrees_of_freedom": nu}, law.StudentT(nu))
 
@@ -156,12 +144,10 @@ def rademacher() -> Mutation:
     True
     """
 
-    def signs(key, leaf):
-        return jax.random.rademacher(key, leaf.shape, tree.compute_dtype(leaf))
+    def signs(key, params):
+        return tree.draw_with_keys(jax.random.rademacher, key, params, is_blocked=False)
 
-    return Mutation(
-        lambda key, params: tree.map_with_keys(signs, key, params), "rademacher", law=law.IndependentEntries()
-    )
+    return Mutation(signs, "rademacher", law=law.IndependentEntries())
 
 
 def low_rank(rank: int = 1) -> Mutation:
@@ -191,7 +177,7 @@ def low_rank(rank: int = 1) -> Mutation:
 
     def product(key, leaf):
         if leaf.ndim != 2:
-            return _normal(key, leaf)
+            return tree.draw(jax.random.normal, key, leaf.shape, tree.compute_dtype(leaf))
         rows, columns = leaf.shape
         dtype = tree.compute_dtype(leaf)
         left = jax.random.normal(jax.random.fold_in(key, 0), (rows, rank), dtype)

@@ -10,6 +10,7 @@ from scipy import stats
 
 import mutagrad
 from mutagrad import theory
+from mutagrad.diagnostics import findings
 from mutagrad.diagnostics.plans import optimum
 from mutagrad.diagnostics.probes import Prober, landscape
 
@@ -43,10 +44,10 @@ def test_pairs_are_unbiased_and_their_errors_cover():
         "squared_batch_grad_norm": SLOPE,
         "squared_grad_noise": NOISE,
         "squared_grad_norm": SLOPE - NOISE,
-        "strength": 1.3,
+        "normalized_mutation_strength": 1.3,
     }
     for name, truth in truths.items():
-        values, errors = np.array([getattr(one, name) for one in found]).T
+        values, errors = np.array([getattr(one, name)[:2] for one in found]).T
         assert abs(values.mean() - truth) < 4.4 * values.std() / 200**0.5 + 0.2 * np.median(errors), name
         covered = np.sum(np.abs(values - truth) < stats.t.ppf(0.975, 31) * errors)
         print(f"{name}: truth {truth:.4g}, mean {values.mean():.4g}, error {np.median(errors):.3g}, covered {covered}")
@@ -61,13 +62,14 @@ def test_sigma_is_found_from_far_off(start):
     found = diagnose(sigma=start * best, resampled=False)
     plan = found.plans[0]
     assert found.has_optimum
-    assert found.current.sigma == pytest.approx(start * best)
+    assert found.current.sigma.value == pytest.approx(start * best)
     # s has a standard error of an eighth with 32 pairs.
     assert abs(plan.sigma.value - best) < 4.5 * plan.sigma.error
     assert plan.sigma.error < 0.25 * best
     gain = optimum(20)[1] * SLOPE / TRACE
     assert abs(plan.gain.value - gain) < 4.5 * plan.gain.error
     words = {1e-4: "too small", 1e-2: "too small", 1.0: "right", 1e2: "too large", 1e4: "too large"}
+    assert {one.name: one.follows for one in findings(found)}["mutation scale"] == words[start]
     assert f"is {words[start]}: the best for (1+20)" in str(found)
 
 
@@ -80,7 +82,7 @@ def test_noise_makes_the_best_sigma_smaller_and_names_a_batch():
     scale = BATCH * NOISE / (SLOPE - NOISE)
     assert abs(drawn.batch_size.value - scale) < 4.5 * drawn.batch_size.error + 0.2 * scale
     assert "Of batches of 32 like this one" in str(drawn)
-    assert "If these 32 examples were a sample" in str(fixed)
+    assert "If these 32 are a sample" in str(fixed)
 
 
 def test_gradient_gives_the_effective_rank():
@@ -89,12 +91,12 @@ def test_gradient_gives_the_effective_rank():
     # Twelve Lanczos steps come within a few percent of λ_max in a flat spectrum.
     assert found.effective_rank.value == pytest.approx(rank, rel=0.1)
     assert found.slowdown.value == pytest.approx(found.effective_rank.value / (2 * optimum(20)[1]))
-    assert "a step of gradient descent gains what" in str(found)
+    assert "A step of gradient descent gains as much as" in str(found)
     assert found.plans[2].num_offspring == 7
     bounded = diagnose(resampled=False)
     assert bounded.largest_eigenvalue is None
     assert bounded.effective_rank.value > 0.8 * rank
-    assert "gains no more than" in str(bounded)
+    assert "gains at most as much as" in str(bounded)
 
 
 def test_prediction_of_the_gain_and_of_the_forecast():
@@ -155,10 +157,27 @@ def test_the_algorithm_says_what_is_meant():
         return jnp.sum(p["a"] ** 2) / 2 + 100 * jnp.sum(p["b"] ** 2)
 
     found = mutagrad.diagnose(jax.random.key(0), loss_fn, params, algorithm, num_pairs=64)
-    assert (found.num_offspring, found.current.sigma) == (5, 0.02)
+    assert (found.num_offspring, found.current.sigma.value) == (5, 0.02)
     assert abs(found.current.hessian_trace.value - 50) < 4.5 * found.current.hessian_trace.error
     again = mutagrad.diagnose(jax.random.key(0), loss_fn, params, algorithm, num_pairs=64)
-    assert again.best == found.best
+    np.testing.assert_array_equal(again.best.hessian_trace[:2], found.best.hessian_trace[:2])
+
+
+def test_algorithms_that_take_turns_are_refused_in_one_line():
+    one = mutagrad.elitist(sigma=0.1, num_offspring=5)
+    turns = mutagrad.rotate(one, lambda x: jnp.roll(x, 1), 3)
+    with pytest.raises(ValueError, match="algorithm: got groups of parameters that take turns") as error:
+        mutagrad.diagnose(jax.random.key(0), lambda x: jnp.sum(x**2), jnp.ones(3), turns)
+    assert "\n" not in str(error.value)
+
+
+def test_an_adapted_sigma_is_asked_for_as_an_argument():
+    algorithm = mutagrad.adapt_sigma(mutagrad.elitist(sigma=0.1, num_offspring=5))
+    loss_fn, start = (lambda x: jnp.sum(x**2)), jnp.ones(50)
+    without = mutagrad.diagnose(jax.random.key(0), loss_fn, start, algorithm)
+    assert without.current is None
+    assert str(without).startswith("The best σ for (1+5) is ")
+    assert mutagrad.diagnose(jax.random.key(0), loss_fn, start, algorithm, sigma=0.1).current.sigma.value == 0.1
 
 
 def test_figure_is_an_image(tmp_path):

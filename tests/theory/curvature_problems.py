@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 from scipy import stats
 
 from mutagrad import theory
-from mutagrad.theory import curvature
+from mutagrad.theory import ranks as rank_estimates
 
 KEY = jax.random.key(0)
 FALSE_ALARM = 1e-4
@@ -41,7 +41,7 @@ def ranks(loss, params, key, num_probes=64, num_steps=64, tolerance=1e-4):
             "stable": moments.stable_rank(),
         }
 
-    return curvature._moments(loss, params, key, num_probes, num_steps, tolerance, combine)
+    return rank_estimates._moments(loss, params, key, num_probes, num_steps, tolerance, combine)
 
 
 def truth_of(spectrum):

@@ -2,12 +2,14 @@
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 from scipy import integrate, stats
 
 import mutagrad
 from mutagrad.selection import normal_scores
+from mutagrad.theory.recombination import binomial
 
 WEIGHTS = {
     "scores of 2": normal_scores(2),
@@ -45,6 +47,19 @@ def test_moments_against_monte_carlo(name):
         assert abs(samples.mean() - value) < 4.5 * error
         assert error < 0.01 * abs(value) / 2
     assert found.transverse == pytest.approx(np.sum(weights**2))
+
+
+@pytest.mark.parametrize("number", [1, 20, 300, 1200])
+def test_binomial_probabilities(number):
+    """Against 30 digits, to 10⁻¹⁵ a draw: also where the number of ways is no float, and where p is near 0 and 1."""
+    upper = np.array([1e-12, 0.01, 0.3, 0.5, 1 - 1e-9])
+    lower = np.array([1 - 1e-12, 0.99, 0.7, 0.5, 1e-9])
+    with mpmath.workdps(30):
+        for k in {0, 1, number // 3, number // 2, number}:
+            pairs = zip(map(mpmath.mpf, upper.tolist()), map(mpmath.mpf, lower.tolist()), strict=True)
+            exact = [float(mpmath.binomial(number, k) * up**k * down ** (number - k)) for up, down in pairs]
+            np.testing.assert_allclose(binomial(k, number, upper, lower), exact, rtol=1e-15 * (number + 4), atol=1e-290)
+    assert np.sum(binomial(np.arange(number + 1), number, 0.3, 0.7)) == pytest.approx(1, rel=1e-12)
 
 
 def test_the_best_of_five_is_comma():

@@ -1,24 +1,23 @@
 """What a run, or a loss, says of itself: in which regime it is, and what would do better."""
 
-from mutagrad.diagnostics.course import Regime, course, is_resampled, regime
 from mutagrad.diagnostics.diagnosis import Diagnosis, Forecast, diagnose
+from mutagrad.diagnostics.findings import Finding, describe
 from mutagrad.diagnostics.forecast import RunForecast, forecast
-from mutagrad.diagnostics.measured import Measured
 from mutagrad.diagnostics.plans import Plan, gain_on_batch
-from mutagrad.diagnostics.probes import Landscape
+from mutagrad.diagnostics.regime import Regime, regime
+from mutagrad.diagnostics.verdicts import findings
 
 __all__ = [
     "Diagnosis",
+    "Finding",
     "Forecast",
-    "Landscape",
-    "Measured",
     "Plan",
     "Regime",
     "RunForecast",
-    "course",
+    "describe",
     "diagnose",
+    "findings",
     "forecast",
     "gain_on_batch",
-    "is_resampled",
     "regime",
 ]

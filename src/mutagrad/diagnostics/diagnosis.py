@@ -9,18 +9,20 @@ import jax
 import numpy as np
 
 from mutagrad import check, tree
-from mutagrad.diagnostics.measured import Measured
+from mutagrad.diagnostics.findings import describe, draw
 from mutagrad.diagnostics.plans import Plan, best_number, gain_on_batch, optimum, plan
-from mutagrad.diagnostics.probes import CHUNK, Landscape, Prober, landscape
+from mutagrad.diagnostics.probes import CHUNK, Prober, landscape
+from mutagrad.diagnostics.regime import Regime
+from mutagrad.estimate import Estimate
 from mutagrad.mutation import gaussian
 from mutagrad.theory.curvature import largest_eigenvalue
 from mutagrad.theory.progress import best_of_moment
-from mutagrad.types import Algorithm, Params
+from mutagrad.types import Algorithm, Params, UnknownDefinition
 
 __all__ = ["Diagnosis", "Forecast", "diagnose"]
 
 _LANCZOS_STEPS = 12
-_SMALLEST_SIGNAL = 0.1
+SMALLEST_SIGNAL = 0.1
 """|g|/|g_B| is not taken to be less: below it nothing is told from noise."""
 _DEFAULT_SIGMA = 0.01
 """Where the search for σ starts, in units of the parameters' root mean square."""
@@ -48,15 +50,15 @@ class Forecast(NamedTuple):
 
 
 class Diagnosis(NamedTuple):
-    """What `diagnose` found; ``str()`` says it in sentences, followed by tables.
+    """What `diagnose` found; `print` says it in sentences, followed by a table of plans.
 
     Attributes
     ----------
     loss : at the params [loss].
     num_parameters, num_examples : N, and the per-example losses B (1 for a scalar loss).
     num_offspring : M asked about.
-    current : the `Landscape` at the σ asked about, or ``None`` if there was none.
-    best : the `Landscape` at a σ close to the best one for M.
+    current : the `Regime` at the σ asked about, or ``None`` if there was none.
+    best : the `Regime` at a σ close to the best one for M.
     has_optimum : whether curvature was found, without which there is no best σ and no plan.
     plans : tuple of `Plan`: M as asked about; the best per evaluation, and with the workers there are; and some others.
     gain : expected decrease per generation of (1+M) at the σ asked about [loss]; ``None`` without one.
@@ -76,33 +78,28 @@ class Diagnosis(NamedTuple):
     num_parameters: int
     num_examples: int
     num_offspring: int
-    current: Landscape | None
-    best: Landscape
+    current: Regime | None
+    best: Regime
     has_optimum: bool
     plans: tuple[Plan, ...]
     gain: float | None
-    batch_size: Measured | None
+    batch_size: Estimate | None
     is_sampled: bool
-    largest_eigenvalue: Measured | None
-    effective_rank: Measured | None
-    slowdown: Measured | None
+    largest_eigenvalue: Estimate | None
+    effective_rank: Estimate | None
+    slowdown: Estimate | None
     no_gradient: str
     forecast: Forecast | None
     num_evaluations: int
     seconds_per_evaluation: float
     num_workers: int
 
-    def __str__(self) -> str:
-        from mutagrad.diagnostics.wording import sentences
-
-        return sentences(self)
+    def __repr__(self) -> str:
+        return describe(self)
 
     def figure(self, path: str | PathLike) -> None:
         """Draw gain against σ for some M, with what was measured, and write it as an image (needs the ``lab`` extra)."""
-        from importlib import import_module
-
-        # Drawing is a later room than this one, and needs what the core does not.
-        import_module("mutagrad.report.diagnosis").figure(self, path)
+        draw(self, path)
 
 
 def diagnose(
@@ -132,8 +129,8 @@ def diagnose(
     key : a key; the same key gives the same diagnosis, but for times.
     loss_fn : ``loss_fn(params)``, or ``loss_fn(params, batch)`` where there is a batch; per-example losses show the noise.
     params : pytree, where to diagnose: at the start of a run, or later in it (``result.params``).
-    algorithm : whose σ, M and mutation are meant; gaussian (1+20) and no σ unless given. Of one under `adapt_sigma` pass
-        ``sigma=result.state.sigma``.
+    algorithm : whose σ, M and mutation are meant; gaussian (1+20) and no σ unless given. For one whose σ changes pass
+        ``sigma=result.state.sigma``. For one of algorithms that take turns, pass that one.
     num_offspring : M asked about; the algorithm's unless given.
     sigma : σ asked about [parameter]; the algorithm's unless given.
     batch : examples for ``loss_fn``, such as one batch of those that a run draws.
@@ -152,7 +149,8 @@ def diagnose(
 
     Raises
     ------
-    ValueError : if an argument is outside its domain, or the loss is not finite at the params.
+    ValueError : if an argument is outside its domain, the algorithm has no single definition, or the loss is not finite at
+        the params.
 
     Domain: best σ and M are those of (1+M) on a loss with many curvature eigenvalues (ΔU nearly normal); with few, the best
     s is smaller. TrH is what mutations of this σ meet, kinks included. A diagnosis is of one place. Memory: a few models.
@@ -162,25 +160,27 @@ def diagnose(
     >>> import jax, jax.numpy as jnp, mutagrad
     >>> loss_fn = lambda x: jnp.sum(x**2) / 2
     >>> found = mutagrad.diagnose(jax.random.key(0), loss_fn, jnp.ones(400), sigma=1e-4, use_gradient=False)
-    >>> found.current.strength.value < 0.01, 0.07 < found.plans[0].sigma.value < 0.12        # 1.892 |g|/TrH = 0.095
-    (True, True)
+    >>> 0.07 < found.plans[0].sigma.value < 0.12                                                # 1.892 |g|/TrH = 0.095
+    True
     >>> str(found).split(":")[0]
     'σ = 0.0001 is too small'
     """
-    parts = None if algorithm is None else algorithm.definition
+    definition = None if algorithm is None else check.algorithm(algorithm).definition
+    if isinstance(definition, UnknownDefinition):
+        raise ValueError(f"algorithm: {definition.reason}; here pass one of them, or sigma= and num_offspring= alone")
     num_workers = check.count("num_workers", num_workers)
     num_pairs = check.count("num_pairs", num_pairs, CHUNK)
     if num_offspring is None:
-        num_offspring = 20 if parts is None else parts.num_offspring
+        num_offspring = 20 if definition is None else definition.num_offspring
     num_offspring = check.count("num_offspring", num_offspring)
-    asked = sigma if sigma is not None or parts is None else parts.sigma
+    asked = sigma if sigma is not None or definition is None else definition.sigma
     if asked is not None:
         asked = float(check.positive("sigma", asked))
     for name, value in (("cost_per_evaluation", cost_per_evaluation), ("decrease", decrease)):
         if value is not None:
             check.positive(name, value)
-    mutation = gaussian() if parts is None else parts.mutation
-    probe_key, curvature_key = jax.random.split(key)
+    mutation = gaussian() if definition is None else definition.mutation
+    probe_key, curvature_key = jax.random.split(check.key(key))
     prober = Prober(probe_key, loss_fn, params, mutation, batch)
     is_sampled = batch is not None if resampled is None else bool(resampled)
 
@@ -215,8 +215,8 @@ def diagnose(
         if largest is not None:
             trace = best.hessian_trace
             value = trace.value / largest.value
-            rank = Measured(value, value * math.hypot(trace.error / trace.value, largest.error / largest.value))
-        slowdown = Measured(rank.value / (2 * most), rank.error / (2 * most))
+            rank = Estimate(value, value * math.hypot(trace.error / trace.value, largest.error / largest.value))
+        slowdown = Estimate(rank.value / (2 * most), rank.error / (2 * most))
     return Diagnosis(
         loss=prober.loss,
         num_parameters=tree.size(prober.params),
@@ -245,29 +245,29 @@ def _first_sigma(params: Params) -> float:
     return _DEFAULT_SIGMA * (size if 0 < size < math.inf else 1.0)
 
 
-def _signal(found: Landscape, is_sampled: bool) -> float:
-    return max(found.signal.value, _SMALLEST_SIGNAL) if is_sampled else 1.0
+def _signal(found: Regime, is_sampled: bool) -> float:
+    return max(found.signal.value, SMALLEST_SIGNAL) if is_sampled else 1.0
 
 
-def _gain(found: Landscape, num_offspring: int, is_sampled: bool) -> float | None:
+def _gain(found: Regime, num_offspring: int, is_sampled: bool) -> float | None:
     """Expected decrease per generation of (1+M) at a σ that need not be the best [loss]."""
-    slope, strength = math.sqrt(max(found.squared_batch_grad_norm.value, 0)), found.strength.value
+    slope, strength = math.sqrt(max(found.squared_batch_grad_norm.value, 0)), found.normalized_mutation_strength.value
     if slope == 0 or not math.isfinite(strength):
         return None
     if strength <= 0.01:
         # Without curvature to speak of it is the drift's.
-        return best_of_moment(num_offspring) * found.sigma * slope * _signal(found, is_sampled) ** 2
+        return best_of_moment(num_offspring) * found.sigma.value * slope * _signal(found, is_sampled) ** 2
     gain = gain_on_batch(np.array(strength), num_offspring, _signal(found, is_sampled))
     return float(gain) * slope**2 / found.hessian_trace.value
 
 
-def _plans(best: Landscape, num_offspring: int, num_workers: int, cost: float, is_sampled: bool) -> tuple[Plan, ...]:
-    trace, slope, strength = best.hessian_trace, best.squared_batch_grad_norm, best.strength
+def _plans(best: Regime, num_offspring: int, num_workers: int, cost: float, is_sampled: bool) -> tuple[Plan, ...]:
+    trace, slope, strength = best.hessian_trace, best.squared_batch_grad_norm, best.normalized_mutation_strength
     # |g_B|/TrH is σ/s, and has its relative error.
-    unit_sigma = best.sigma / strength.value
+    unit_sigma = best.sigma.value / strength.value
     unit_gain = slope.value / trace.value
-    sigma = Measured(unit_sigma, unit_sigma * strength.error / strength.value)
-    gain = Measured(unit_gain, unit_gain * math.hypot(slope.error / slope.value, trace.error / trace.value))
+    sigma = Estimate(unit_sigma, unit_sigma * strength.error / strength.value)
+    gain = Estimate(unit_gain, unit_gain * math.hypot(slope.error / slope.value, trace.error / trace.value))
     signal = _signal(best, is_sampled)
     wanted = [("asked about", num_offspring), ("most per evaluation", best_number(1, signal))]
     if num_workers > 1:
@@ -278,7 +278,7 @@ def _plans(best: Landscape, num_offspring: int, num_workers: int, cost: float, i
     return tuple(plan(purpose, number, sigma, gain, signal, num_workers, cost) for purpose, number in wanted)
 
 
-def _largest_eigenvalue(prober: Prober, key: jax.Array) -> tuple[Measured | None, str]:
+def _largest_eigenvalue(prober: Prober, key: jax.Array) -> tuple[Estimate | None, str]:
     """λ_max, or why there is none."""
     try:
         found = largest_eigenvalue(prober.loss_fn, prober.params, key, num_steps=_LANCZOS_STEPS, tolerance=0.02)
@@ -286,7 +286,7 @@ def _largest_eigenvalue(prober: Prober, key: jax.Array) -> tuple[Measured | None
         return None, str(error).split("; ")[0]
     if not float(found.value) > 0:
         return None, "the Hessian has no positive eigenvalue here"
-    return Measured(float(found.value), float(found.error)), ""
+    return Estimate(float(found.value), float(found.error)), ""
 
 
 def _forecast(chosen: Plan, loss: float, decrease: float | None) -> Forecast | None:

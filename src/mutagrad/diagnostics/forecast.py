@@ -8,6 +8,7 @@ import numpy as np
 from scipy import optimize, stats
 
 from mutagrad import check
+from mutagrad.diagnostics.findings import describe
 
 __all__ = ["RunForecast", "forecast"]
 
@@ -22,7 +23,7 @@ _PRIOR = np.concatenate([np.gradient(_EXPONENTS) / np.ptp(_EXPONENTS), np.gradie
 """Powers uniform in their exponent, exponentials in the logarithm of their rate, as likely as each other."""
 _SAMPLES = 4000
 _PAST = (0.4, 0.5, 0.6, 0.7)
-"""Definition of the run at which forecasts of today's loss are tried, to see how far they are off."""
+"""Parts of the run at which forecasts of today's loss are tried, to see how far they are off."""
 _MOST = 1.5
 """A forecast that was off by more than this factor's logarithm is counted as off by it."""
 _NOW = 0.05
@@ -47,6 +48,9 @@ class RunForecast(NamedTuple):
     soonest: float
     latest: float
     coverage: float
+
+    def __repr__(self) -> str:
+        return describe(self)
 
 
 def forecast(history: Any, decrease: float | None = None, coverage: float = 0.8) -> RunForecast:

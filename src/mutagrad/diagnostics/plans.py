@@ -8,8 +8,10 @@ import numpy as np
 from scipy import special
 
 from mutagrad import check
-from mutagrad.diagnostics.course import Regime
-from mutagrad.diagnostics.measured import Measured
+from mutagrad.diagnostics.regime import Regime
+from mutagrad.estimate import Estimate
+from mutagrad.law import RankWeights
+from mutagrad.theory.definition import known
 from mutagrad.theory.optimum import best_strength, keeps_the_better
 from mutagrad.theory.progress import best_of_moment
 from mutagrad.theory.recombination import recombination_moments
@@ -39,9 +41,9 @@ class Plan(NamedTuple):
 
     purpose: str
     num_offspring: int
-    sigma: Measured
+    sigma: Estimate
     strength: float
-    gain: Measured
+    gain: Estimate
     gain_per_evaluation: float
     gain_per_second: float
 
@@ -106,10 +108,10 @@ def yardstick(parts: Definition, signal: float = 1.0) -> Yardstick:
 
     The cost is the share of the drift's gain that curvature takes, per s, for small s.
     """
-    num_offspring = parts.num_offspring
-    if parts.selection.weights_fn is not None:
+    num_offspring, law = known(parts).num_offspring, parts.selection.law
+    if isinstance(law, RankWeights):
         best = best_strength(parts)
-        gain = signal**4 * best * recombination_moments(parts.selection.options["weights"]).first / 2
+        gain = signal**4 * best * recombination_moments(law.weights).first / 2
         return Yardstick(f"recombination of {num_offspring}", signal**2 * best, gain, 1 / (2 * best))
     strength, gain = optimum(num_offspring, signal)
     cost = (1 - 2.0**-num_offspring) / (2 * best_of_moment(num_offspring))
@@ -146,8 +148,9 @@ def expected_decrease(
     >>> round(expected_decrease(parts, 0.1, 1.0, 1e-9), 5), round(expected_decrease(parts, 1.224, 2.0, 2.0), 3)  # c₁σ|g|; G₁(s*)
     (0.03989, 0.405)
     """
-    if parts.selection.weights_fn is not None:
-        moments = recombination_moments(parts.selection.options["weights"])
+    law = known(parts).selection.law
+    if isinstance(law, RankWeights):
+        moments = recombination_moments(law.weights)
         return moments.first * sigma * slope - moments.transverse * sigma**2 * trace / 2
     if not keeps_the_better(parts):
         return None
@@ -173,16 +176,16 @@ def promised_decrease(parts: Definition, found: Regime, normal: bool = False) ->
     Parameters
     ----------
     parts : of the algorithm.
-    found : of `mutagrad.diagnostics.regime`, or `mutagrad.diagnostics.course`.
+    found : of `mutagrad.diagnostics.regime`, of one window or of several.
     normal : to take losses of mutants to be normal whatever their skewness is.
 
     Returns
     -------
     Array of the shape of ``found.generation``, NaN where no slope was found; ``None`` as `expected_decrease`.
     """
-    if parts.selection.weights_fn is None and not keeps_the_better(parts):
+    if not isinstance(known(parts).selection.law, RankWeights) and not keeps_the_better(parts):
         return None
-    columns = (found.sigma.value, found.squared_batch_grad_norm.value, found.hessian_trace.value, *found.skewness)
+    columns = [found.sigma.value, found.squared_batch_grad_norm.value, found.hessian_trace.value, *found.skewness[:2]]
     values = []
     for sigma, square, trace, skewness, error in np.nditer([np.asarray(one, float) for one in columns]):
         is_known = not normal and np.isfinite(skewness) and np.isfinite(error) and skewness != 0
@@ -197,8 +200,8 @@ def promised_decrease(parts: Definition, found: Regime, normal: bool = False) ->
 def plan(
     purpose: str,
     num_offspring: int,
-    unit_sigma: Measured,
-    unit_gain: Measured,
+    unit_sigma: Estimate,
+    unit_gain: Estimate,
     signal: float = 1.0,
     num_workers: int = 1,
     cost_per_evaluation: float = 1.0,
@@ -215,8 +218,8 @@ def plan(
     cost_per_evaluation : seconds of each.
 
     >>> from mutagrad.diagnostics.plans import plan
-    >>> from mutagrad.diagnostics import Measured
-    >>> found = plan("an example", 20, Measured(0.01, 0.0), Measured(0.5, 0.1))
+    >>> from mutagrad.estimate import Estimate
+    >>> found = plan("an example", 20, Estimate(0.01, 0.0), Estimate(0.5, 0.1))
     >>> round(found.sigma.value, 4), round(found.gain.value, 3)
     (0.0189, 0.875)
     """
@@ -226,9 +229,9 @@ def plan(
     return Plan(
         purpose,
         num_offspring,
-        Measured(strength * unit_sigma.value, strength * unit_sigma.error),
+        Estimate(strength * unit_sigma.value, strength * unit_sigma.error, "parameter"),
         strength,
-        Measured(gain * unit_gain.value, gain * unit_gain.error),
+        Estimate(gain * unit_gain.value, gain * unit_gain.error, "loss"),
         gain * unit_gain.value / (num_offspring + 1),
         gain * unit_gain.value / seconds,
     )

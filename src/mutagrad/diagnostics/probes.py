@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats
 
 from mutagrad import tree
-from mutagrad.diagnostics.measured import Measured
-from mutagrad.evaluation import finite_reference, per_example
+from mutagrad.diagnostics.jackknife import jackknife
+from mutagrad.diagnostics.regime import Regime, of_values, quantities
+from mutagrad.estimates import moments
+from mutagrad.evaluation.losses import finite_reference, per_example
 from mutagrad.types import LossFn, Mutation, Params
 
-__all__ = ["Landscape", "Pairs", "Prober", "landscape"]
+__all__ = ["Pairs", "Prober", "landscape"]
 
 CHUNK = 8
 """Pairs that one call of the compiled program evaluates, with the parent once."""
@@ -34,7 +35,7 @@ class Pairs(NamedTuple):
 
     Attributes
     ----------
-    sigma : the mutation strength [parameter].
+    sigma : the mutation scale [parameter].
     odd, even : half the difference of the two losses, and their mean less the parent's loss [loss].
     noise : sampling variance of ``odd`` over the examples; 0 for a scalar loss [loss²].
     """
@@ -76,7 +77,7 @@ class Prober:
                 noise = mutation.sample_fn(jax.random.fold_in(key, (index + 1) // 2), params)
                 values = values_fn(tree.add_scaled(params, noise, sign * sigma))
                 reference = jnp.where(index == 0, finite_reference(values), reference)
-                relative = values - reference
+                relative = jnp.where(values == reference, 0, values - reference)
                 odd, even = (plus - relative) / 2, (plus + relative) / 2
                 variance = jnp.var(odd) / max(odd.size - 1, 1)
                 return (reference, relative), (jnp.mean(odd), jnp.mean(even), variance, jnp.mean(values))
@@ -158,36 +159,7 @@ def _step(found: Pairs, target: float) -> float | None:
     return float(np.clip(target / strength, 1e-4, 10))
 
 
-class Landscape(NamedTuple):
-    """A loss as mutations of one σ meet it. Every field but the first is a `Measured`, a value and its standard error.
-
-    Attributes
-    ----------
-    sigma : the mutation strength [parameter].
-    strength : s = σTrH/|g_B|, with |g_B| on the examples at hand.
-    success, predicted_success : share of mutants no worse than their parent, and Φ(−s/2), what s predicts for it.
-    hessian_trace : TrH [loss/parameter²].
-    participation_ratio : (TrH)²/Tr(H²) of gaussian mutations; too large by about a share 2/n + 4/n P of itself for n pairs.
-    squared_batch_grad_norm, squared_grad_noise, squared_grad_norm : |g_B|² on the examples at hand; TrC/B, the part of it
-        that is sampling noise if they are a sample; and the difference, |g|² [loss²/parameter²].
-    signal : |g|/|g_B|, the share of the drift that goes down the loss that the examples are a sample of.
-    noise_scale : TrC/|g|², the gradient noise scale [examples]; NaN where |g|² is not positive.
-    """
-
-    sigma: float
-    strength: Measured
-    success: Measured
-    predicted_success: Measured
-    hessian_trace: Measured
-    participation_ratio: Measured
-    squared_batch_grad_norm: Measured
-    squared_grad_noise: Measured
-    squared_grad_norm: Measured
-    signal: Measured
-    noise_scale: Measured
-
-
-def landscape(pairs: Pairs, num_examples: int) -> Landscape:
+def landscape(pairs: Pairs, num_examples: int) -> Regime:
     """What pairs of mutations say, with the standard errors of a jackknife over the pairs.
 
     Parameters
@@ -205,26 +177,14 @@ def landscape(pairs: Pairs, num_examples: int) -> Landscape:
     >>> abs(found.hessian_trace.value - 100) < 4 * found.hessian_trace.error, found.hessian_trace.error < 3
     (True, True)
     """
-    sigma, number = pairs.sigma, len(pairs.odd)
-    wins = ((pairs.even + pairs.odd <= 0).astype(float) + (pairs.even - pairs.odd <= 0)) / 2
-    slope, curvature = pairs.odd / sigma, pairs.even / sigma**2
-    each = np.stack([wins, curvature, curvature**2, slope**2, pairs.noise / sigma**2])
-    total = each.sum(axis=1, keepdims=True)
-    means = np.concatenate([total / number, (total - each) / (number - 1)], axis=1)
-    success, half_trace, square, batch_slope, noise = means
-    count = np.concatenate([[number], np.full(number, number - 1)])
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
-        trace = 2 * half_trace
-        strength = sigma * trace / np.sqrt(batch_slope)
-        ratio = trace**2 / (2 * (square - half_trace**2) * count / (count - 1))
-        own = batch_slope - noise
-        signal = np.sqrt(np.maximum(own, 0) / batch_slope)
-        scale = np.where(own > 0, num_examples * noise / own, np.nan)
-    values = np.stack(
-        [strength, success, stats.norm.cdf(-strength / 2), trace, ratio, batch_slope, noise, own, signal, scale]
-    )
-    without = values[:, 1:]
-    with np.errstate(invalid="ignore", over="ignore"):
-        spread = np.sum((without - without.mean(axis=1, keepdims=True)) ** 2, axis=1)
-    errors = np.sqrt((number - 1) / number * spread)
-    return Landscape(sigma, *(Measured(float(v), float(e)) for v, e in zip(values[:, 0], errors, strict=True)))
+
+    def values(rows: dict[str, np.ndarray]) -> np.ndarray:
+        even, odd = rows["even"], rows["odd"]
+        found = moments(even, rows["noise"], pairs.sigma)
+        slope, success = np.mean((odd / pairs.sigma) ** 2), np.mean([even + odd <= 0, even - odd <= 0])
+        others = (np.nan, np.nan, 2 * found.mean**2 / found.variance)
+        return quantities(pairs.sigma, found.mean / pairs.sigma, slope, found.noise, success, num_examples, *others)
+
+    number = len(pairs.odd)
+    measured, errors = jackknife(values, {"even": pairs.even, "odd": pairs.odd, "noise": pairs.noise}, number)
+    return of_values(None, number, measured.tolist(), errors.tolist(), None)

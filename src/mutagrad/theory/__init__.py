@@ -1,23 +1,9 @@
 """The laws that tie selection to gradient descent; it reads algorithms and is read by none of them."""
 
-from mutagrad.theory.curvature import (
-    EffectiveRank,
-    Estimate,
-    effective_rank,
-    hessian_trace,
-    largest_eigenvalue,
-    participation_ratio,
-    stable_rank,
-)
+from mutagrad.estimate import Estimate
+from mutagrad.theory.curvature import hessian_trace, largest_eigenvalue
 from mutagrad.theory.dynamics import Langevin, equivalent_gradient_descent, langevin, learning_rate
-from mutagrad.theory.laws import (
-    Diffusion,
-    acceptance_rate,
-    diffusion,
-    drift,
-    mean_loss_rate,
-    mean_step,
-)
+from mutagrad.theory.laws import Diffusion, acceptance_rate, diffusion, drift, mean_loss_rate, mean_step
 from mutagrad.theory.progress import (
     best_of_mean,
     best_of_moment,
@@ -26,6 +12,7 @@ from mutagrad.theory.progress import (
     optimal_strength,
     success_rate,
 )
+from mutagrad.theory.ranks import EffectiveRank, effective_rank, participation_ratio, stable_rank
 from mutagrad.theory.recombination import RecombinationMoments, recombination_gain, recombination_moments
 from mutagrad.theory.spectrum import PowerLaw, Spectrum, fit_power_law, hessian_spectrum
 

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from mutagrad import check, tree
-from mutagrad.theory.laws import Geometry, diffusion, drift, radial, with_mutation
-from mutagrad.theory.moments import inverse_temperature, sees_ranks_only
+from mutagrad.theory.definition import sigma_of
+from mutagrad.theory.laws import Geometry, mean_step, radial
+from mutagrad.theory.moments import inverse_temperature, moments, sees_ranks_only
 from mutagrad.types import Algorithm, Params
 
 __all__ = ["Langevin", "equivalent_gradient_descent", "langevin", "learning_rate"]
@@ -23,9 +24,9 @@ def learning_rate(algorithm: Algorithm, regime: str = "plain", sigma: Any = None
 
     Parameters
     ----------
-    algorithm : an algorithm with a rule and a density of the library.
+    algorithm : as in `drift`.
     regime : "plain" for βσ|∇U| → 0, with x ← x − η∇U; "normalized" for βσ|∇U| → ∞, with x ← x − η ∇U/|∇U|.
-    sigma : mutation strength in place of the algorithm's own [parameter].
+    sigma : as in `drift`.
 
     Returns
     -------
@@ -33,8 +34,8 @@ def learning_rate(algorithm: Algorithm, regime: str = "plain", sigma: Any = None
 
     Raises
     ------
-    ValueError : if the regime is unknown or the algorithm has no such limit: rules that see ranks only are normalised
-        gradient descent at every slope.
+    ValueError : as `drift`; if the regime is unknown or the algorithm has no such limit. Rules that see ranks only are
+        normalised gradient descent at every slope. An acceptance of your own has limits if it states an inverse temperature.
 
     Source: [W21] eqs. 3 and 6; [W26].
 
@@ -44,29 +45,34 @@ def learning_rate(algorithm: Algorithm, regime: str = "plain", sigma: Any = None
     0.005
     """
     check.choice("regime", regime, ("plain", "normalized"))
-    parts = algorithm.definition
-    algorithm = with_mutation(algorithm, radial(parts.mutation))
-    sigma = jnp.asarray(parts.sigma if sigma is None else sigma, jnp.result_type(float))
-    kappa, is_ranked = inverse_temperature(parts), sees_ranks_only(parts)
+    definition, sigma = radial(algorithm.definition), sigma_of(algorithm.definition, sigma)
+    kappa, is_ranked = inverse_temperature(definition), sees_ranks_only(definition)
     if kappa is None or (regime == "plain" and is_ranked):
-        why = "whose law is not known" if kappa is None else "which sees only the order of the losses: use 'normalized'"
-        raise ValueError(f"regime: got {regime!r} with {parts.selection.name} selection, {why}")
+        why = "whose law has no inverse temperature" if kappa is None else "which sees only the order of the losses"
+        instead = "crossover" if kappa is None else "normalized"
+        raise ValueError(f"regime: got {regime!r} with {definition.selection.name} selection, {why}: use {instead!r}")
     if check.concrete(kappa) == 0:
         raise ValueError(f"regime: got {regime!r} with β = 0, a random walk that descends no gradient; pass β > 0")
+
+    def drift(norm: Any) -> jax.Array:
+        return sigma * moments(definition, sigma * norm, None).first
+
     if regime == "normalized":
-        return -drift(algorithm, 1.0 if is_ranked else _LARGE / (sigma * kappa), sigma)
+        return -drift(1.0 if is_ranked else _LARGE / (sigma * kappa))
     norm = _SMALL / (sigma * kappa)
-    return -drift(algorithm, norm, sigma) / norm
+    return -drift(norm) / norm
 
 
-def equivalent_gradient_descent(algorithm: Algorithm, regime: str = "crossover") -> optax.GradientTransformation:
+def equivalent_gradient_descent(
+    algorithm: Algorithm, regime: str = "crossover", sigma: Any = None
+) -> optax.GradientTransformation:
     """The gradient descent that an algorithm is on average, as an Optax optimiser.
 
     Its step is E[Δx] of one generation: `mutagrad.theory.mean_step` of the gradient.
 
     Parameters
     ----------
-    algorithm : an algorithm with a rule and a density of the library.
+    algorithm, sigma : as in `drift`; σ is held.
     regime : "crossover", right at every slope; "plain", x ← x − ηC∇U, its limit for βσ|∇U| → 0; "normalized",
         x ← x − ηC∇U/|∇U|, its limit for βσ|∇U| → ∞. C is 1 unless mutations are scaled; then it is diag(scale²), and
         the norm is that of scale·∇U.
@@ -91,18 +97,18 @@ def equivalent_gradient_descent(algorithm: Algorithm, regime: str = "crossover")
     [-0.112, -0.149]
     """
     check.choice("regime", regime, REGIMES)
-    rate = jnp.zeros(()) if regime == "crossover" else learning_rate(algorithm, regime)
+    sigma = sigma_of(algorithm.definition, sigma)
+    rate = None if regime == "crossover" else learning_rate(algorithm, regime, sigma)
 
     def init(params: Params) -> optax.EmptyState:
         return optax.EmptyState()
 
     def update(updates: Params, state: optax.EmptyState, params: Params = None) -> tuple[Params, optax.EmptyState]:
-        geometry = Geometry.of(algorithm, updates)
+        if rate is None:
+            return mean_step(algorithm, updates, sigma), state
+        geometry = Geometry.of(algorithm.definition, updates)
         slope, direction = geometry.slope(updates)
-        if regime == "crossover":
-            along = drift(geometry.algorithm, slope, num_parameters=geometry.num_parameters)
-        else:
-            along = -rate * (slope if regime == "plain" else 1)
+        along = -rate * (slope if regime == "plain" else 1)
         return geometry.to_params(tree.scale(direction, along)), state
 
     return optax.GradientTransformation(init, update)
@@ -187,7 +193,7 @@ class Langevin(NamedTuple):
         return solution.ys
 
 
-def langevin(algorithm: Algorithm, grad_fn: Callable[[Params], Params]) -> Langevin:
+def langevin(algorithm: Algorithm, grad_fn: Callable[[Params], Params], sigma: Any = None) -> Langevin:
     """The Langevin equation of an algorithm: its drift, and its noise along and across the gradient.
 
     dx = d(|g|) ĝ dt + √D dW with D = D_⊥(I − ĝĝᵀ) + D_∥ ĝĝᵀ: d is `drift`, D_⊥ the transverse moment of `diffusion`, and D_∥
@@ -195,7 +201,7 @@ def langevin(algorithm: Algorithm, grad_fn: Callable[[Params], Params]) -> Lange
 
     Parameters
     ----------
-    algorithm : an algorithm with a rule and a density of the library.
+    algorithm, sigma : as in `drift`; σ is held.
     grad_fn : ``grad_fn(params) -> ∇U``, such as ``jax.grad(loss_fn)``.
 
     Returns
@@ -221,19 +227,22 @@ def langevin(algorithm: Algorithm, grad_fn: Callable[[Params], Params]) -> Lange
         check.installed(name, "Langevin equations")
     import lineax
 
-    def moments(x: Params) -> tuple[Geometry, Params, jax.Array, jax.Array, jax.Array]:
-        geometry = Geometry.of(algorithm, x)
+    sigma = sigma_of(algorithm.definition, sigma)
+
+    def fields(x: Params) -> tuple[Geometry, Params, jax.Array, jax.Array, jax.Array]:
+        """Where the params are radial, ĝ there, and the mean of a step along ĝ with both second moments."""
+        geometry = Geometry.of(algorithm.definition, x)
         slope, direction = geometry.slope(grad_fn(x))
-        first = drift(geometry.algorithm, slope, num_parameters=geometry.num_parameters)
-        step = diffusion(geometry.algorithm, slope, num_parameters=geometry.num_parameters)
-        return geometry, direction, first, step.longitudinal, step.transverse
+        _, scale, found = geometry.moments(slope, sigma)
+        square = jnp.square(scale)
+        return geometry, direction, scale * found.first, square * found.second, square * found.transverse
 
     def drift_field(t: Any, x: Params, args: Any) -> Params:
-        geometry, direction, first, _, _ = moments(x)
+        geometry, direction, first, _, _ = fields(x)
         return geometry.to_params(tree.scale(direction, first))
 
     def diffusion_field(t: Any, x: Params, args: Any) -> Any:
-        geometry, direction, first, longitudinal, transverse = moments(x)
+        geometry, direction, first, longitudinal, transverse = fields(x)
         across = jnp.sqrt(transverse)
         extra = jnp.sqrt(jnp.maximum(longitudinal - jnp.square(first), 0)) - across
 

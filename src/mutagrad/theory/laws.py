@@ -7,8 +7,11 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from mutagrad import tree
+from mutagrad.law import Ball, DensityLaw, Masked, Scaled, Sphere
+from mutagrad.theory.definition import density_law, sigma_of
 from mutagrad.theory.moments import moments
-from mutagrad.types import Algorithm, Mutation, Params
+from mutagrad.theory.quadrature import Moments
+from mutagrad.types import Algorithm, Definition, Params
 
 __all__ = ["Diffusion", "acceptance_rate", "diffusion", "drift", "mean_loss_rate", "mean_step"]
 
@@ -26,12 +29,13 @@ class Diffusion(NamedTuple):
     transverse: jax.Array
 
 
-def _prepare(algorithm: Algorithm, grad_norm: ArrayLike, sigma: Any) -> tuple[jax.Array, jax.Array]:
-    dtype = jnp.result_type(float)
-    norm = jnp.asarray(grad_norm, dtype)
-    sigma = jnp.asarray(algorithm.definition.sigma if sigma is None else sigma, dtype)
-    norm, sigma = jnp.broadcast_arrays(norm, sigma)
-    return norm, sigma
+def _moments(
+    definition: Any, grad_norm: ArrayLike, sigma: Any, num_parameters: int | None
+) -> tuple[jax.Array, jax.Array, Moments]:
+    """|∇U| and σ as arrays of one shape, and the moments there in units of σ."""
+    sigma = sigma_of(definition, sigma)
+    norm, sigma = jnp.broadcast_arrays(jnp.asarray(grad_norm, sigma.dtype), sigma)
+    return norm, sigma, moments(definition, sigma * norm, num_parameters)
 
 
 def drift(
@@ -44,12 +48,12 @@ def drift(
 
     Parameters
     ----------
-    algorithm : an algorithm with a rule and a density of the library.
+    algorithm : its rule and its density state their laws, as all of the library do; see `mutagrad.law` for your own.
     grad_norm : |∇U| ≥ 0, any shape [loss/parameter].
-    sigma : mutation strength in place of the algorithm's own [parameter]; broadcast against ``grad_norm``.
-    num_parameters : N, for the sphere and the ball; the limit of many parameters unless given. It does not matter to
-        other densities; with rademacher and low-rank mutations the limit is meant, in which the slope along a mutation is
-        normal because many parameters share the gradient.
+    sigma : σ in place of the algorithm's own, ``state.sigma`` if it changes [parameter]; broadcast against ``grad_norm``.
+    num_parameters : N, for the sphere and the ball; the limit of many parameters unless given. Other densities do not need
+        it. For independent entries the limit is meant, in which the slope along a mutation is normal because many parameters
+        share the gradient. Two parents that mix (`mutagrad.law.OrderStatistic`) are meant in that limit too.
 
     Returns
     -------
@@ -57,8 +61,8 @@ def drift(
 
     Raises
     ------
-    ValueError : for mutations whose step depends on the gradient's direction (scaled, masked: see `mean_step`), and for a
-        rule or density of the user's own.
+    ValueError : for a rule or density that states no law; for mutations whose step depends on the gradient's direction
+        (scaled, masked: see `mean_step`); for a wrapper without a single definition; without a σ if that changes.
 
     Domain: s = σTrH/|∇U| ≪ 1 (theory.md 3).
 
@@ -71,8 +75,8 @@ def drift(
     >>> bool(abs(mutagrad.theory.drift(metropolis, 3.0) / (-1.0 * 1e-8 * 3.0) - 1) < 1e-3)   # −(βσ²/2)|g|
     True
     """
-    norm, sigma = _prepare(algorithm, grad_norm, sigma)
-    return sigma * moments(algorithm.definition, sigma * norm, num_parameters).first
+    _, sigma, found = _moments(algorithm.definition, grad_norm, sigma, num_parameters)
+    return sigma * found.first
 
 
 def diffusion(
@@ -80,27 +84,20 @@ def diffusion(
 ) -> Diffusion:
     """Second moments of a generation's step, along the gradient and across it.
 
-    Parameters
-    ----------
-    algorithm, grad_norm, sigma, num_parameters : as in `drift`.
+    Parameters and errors are those of `drift`.
 
     Returns
     -------
     Diffusion [parameter²]. For (1+M) with gaussian mutations: σ² m_M and σ²(1 − 2^−M).
 
-    Raises
-    ------
-    ValueError : as in `drift`.
-
-    Source: theory.md 1; [W26] for (1+M).
+    Source: theory.md 1; [W26] for (1+M); two parents that mix are derived in `mutagrad.theory.moments`.
 
     >>> import mutagrad
     >>> found = mutagrad.theory.diffusion(mutagrad.greedy(sigma=1.0), 2.0)
     >>> round(float(found.longitudinal), 6), round(float(found.transverse), 6)
     (0.5, 0.5)
     """
-    norm, sigma = _prepare(algorithm, grad_norm, sigma)
-    found = moments(algorithm.definition, sigma * norm, num_parameters)
+    _, sigma, found = _moments(algorithm.definition, grad_norm, sigma, num_parameters)
     return Diffusion(jnp.square(sigma) * found.second, jnp.square(sigma) * found.transverse)
 
 
@@ -109,13 +106,7 @@ def acceptance_rate(
 ) -> jax.Array:
     """Probability that a generation replaces the parent, on a loss that is linear over a mutation.
 
-    Parameters
-    ----------
-    algorithm, grad_norm, sigma, num_parameters : as in `drift`.
-
-    Raises
-    ------
-    ValueError : as in `drift`.
+    Parameters and errors are those of `drift`.
 
     Source: theory.md 1 and 2.
 
@@ -123,8 +114,7 @@ def acceptance_rate(
     >>> round(float(mutagrad.theory.acceptance_rate(mutagrad.elitist(sigma=0.1, num_offspring=3), 1.0)), 6)   # 1 − 2⁻³
     0.875
     """
-    norm, sigma = _prepare(algorithm, grad_norm, sigma)
-    return moments(algorithm.definition, sigma * norm, num_parameters).acceptance
+    return _moments(algorithm.definition, grad_norm, sigma, num_parameters)[2].acceptance
 
 
 def mean_loss_rate(
@@ -136,14 +126,13 @@ def mean_loss_rate(
 ) -> jax.Array:
     """Mean change of the loss in a generation, to first order in the curvature: drift·|∇U| + ½ TrH · D.
 
-    The curvature acts twice: it bends the step, ½Tr(H E[ΔxΔxᵀ]), and it shifts which mutations are selected. Where many
+    The curvature acts twice. It bends the step, ½Tr(H E[ΔxΔxᵀ]), and it shifts which mutations are selected. Where many
     eigenvalues share TrH, a mutation pays ½σ²TrH times its own mean square across the gradient. For radial densities an
-    integration by parts gives both together: D = E[(Σz)Δz] in units of σ², with Σz the sum over all offspring of their
-    components along the gradient and Δz that of the step. For one offspring that is E[(ĝ·Δx)²]; for rules that rank it is
-    E[(u·Δx)²], u across the gradient, as the best are an extremum, and what weighted recombination makes of them, which pays
-    for its own length and not for theirs, has D = E[(u·Δx)²] too, though E[(Σz)Δz] is another number. With E[(u·Δx)²] for
-    all rules, as a Langevin equation with the drift of a linear loss has it, Metropolis at βσ|g| ≈ 1 would pay a fifth too
-    much.
+    integration by parts gives both effects together: D = E[(Σz)Δz] in units of σ², with Σz the sum over all offspring of
+    their components along the gradient and Δz that of the step. For one offspring D is E[(ĝ·Δx)²]. For rules that rank it
+    is E[(u·Δx)²], u across the gradient, as the best are an extremum. Weighted recombination pays for the length of what it
+    makes, so that its D is E[(u·Δx)²] too, though E[(Σz)Δz] is another number. A Langevin equation with the drift of a linear
+    loss has E[(u·Δx)²] for all rules; Metropolis at βσ|g| ≈ 1 would then pay a fifth too much.
 
     Parameters
     ----------
@@ -171,8 +160,7 @@ def mean_loss_rate(
     >>> bool(abs(rate / exact - 1) < 1e-3)
     True
     """
-    norm, sigma = _prepare(algorithm, grad_norm, sigma)
-    found = moments(algorithm.definition, sigma * norm, num_parameters)
+    norm, sigma, found = _moments(algorithm.definition, grad_norm, sigma, num_parameters)
     curvature = found.curvature * jnp.asarray(hessian_trace, norm.dtype)
     return sigma * found.first * norm + jnp.square(sigma) * curvature / 2
 
@@ -185,9 +173,8 @@ def mean_step(algorithm: Algorithm, gradient: Params, sigma: Any = None) -> Para
 
     Parameters
     ----------
-    algorithm : as in `drift`, with scaled and masked mutations too.
+    algorithm, sigma : as in `drift`, with scaled and masked mutations too.
     gradient : ∇U, a pytree; leaves that are not floating, and ``None``, are passed on as zeros.
-    sigma : mutation strength in place of the algorithm's own [parameter].
 
     Returns
     -------
@@ -206,10 +193,10 @@ def mean_step(algorithm: Algorithm, gradient: Params, sigma: Any = None) -> Para
     >>> round(float(step[1] / step[0]), 3)
     4.0
     """
-    geometry = Geometry.of(algorithm, gradient)
+    geometry = Geometry.of(algorithm.definition, gradient)
     slope, direction = geometry.slope(gradient)
-    along = drift(geometry.algorithm, slope, sigma, geometry.num_parameters)
-    return geometry.to_params(tree.scale(direction, along))
+    _, sigma, found = geometry.moments(slope, sigma)
+    return geometry.to_params(tree.scale(direction, sigma * found.first))
 
 
 class Geometry(NamedTuple):
@@ -218,20 +205,30 @@ class Geometry(NamedTuple):
     Attributes
     ----------
     scales : pytree of the params' structure, the scale of each parameter; 0 where it is not mutated.
-    algorithm : the algorithm with the radial density.
+    definition : of the algorithm with the density under scales and masks.
     num_parameters : N where the density asks for it.
     """
 
     scales: Params
-    algorithm: Algorithm
+    definition: Definition
     num_parameters: int | None
 
     @classmethod
-    def of(cls, algorithm: Algorithm, params: Params) -> "Geometry":
+    def of(cls, definition: Any, params: Params) -> "Geometry":
         """The geometry of an algorithm on these params (or a gradient of their structure)."""
-        scales, base = _scales(algorithm.definition.mutation, params), radial(algorithm.definition.mutation)
-        number = tree.size(params) if base.name in ("sphere", "ball") else None
-        return cls(scales, with_mutation(algorithm, base), number)
+        law, base = density_law(definition), radial(definition)
+        knows_size = isinstance(base.mutation.law, Sphere | Ball)
+        # A radial density sees the mutated leaves only, so that its number of dimensions is not that of the tree.
+        if knows_size and _is_masked(law):
+            raise ValueError(
+                f"algorithm: got {definition.mutation.name} mutations, whose number of dimensions is not that of the "
+                "params; use gaussian ones, the limit of many parameters"
+            )
+        return cls(_scales(law, params), base, tree.size(params) if knows_size else None)
+
+    def moments(self, slope: jax.Array, sigma: Any = None) -> tuple[jax.Array, jax.Array, Moments]:
+        """The slope and σ as arrays, and the moments there in units of σ."""
+        return _moments(self.definition, slope, sigma, self.num_parameters)
 
     def slope(self, gradient: Params) -> tuple[jax.Array, Params]:
         """Norm of the gradient in these coordinates, and its direction (zeros where the norm is 0)."""
@@ -250,30 +247,25 @@ class Geometry(NamedTuple):
         return jax.tree.map(multiply, vector, self.scales)
 
 
-def with_mutation(algorithm: Algorithm, mutation: Mutation) -> Algorithm:
-    """An algorithm for theory to read, with another density among its parts."""
-    return algorithm._replace(definition=algorithm.definition._replace(mutation=mutation))
+def radial(definition: Any) -> Definition:
+    """The definition with the density under scales and masks in place of its own."""
+    law = density_law(definition)
+    while isinstance(law, Scaled | Masked):
+        law = law.law
+    return definition._replace(mutation=definition.mutation._replace(law=law))
 
 
-def radial(mutation: Mutation) -> Mutation:
-    """The density under scales and masks."""
-    while mutation.name.startswith(("scaled", "masked")):
-        mutation = mutation.options["mutation"]
-    return mutation
+def _is_masked(law: DensityLaw) -> bool:
+    return isinstance(law, Masked) or (isinstance(law, Scaled) and _is_masked(law.law))
 
 
-def _scales(mutation: Mutation, params: Params) -> Params:
+def _scales(law: DensityLaw, params: Params) -> Params:
     """Standard deviation of every parameter in units of σ, a number or an array for each leaf."""
-    if mutation.name.startswith("scaled"):
-        own = tree.broadcast_prefix("scale", mutation.options["scale"], params, "number or array")
-    elif mutation.name.startswith("masked"):
-        # A radial density sees the mutated leaves only, so its number of dimensions is not that of the tree.
-        if radial(mutation).name in ("sphere", "ball"):
-            raise ValueError(
-                f"algorithm: got {mutation.name} mutations, whose law is not known; use gaussian ones, the limit of many "
-                "parameters"
-            )
-        own = jax.tree.map(float, tree.broadcast_prefix("mask", mutation.options["mask"], params, "boolean"))
-    else:
-        return jax.tree.map(lambda _: 1.0, params)
-    return jax.tree.map(lambda a, b: jnp.asarray(a) * b, own, _scales(mutation.options["mutation"], params))
+    match law:
+        case Scaled():
+            own = tree.broadcast_prefix("scale", law.scale, params, "number or array")
+        case Masked():
+            own = jax.tree.map(float, tree.broadcast_prefix("mask", law.mask, params, "boolean"))
+        case _:
+            return jax.tree.map(lambda _: 1.0, params)
+    return jax.tree.map(lambda a, b: jnp.asarray(a) * b, own, _scales(law.law, params))

@@ -1,5 +1,7 @@
-"""The best mutation strength of an algorithm, by the parts that it is assembled from (theory.md 2 and 3)."""
+"""The best mutation strength of an algorithm, by the law of its selection rule (theory.md 2 and 3)."""
 
+from mutagrad.law import Acceptance, Boltzmann, OrderStatistic, RankWeights
+from mutagrad.theory.definition import known, selection_law
 from mutagrad.theory.moments import sees_ranks_only
 from mutagrad.theory.progress import best_of_mean, optimal_strength
 from mutagrad.theory.recombination import recombination_moments
@@ -10,48 +12,51 @@ __all__ = ["best_strength", "keeps_the_better", "strength_over_a_run"]
 _OVER_A_RUN = 1.25
 
 
-def best_strength(parts: Definition) -> float:
+def best_strength(definition: Definition) -> float:
     """The normalised mutation strength at which an algorithm gains most per generation.
 
-    Acceptance rules at finite β and Boltzmann selection are given that of their β → ∞ limit.
+    Acceptance rules at finite β and Boltzmann selection are given that of their β → ∞ limit. Two parents that mix gain what
+    their winners gain, and share their best.
 
     Parameters
     ----------
-    parts : of the algorithm.
+    definition : of the algorithm.
 
     Raises
     ------
-    ValueError : for rules without a best σ, and those of the user's own whose best s is not known.
+    ValueError : for rules without a best σ, and those that state no law.
 
     >>> import mutagrad
     >>> from mutagrad.theory.optimum import best_strength
     >>> round(best_strength(mutagrad.comma(sigma=0.1, num_offspring=20).definition), 3)       # E[Z_(20)]
     1.867
     """
-    name, num_offspring = parts.selection.name, parts.num_offspring
-    if name in ("comma", "truncation"):
-        # The gain is s E[Z] − s²/2 whatever the sign, so its maximum is at s = E[Z].
-        strength = best_of_mean(num_offspring, parts.selection.num_winners)
-        if strength <= 1e-9:
-            raise ValueError(
-                f"algorithm: got {name} that selects all of its {num_offspring} offspring, a random walk without a "
-                "best σ; select fewer"
-            )
-        return strength
-    if name == "weighted":
-        moments = recombination_moments(parts.selection.options["weights"])
+    definition = known(definition)
+    name, num_offspring = definition.selection.name, definition.num_offspring
+    if definition.selection.law is None:
+        raise ValueError(f"target: got None with {name} selection, which states no law (mutagrad.law); pass target=")
+    law = selection_law(definition)
+    if isinstance(law, RankWeights):
+        moments = recombination_moments(law.weights)
         if moments.first <= 1e-9:
             raise ValueError(
                 f"algorithm: got weights whose mean step is {-moments.first:.3g} σ down the slope; give the best offspring the "
                 "larger weights"
             )
         return moments.first / moments.transverse
-    if _is_plus_when_cold(parts):
+    if not isinstance(law, OrderStatistic) or law.keeps_parent:
         return optimal_strength(num_offspring)
-    raise ValueError(f"target: got None with {name} selection, whose best s is not known; pass target=")
+    # The gain is s E[Z] − s²/2 whatever the sign, so its maximum is at s = E[Z].
+    strength = best_of_mean(num_offspring, law.num_winners)
+    if strength <= 1e-9:
+        raise ValueError(
+            f"algorithm: got {name} that selects all of its {num_offspring} offspring, a random walk without a best σ; "
+            "select fewer"
+        )
+    return strength
 
 
-def strength_over_a_run(parts: Definition) -> float:
+def strength_over_a_run(definition: Definition) -> float:
     r"""The normalised mutation strength to hold over a run: 5/4 of `best_strength`, which gains most in one generation.
 
     Along steep directions what a σ loses to curvature is regained at once when σ falls, along flat ones what a small σ did not
@@ -66,7 +71,7 @@ def strength_over_a_run(parts: Definition) -> float:
 
     Parameters
     ----------
-    parts : of the algorithm.
+    definition : of the algorithm.
 
     Raises
     ------
@@ -80,21 +85,19 @@ def strength_over_a_run(parts: Definition) -> float:
     >>> round(strength, 2), round(float(mutagrad.theory.success_rate(strength)), 2)
     (1.53, 0.22)
     """
-    strength = best_strength(parts)
-    return strength if parts.selection.weights_fn is not None else _OVER_A_RUN * strength
+    strength = best_strength(definition)
+    return strength if isinstance(definition.selection.law, RankWeights) else _OVER_A_RUN * strength
 
 
-def keeps_the_better(parts: Definition) -> bool:
-    """Whether a rule is (1+M): the best offspring becomes the parent unless it is worse.
+def keeps_the_better(definition: Definition) -> bool:
+    """Whether a rule is (1+M): the best offspring becomes the parent unless it is worse. A rule without a law is not known to be.
 
     >>> import math, mutagrad
     >>> from mutagrad.theory.optimum import keeps_the_better
     >>> [keeps_the_better(mutagrad.metropolis(sigma=0.1, beta=beta).definition) for beta in (1.0, math.inf)]
     [False, True]
     """
-    return _is_plus_when_cold(parts) and sees_ranks_only(parts)
-
-
-def _is_plus_when_cold(parts: Definition) -> bool:
-    """Whether a rule is (1+M) in the limit β → ∞."""
-    return parts.selection.acceptance_fn is not None or parts.selection.name in ("elitist", "boltzmann")
+    law = known(definition).selection.law
+    if isinstance(law, Acceptance | Boltzmann):
+        return sees_ranks_only(definition)
+    return isinstance(law, OrderStatistic) and law.keeps_parent

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from scipy import integrate, optimize, stats
 
 from mutagrad import check
 
@@ -66,9 +65,10 @@ def best_of_moment(num_offspring: int, order: int = 1) -> float:
     """
     num_offspring = check.count("num_offspring", num_offspring)
     order = check.count("order", order)
+    from scipy import integrate, special
 
     def integrand(z):
-        return order * z ** (order - 1) * -np.expm1(num_offspring * stats.norm.logcdf(z))
+        return order * z ** (order - 1) * -np.expm1(num_offspring * special.log_ndtr(z))
 
     return float(integrate.quad(integrand, 0, np.inf, epsabs=1e-13, epsrel=1e-12)[0])
 
@@ -94,11 +94,13 @@ def best_of_mean(num_offspring: int, num_parents: int = 1) -> float:
     num_parents = check.count("num_parents", num_parents)
     if num_parents > num_offspring:
         raise ValueError(f"num_parents: got {num_parents}; pass at most num_offspring = {num_offspring}")
+    from scipy import integrate, special
 
     def integrand(z):
         # One given normal at z is among the K largest if fewer than K of the other M − 1 exceed it.
-        is_selected = stats.binom.cdf(num_parents - 1, num_offspring - 1, stats.norm.sf(z))
-        return z * stats.norm.pdf(z) * is_selected
+        number = num_offspring - 1
+        is_selected = special.bdtr(num_parents - 1, number, special.ndtr(-z)) if num_parents <= number else 1.0
+        return z * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) * is_selected
 
     integral = integrate.quad(integrand, -12, 12, points=[0], epsabs=1e-13, epsrel=1e-11, limit=200)[0]
     return num_offspring / num_parents * float(integral)
@@ -152,9 +154,10 @@ def optimal_strength(num_offspring: int) -> float:
     1.892
     """
     num_offspring = check.count("num_offspring", num_offspring)
+    from scipy import integrate, optimize, special
 
     def tail(z):
-        return -np.expm1(num_offspring * stats.norm.logcdf(z))
+        return -np.expm1(num_offspring * special.log_ndtr(z))
 
     def slope(s):
         # dG/ds = ∫_{s/2}^∞ (1 − Φᴹ) dz − (s/2)(1 − Φ(s/2)ᴹ), which falls from c_M through zero.

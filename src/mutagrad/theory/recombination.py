@@ -1,5 +1,6 @@
 """What weighted recombination of M offspring gains: moments of weighted order statistics, and the best σ (theory.md 2, 3)."""
 
+import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -7,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from scipy import stats
 
+from mutagrad.law import Gaussian
 from mutagrad.selection import normal_scores, rank_levels
 from mutagrad.theory import quadrature
 
@@ -30,7 +31,7 @@ class RecombinationMoments(NamedTuple):
     transverse: float
 
 
-def recombination_moments(weights: ArrayLike) -> RecombinationMoments:
+def recombination_moments(weights: Any) -> RecombinationMoments:
     """Moments of the step of weighted recombination.
 
     Parameters
@@ -48,19 +49,31 @@ def recombination_moments(weights: ArrayLike) -> RecombinationMoments:
     >>> round(found.first, 4), round(found.second, 4), round(found.transverse, 4)
     (0.5642, 1.0, 1.0)
     """
-    return recombined(tuple(np.asarray(weights, float).tolist()), quadrature.density("gaussian", None))
+    return recombined(tuple(np.asarray(weights, float).tolist()), Gaussian())
 
 
-@lru_cache
-def recombined(weights: tuple[float, ...], density: quadrature.Density) -> RecombinationMoments:
+def binomial(k: Any, number: int, upper: Any, lower: Any) -> Any:
+    """P(k of ``number`` draws lie above), from P(above) and P(below) of one; an array of k is the last axis."""
+    if np.ndim(k):
+        return np.stack([binomial(int(one), number, upper, lower) for one in k], axis=-1)
+    ways = math.comb(number, k)
+    if ways < 1e300:
+        return float(ways) * upper**k * lower ** (number - k)
+    return np.exp(math.log(ways) + k * np.log(upper) + (number - k) * np.log(lower))
+
+
+@lru_cache(maxsize=64)
+def recombined(weights: tuple[float, ...], law: quadrature.Marginal) -> RecombinationMoments:
     """`recombination_moments` of mutations of any radial density; ``transverse`` is then Σ w_k² E[u² | rank k]."""
-    number = len(weights)
+    if law == quadrature.OnSphere(1):
+        return _recombined_signs(weights)
+    number, density = len(weights), quadrature.density(law)
     upper, lower, weight = rank_levels(number, min(38 / density.decay, 600.0))
     z = _levels(upper, lower, density)
     across = density.transverse_fn(z, 1 - (z / density.radius) ** 2)
     first = own = transverse = 0.0
     for k, share in enumerate(weights):
-        chance = number * weight * stats.binom.pmf(k, number - 1, upper)
+        chance = number * weight * binomial(k, number - 1, upper, lower)
         first += share * float(chance @ z)
         own += share**2 * float(chance @ z**2)
         transverse += share**2 * float(chance @ across)
@@ -90,16 +103,15 @@ def _pairs(w: np.ndarray, density: quadrature.Density) -> float:
     for _ in range(number - 2):
         expected = expected[:-1] * lower + expected[1:] * share
         of_second.append(expected[-1])
-    above = np.arange(number - 1)
-    of_first = w[:-1] * stats.binom.pmf(above, number - 2, upper[:, None])
+    of_first = w[:-1] * binomial(np.arange(number - 1), number - 2, upper, lower)
     both = of_first @ np.array(of_second[::-1])
     return 2 * number * (number - 1) * float((weight * lower * x) @ (y * both) @ weight)
 
 
-def recombined_signs(weights: tuple[float, ...]) -> RecombinationMoments:
+def _recombined_signs(weights: tuple[float, ...]) -> RecombinationMoments:
     """`recombination_moments` of mutations that are 1 or −1: those that go the same way share the weights of their ranks."""
     number, total = len(weights), float(np.sum(weights))
-    chance = stats.binom.pmf(np.arange(number + 1), number, 0.5)
+    chance = binomial(np.arange(number + 1), number, 0.5, 0.5)
     step = 2 * np.concatenate([[0.0], np.cumsum(weights)]) - total
     return RecombinationMoments(float(chance @ step), float(chance @ step**2), 0.0)
 

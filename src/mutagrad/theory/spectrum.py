@@ -10,7 +10,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from mutagrad import check
-from mutagrad.theory.curvature import Estimate, count_probes, mean_of_probes, require_matfree
+from mutagrad.estimate import Estimate
+from mutagrad.theory.curvature import UNIT, count_probes, mean_of_probes, require_matfree
 from mutagrad.theory.hessian import Hessian, Vector, dot, evaluate, probes
 from mutagrad.types import LossFn, Params
 
@@ -138,8 +139,8 @@ def hessian_spectrum(
         spectrum = Spectrum(
             nodes,
             weights / num_probes,
-            Estimate(nodes[top, -1], bounds[top, -1]),
-            Estimate(nodes[bottom, 0], bounds[bottom, 0]),
+            Estimate(nodes[top, -1], bounds[top, -1], UNIT),
+            Estimate(nodes[bottom, 0], bounds[bottom, 0], UNIT),
         )
         return spectrum, radius
 

@@ -1,0 +1,142 @@
+"""The next parents, made of their ancestors: one way for a winner, K winners, a weighted mean and two parents."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mutagrad import tree
+from mutagrad.offspring import Offspring
+from mutagrad.types import Descent, Params
+
+__all__ = ["best_ancestor", "descend", "with_finite_ancestors"]
+
+_INHERITANCE = ("blend", "leaf", "parameter")
+_SMALL = 65_536
+"""Numbers in a population that counts as small."""
+_STREAM = 0x6D61
+"""Folded into the selection key, so that inheritance and selection draw other numbers."""
+
+
+def with_finite_ancestors(descent: Descent, is_finite: jax.Array, num_parents: int) -> Descent:
+    """The same descent with the first parent in place of offspring whose loss is not finite; a ValueError if it is none."""
+    if not isinstance(descent, Descent):
+        descent = Descent.of(descent)
+    ancestors, shares = jnp.asarray(descent.ancestors, jnp.int32), jnp.asarray(descent.shares)
+    if ancestors.shape != shares.shape or ancestors.ndim != 2 or ancestors.shape[0] != num_parents:
+        raise ValueError(
+            f"select_fn: got ancestors {ancestors.shape} with shares {shares.shape} back; return a Descent of shape "
+            f"({num_parents}, ancestors), as many as next parents"
+        )
+    if descent.inheritance not in _INHERITANCE:
+        raise ValueError(
+            f"select_fn: got inheritance {descent.inheritance!r} back; return one of {', '.join(_INHERITANCE)}"
+        )
+    is_usable = (ancestors < 0) | is_finite[jnp.maximum(ancestors, 0)]
+    return Descent(jnp.where(is_usable, ancestors, -1), shares, descent.inheritance)
+
+
+def best_ancestor(descent: Descent, losses: jax.Array, parent_losses: jax.Array) -> jax.Array:
+    """(K,) the ancestor with the largest share of each next parent; of several the one of the lowest loss."""
+    ancestors, shares = descent.ancestors, descent.shares
+    if ancestors.shape[1] == 1:
+        return ancestors[:, 0]
+    own = jnp.where(ancestors >= 0, losses[jnp.maximum(ancestors, 0)], parent_losses[-1 - jnp.minimum(ancestors, -1)])
+    is_largest = shares == jnp.max(shares, axis=1, keepdims=True)
+    best = jnp.argmin(jnp.where(is_largest, own, jnp.inf), axis=1)
+    return jnp.take_along_axis(ancestors, best[:, None], axis=1)[:, 0]
+
+
+def descend(key: jax.Array, offspring: Offspring, descent: Descent) -> Params:
+    """The next parents; with several, floating leaves carry a leading axis (K,)."""
+    number, num_ancestors = descent.ancestors.shape
+
+    def one(row: Any) -> Params:
+        index, ancestors, shares = row
+        if num_ancestors == 1:
+            return _copy(offspring, ancestors[0])
+        if descent.inheritance == "blend":
+            return _blend(offspring, ancestors, shares)
+        own = jax.random.fold_in(jax.random.fold_in(key, _STREAM), index)
+        return _inherit(own, offspring, ancestors, shares, descent.inheritance == "leaf")
+
+    rows = (jnp.arange(number), descent.ancestors, descent.shares)
+    if number == 1:
+        return one(jax.tree.map(lambda each: each[0], rows))
+    stack = jax.lax.map(lambda row: tree.floating_only(one(row)), rows)
+    return tree.with_floating(offspring.parents, stack)
+
+
+def _copy(offspring: Offspring, ancestor: jax.Array) -> Params:
+    def mutant() -> Params:
+        return offspring.mutant(jnp.maximum(ancestor, 0))
+
+    def parent() -> Params:
+        return offspring.parent(-1 - jnp.minimum(ancestor, -1))
+
+    if offspring.mutants is not None:
+        return tree.where(ancestor >= 0, mutant(), parent())
+    return jax.lax.cond(ancestor >= 0, mutant, parent)
+
+
+def _blend(offspring: Offspring, ancestors: jax.Array, shares: jax.Array) -> Params:
+    """Parent + σ Σ share · mutation, the mutations made again one at a time; summed in full precision and rounded once."""
+    if offspring.parent_of is not None:
+        return _blend_of_several(offspring, ancestors, shares)
+
+    def body(totals: Params, one: tuple) -> tuple[Params, None]:
+        ancestor, share = one
+        weight = jnp.where(ancestor < 0, 0, share)
+
+        def add(total: jax.Array, noise: Any) -> jax.Array:
+            return (
+                total if noise is None else total + weight.astype(total.dtype) * jnp.asarray(noise).astype(total.dtype)
+            )
+
+        return tree.map_floating(add, totals, offspring.noise(jnp.maximum(ancestor, 0))), None
+
+    base = offspring.parents
+    zeros = tree.map_floating(lambda leaf: jnp.zeros(leaf.shape, tree.compute_dtype(leaf)), base)
+    # A small population is added up in one piece.
+    unroll = shares.size if offspring.num_offspring * tree.size(base) <= _SMALL else 1
+    totals = jax.lax.scan(body, zeros, (ancestors, shares), unroll=unroll)[0]
+    return tree.add_scaled(base, totals, offspring.sigma)
+
+
+def _blend_of_several(offspring: Offspring, ancestors: jax.Array, shares: jax.Array) -> Params:
+    """Σ share · candidate, and what is short of 1 of the first parent, where parents differ."""
+    first = offspring.parent(0)
+
+    def body(totals: Params, one: tuple) -> tuple[Params, None]:
+        ancestor, share = one
+
+        def add(total: jax.Array, base: jax.Array, candidate: jax.Array) -> jax.Array:
+            return total + share.astype(total.dtype) * (candidate.astype(total.dtype) - base.astype(total.dtype))
+
+        return tree.map_floating(add, totals, first, _copy(offspring, ancestor)), None
+
+    start = tree.map_floating(lambda leaf: leaf.astype(tree.compute_dtype(leaf)), first)
+    totals = jax.lax.scan(body, start, (ancestors, shares))[0]
+    return tree.map_floating(lambda leaf, total: total.astype(leaf.dtype), first, totals)
+
+
+def _inherit(key: jax.Array, offspring: Offspring, ancestors: jax.Array, shares: jax.Array, by_leaf: bool) -> Params:
+    """Every parameter, or leaf, of one ancestor, one ancestor made at a time."""
+    bounds = jnp.cumsum(shares) / jnp.sum(shares)
+
+    def chosen(key: jax.Array, leaf: jax.Array) -> jax.Array:
+        draws = jax.random.uniform(key, () if by_leaf else leaf.shape, bounds.dtype)
+        return jnp.minimum(jnp.searchsorted(bounds, draws, side="right"), shares.size - 1)
+
+    first = offspring.parent(0)
+    choice = tree.map_with_keys(chosen, key, first)
+
+    def body(kept: Params, one: tuple) -> tuple[Params, None]:
+        position, ancestor = one
+
+        def take(leaf: jax.Array, which: jax.Array, own: jax.Array) -> jax.Array:
+            return jnp.where(which == position, own, leaf)
+
+        return tree.map_floating(take, kept, choice, _copy(offspring, ancestor)), None
+
+    return jax.lax.scan(body, first, (jnp.arange(shares.size), ancestors))[0]

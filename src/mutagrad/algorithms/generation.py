@@ -1,0 +1,336 @@
+"""A generation, from any mutation and selection rule: ask, evaluate, tell.
+
+One generation is one direction of data: mutation → evaluation → selection → state. An offspring is (key, index); its
+mutation is made again where it is needed, so the population is never stored when offspring are mapped.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mutagrad import check, estimates, law, tree
+from mutagrad.algorithms.descent import best_ancestor, descend, with_finite_ancestors
+from mutagrad.compiler import check_compiler
+from mutagrad.evaluation.local import resolve
+from mutagrad.evaluation.losses import Losses, check_losses, told
+from mutagrad.offspring import Offspring
+from mutagrad.types import (
+    Algorithm,
+    Definition,
+    Info,
+    LossFn,
+    Mutation,
+    Params,
+    PopulationState,
+    Selection,
+    State,
+)
+
+__all__ = ["Parents", "assemble", "mutation_selection", "parents"]
+
+
+class Parents(NamedTuple):
+    """Several parents to start from; see `parents`."""
+
+    stacked: Params
+    number: int
+
+
+def parents(several: Sequence[Params]) -> Parents:
+    """Several parents to start from, for an algorithm with as many: pass the result in place of the params.
+
+    Parameters
+    ----------
+    several : K pytrees of one structure, with leaves of the same shapes; leaves that are not floating are those of the first.
+
+    Raises
+    ------
+    ValueError : if there are none, or they differ in structure or shapes.
+
+    >>> import jax, jax.numpy as jnp, mutagrad
+    >>> algorithm = mutagrad.truncation(sigma=0.1, population_size=8, num_parents=2)
+    >>> algorithm.init(mutagrad.parents([jnp.zeros(3), jnp.ones(3)])).parents.shape
+    (2, 3)
+    """
+    checked = [tree.check_params(params) for params in several]
+    if not checked:
+        raise ValueError("parents: got none; pass one pytree of params or more")
+    kinds = [jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), params) for params in checked]
+    if any(kind != kinds[0] for kind in kinds[1:]):
+        raise ValueError("parents: got trees of different structure, shapes or dtypes; pass params of one model")
+    first, *others = checked
+    return Parents(tree.map_floating(lambda *leaves: jnp.stack(leaves), first, *others), len(checked))
+
+
+def _initial_sigma(sigma: Any) -> jax.Array:
+    return jnp.asarray(sigma, jnp.result_type(float))
+
+
+def _init(definition: Definition, params: Params, loss_fn: LossFn | None) -> State | PopulationState:
+    check_compiler()
+    number = definition.selection.num_parents
+    sigma, generation = _initial_sigma(definition.sigma), jnp.zeros((), jnp.int32)
+    if isinstance(params, Parents):
+        if params.number != number:
+            raise ValueError(
+                f"params: got {params.number} parents for an algorithm with {number}; pass {number}, or one"
+            )
+        if number > 1:
+            return PopulationState(params.stacked, sigma, generation)
+        params = tree.map_floating(lambda leaf: leaf[0], params.stacked)
+    params = tree.check_params(params)
+    if number > 1:
+        stacked = tree.map_floating(lambda leaf: jnp.broadcast_to(leaf, (number, *leaf.shape)), params)
+        return PopulationState(stacked, sigma, generation)
+    parent_loss = None
+    if not definition.reevaluate_parent:
+        if loss_fn is None:
+            raise ValueError(
+                "loss_fn: got None with reevaluate_parent=False; pass init(params, loss_fn) the loss, which never changes"
+            )
+        parent_loss = check_losses(loss_fn(params))
+    previous = _mutated_leaves(definition, params) if definition.validate else None
+    return State(params, sigma, generation, parent_loss, previous)
+
+
+def _mutated_leaves(definition: Definition, params: Params) -> Params:
+    """Copies of the leaves that the mutation changes, ``None`` for the others."""
+    noise = jax.eval_shape(definition.mutation.sample_fn, jax.random.key(0), params)
+
+    def own(leaf: Any, change: Any) -> Any:
+        return None if change is None or not tree.is_floating(leaf) else leaf
+
+    return jax.tree.map(own, params, noise, is_leaf=lambda leaf: leaf is None)
+
+
+def _ask(definition: Definition, key: jax.Array, state: Any) -> tuple[Offspring, jax.Array]:
+    """The candidates of a generation, and the key of its selection."""
+    key, number = check.key(key), definition.selection.num_parents
+    parent_of = None
+    if number == 1:
+        mutation_key, selection_key = jax.random.split(key)
+        everyone, previous, kept = state.params, state.previous, state.parent_loss
+    else:
+        mutation_key, selection_key, parent_key = jax.random.split(key, 3)
+        parent_of = jax.random.randint(parent_key, (definition.num_offspring,), 0, number)
+        everyone, previous, kept = state.parents, None, None
+    offspring = Offspring(
+        key=mutation_key,
+        parents=everyone,
+        previous=previous,
+        sigma=state.sigma,
+        parent_of=parent_of,
+        mutants=None,
+        parent_losses=kept,
+        sample_fn=definition.mutation.sample_fn,
+        num_parents=number,
+        num_offspring=definition.num_offspring,
+    )
+    return offspring, selection_key
+
+
+def _relative(parent_losses: jax.Array) -> jax.Array:
+    """A parent's loss as selection sees it: 0, or +inf if it is not finite."""
+    return jnp.where(jnp.isfinite(parent_losses), 0, jnp.inf).astype(parent_losses.dtype)
+
+
+def _tell(
+    definition: Definition, offspring: Offspring, key: jax.Array, state: Any, losses: Losses, is_resampled: Any
+) -> tuple[Any, Info]:
+    """The next state, from who descends from whom."""
+    number, cached = offspring.num_parents, offspring.parent_losses
+    of_offspring = losses.take(slice(offspring.num_before, None))
+    if cached is None:
+        of_parents = losses.take(slice(number))
+        parent_losses = of_parents.means
+        parent_differences = jnp.where(jnp.isfinite(parent_losses), of_parents.differences, jnp.inf)
+    else:
+        parent_losses = jnp.mean(cached)[None]
+        parent_differences = _relative(parent_losses)
+    is_finite = jnp.isfinite(of_offspring.means) & jnp.isfinite(of_offspring.differences)
+    comparable = jnp.where(is_finite, of_offspring.differences, jnp.inf)
+    # The reference itself is 0, whatever the rounding of its difference from itself.
+    seen = jnp.concatenate([_relative(parent_losses[:1]), parent_differences[1:]])
+    chosen = definition.selection.select_fn(key, comparable, seen)
+    descent = with_finite_ancestors(chosen, is_finite, definition.selection.num_parents)
+    winner = best_ancestor(descent, comparable, seen)
+    has_offspring = jnp.any((descent.ancestors >= 0) & (descent.shares != 0), axis=1)
+    following = descend(key, offspring, descent)
+    if descent.ancestors.shape[1] == 1:
+        first = winner[0]
+        of_parent = seen[jnp.clip(-1 - first, 0, number - 1)]
+        change = jnp.where(first >= 0, of_offspring.differences[jnp.maximum(first, 0)], of_parent)
+        change = jnp.where(jnp.isfinite(change), change, 0)
+    else:
+        change = jnp.full((), jnp.nan, comparable.dtype)
+    if offspring.parent_of is None:
+        own = of_offspring.differences - _relative(parent_losses)[0]
+    else:
+        of = offspring.parent_of
+        own = of_offspring.differences - of_parents.differences[of] - _relative(parent_losses)[of]
+    validated = jnp.full((), jnp.nan, comparable.dtype)
+    if number > 1:
+        after: Any = PopulationState(following, state.sigma, state.generation + 1)
+    else:
+        kept = None if cached is None else _kept_losses(of_offspring, winner[0], cached)
+        previous = state.previous
+        if previous is not None:
+            before = losses.take(slice(number, number + 1))
+            is_known = jnp.isfinite(before.means[0]) & jnp.isfinite(parent_losses[0])
+            validated = jnp.where(is_known, -before.differences[0], jnp.nan)
+            # A step to where the loss is not finite is taken back.
+            has_failed = ~jnp.isfinite(parent_losses[0]) & jnp.isfinite(before.means[0]) & ~has_offspring[0]
+            following = _merged(following, previous, has_failed)
+            previous = _merged(previous, state.params, ~has_failed)
+        after = State(following, state.sigma, state.generation + 1, kept, previous)
+    found = estimates.estimates(estimates.moments(own, of_offspring.variances, state.sigma), state.sigma)
+    info = Info(
+        losses=of_offspring.means,
+        parent_loss=parent_losses[0],
+        loss_differences=own,
+        loss_difference_variances=of_offspring.variances,
+        winner=winner if number > 1 else jnp.where(has_offspring, winner, -1)[0],
+        is_accepted=has_offspring if number > 1 else has_offspring[0],
+        loss_change=change,
+        validated_change=validated,
+        sigma=state.sigma,
+        num_nonfinite=jnp.sum(~jnp.isfinite(of_offspring.means), dtype=jnp.int32),
+        num_examples=jnp.asarray(losses.num_examples, jnp.int32),
+        is_resampled=jnp.asarray(is_resampled, bool),
+        normalized_mutation_strength=found.strength,
+        hessian_trace=found.hessian_trace,
+        squared_grad_norm=found.squared_grad_norm,
+        squared_grad_noise=found.squared_grad_noise,
+        gradient_curvature=found.gradient_curvature,
+    )
+    return after, info
+
+
+def _kept_losses(of_offspring: Losses, winner: jax.Array, cached: jax.Array) -> jax.Array:
+    assert of_offspring.values is not None
+    return jnp.where(winner >= 0, of_offspring.values[jnp.maximum(winner, 0)], cached).astype(cached.dtype)
+
+
+def _merged(leaves: Params, others: Params, is_other: jax.Array) -> Params:
+    """The leaves, or where ``is_other`` those of the other tree; a leaf that either has not is that of the first."""
+
+    def choose(leaf: Any, other: Any) -> Any:
+        return leaf if other is None or leaf is None else jnp.where(is_other, other, leaf)
+
+    return jax.tree.map(choose, leaves, others, is_leaf=lambda leaf: leaf is None)
+
+
+def assemble(definition: Definition) -> Algorithm:
+    """The algorithm of a definition: init, ask, tell, and step, which is their composition."""
+
+    def init(params: Params, loss_fn: LossFn | None = None) -> Any:
+        return _init(definition, params, loss_fn)
+
+    def ask(key: jax.Array, state: Any) -> Offspring:
+        return _ask(definition, key, state)[0]
+
+    def tell(key: jax.Array, state: Any, losses: Any, *, is_resampled: Any = True) -> tuple[Any, Info]:
+        offspring, selection_key = _ask(definition, key, state)
+        losses = told(losses, len(offspring), offspring.parent_losses)
+        return told_step(offspring, selection_key, state, losses, is_resampled)
+
+    @jax.jit
+    def told_step(
+        offspring: Offspring, key: jax.Array, state: Any, losses: Losses, is_resampled: Any
+    ) -> tuple[Any, Info]:
+        return _tell(definition, offspring, key, state, losses, is_resampled)
+
+    def step(
+        key: jax.Array, state: Any, loss_fn: LossFn, *, is_resampled: Any = True, evaluation: Any = None
+    ) -> tuple[Any, Info]:
+        offspring, selection_key = _ask(definition, key, state)
+        evaluator = resolve(evaluation, definition.evaluation)
+        offspring = evaluator.prepared(offspring)
+        losses = told(evaluator.evaluate_fn(loss_fn, offspring), len(offspring), offspring.parent_losses)
+        return _tell(definition, offspring, selection_key, state, losses, is_resampled)
+
+    return Algorithm(init, ask, tell, step, definition)
+
+
+def mutation_selection(
+    mutation: Mutation | Callable[..., Any],
+    selection: Selection | Callable[..., Any],
+    num_offspring: int,
+    *,
+    sigma: Any = 1.0,
+    reevaluate_parent: bool = True,
+    evaluation: Any = "auto",
+) -> Algorithm:
+    """An algorithm from a mutation and a selection rule, the library's or your own.
+
+    Each generation makes ``num_offspring`` mutants of the parent, evaluates them on the loss that the parent faces, and
+    lets the rule say who the next parents descend from. All named algorithms are this function with their parts.
+
+    Parameters
+    ----------
+    mutation : a `Mutation`, or a function ``sample_fn(key, params) -> noise``.
+    selection : a `Selection`, or a function ``select_fn(key, losses, parent_losses)`` that returns an index, or a
+        `Descent`; see `Selection`.
+    num_offspring : M ≥ 1.
+    sigma : mutation scale, which multiplies the noise [parameter]; 1 for a mutation with a scale of its own.
+    reevaluate_parent : whether the parent's loss is computed anew each generation. ``False`` saves one evaluation in
+        M + 1, for a loss that never changes; ``init`` then needs the loss.
+    evaluation : "auto", "mapped", "vectorized", the size of a chunk, or a `mutagrad.evaluation.Evaluator`: what ``step`` and
+        `mutagrad.evolve` use unless they are given another one.
+
+    Returns
+    -------
+    Algorithm
+
+    Raises
+    ------
+    ValueError : if σ is not positive and finite in float32, M < 1, M is below the rule's number of parents, or the rule
+        judges one offspring and is given several.
+
+    >>> import jax, jax.numpy as jnp, mutagrad
+    >>> def worst(key, losses, parent_losses):
+    ...     return jnp.argmax(losses)
+    >>> algorithm = mutagrad.mutation_selection(mutagrad.mutation.sphere(), worst, 4, sigma=0.1)
+    >>> state = algorithm.init(jnp.zeros(3))
+    >>> state, info = algorithm.step(jax.random.key(0), state, lambda x: jnp.sum(x**2))
+    >>> bool(info.is_accepted)
+    True
+    """
+    density: Mutation = _part("mutation", mutation, Mutation, "mutagrad.mutation.gaussian()")
+    rule: Selection = _part("selection", selection, Selection, "mutagrad.selection.elitist()")
+    check.scale("sigma", sigma)
+    num_offspring = check.count("num_offspring", num_offspring)
+    if isinstance(rule.law, law.Acceptance) and num_offspring != 1:
+        raise ValueError(
+            f"num_offspring: got {num_offspring} with {rule.name} selection, which judges one offspring; pass 1, "
+            "or select with elitist, comma or boltzmann"
+        )
+    weights = rule.law.weights if isinstance(rule.law, law.RankWeights) else None
+    is_blend = weights is not None
+    if weights is not None and len(weights) != num_offspring:
+        raise ValueError(f"weights: got {len(weights)} for {num_offspring} offspring; pass one for each")
+    if rule.num_parents > num_offspring:
+        raise ValueError(
+            f"num_parents: got {rule.num_parents}, more than the {num_offspring} offspring of a generation; "
+            "pass fewer parents or more offspring"
+        )
+    if not reevaluate_parent and (is_blend or rule.num_parents > 1):
+        raise ValueError(
+            f"reevaluate_parent: got False with {rule.name} selection, whose next parents are several or none of the "
+            "offspring; leave it True"
+        )
+    resolve(evaluation)
+    # A recombinant is none of the candidates: what its step was worth is seen when it is a parent.
+    return assemble(Definition(sigma, density, rule, num_offspring, reevaluate_parent, is_blend, evaluation))
+
+
+def _part(name: str, value: Any, kind: type, example: str) -> Any:
+    if isinstance(value, kind):
+        return value
+    is_factory = getattr(value, "__module__", "").startswith(f"mutagrad.{name}")
+    is_other = value in (Mutation, Selection, Algorithm) or isinstance(value, Mutation | Selection | Algorithm)
+    if not callable(value) or is_factory or is_other:
+        raise ValueError(f"{name}: got {value!r}; pass one such as {example}, or a function of your own")
+    return kind(value)

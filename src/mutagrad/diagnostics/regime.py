@@ -1,0 +1,196 @@
+"""The regime of a run from what it recorded, pooled over generations, with standard errors (theory.md 3 and 8)."""
+
+import itertools
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import special
+
+from mutagrad import check
+from mutagrad.diagnostics.findings import describe
+from mutagrad.diagnostics.jackknife import BLOCKS, jackknife
+from mutagrad.estimate import Estimate
+from mutagrad.estimates import moments
+from mutagrad.types import Algorithm, Definition, UnknownDefinition
+
+__all__ = ["Regime", "regime"]
+
+_RECORDS = (
+    "sigma success loss_change validated_change num_examples is_resampled "
+    "hessian_trace squared_grad_norm squared_grad_noise gradient_curvature"
+)
+
+
+class Regime(NamedTuple):
+    """Slope, curvature, noise and normalised mutation strength, over some generations or from pairs of mutations at one place.
+
+    Every quantity is an `Estimate`; one that was not measured is NaN. Values and errors are arrays, one entry a window, if
+    windows were asked for.
+
+    Attributes
+    ----------
+    generation : the middle of the window, counted from the first generation of the history; ``None`` for pairs.
+    number : generations, or pairs, that told something; generations of which every offspring failed do not.
+    sigma : root mean square of the mutation scale [parameter]; its error is 0.
+    normalized_mutation_strength : s = σTrH/|g_B|, with |g_B| on the batch or the examples at hand.
+    success, predicted_success : the share of offspring no worse than their parent, and Φ(−s/2), what s predicts for it.
+    hessian_trace : TrH [loss/parameter²].
+    squared_batch_grad_norm : |g_B|² of the batches, with their sampling noise [loss²/parameter²].
+    squared_grad_noise : TrC/B, the part of it that is sampling noise [loss²/parameter²]. It is 0 where the batch was the same
+        each generation, and 0 for a scalar loss, which does not show it.
+    squared_grad_norm : |g|² = |g_B|² − TrC/B, without it; negative at times where the noise is most of |g_B|².
+    signal : |g|/|g_B|, the share of the drift that goes down the loss itself.
+    noise_scale : TrC/|g|², the gradient noise scale [examples]; NaN where there is no noise, or |g|² is not positive.
+    decrease : mean decrease of a batch's loss by the generation that met it [loss]. Where the next parent is none of the
+        candidates it is the decrease on the batch after.
+    skewness : of the losses of offspring, κ₃(ΔU)/Var(ΔU)^1.5; 0 for normal ones. Curvature along the slope makes it
+        3σ ĝ·Hĝ/|g_B|, and few dominating curvatures Tr(H³)/Tr(H²)^1.5 far from where they are small.
+    participation_ratio : (TrH)²/Tr(H²), from pairs of gaussian mutations alone; too large by about a share 2/n + 4/n P of
+        itself for n pairs.
+    definition : of the algorithm, if it was passed; what the regime is held against.
+    """
+
+    generation: Any
+    number: Any
+    sigma: Estimate
+    normalized_mutation_strength: Estimate
+    success: Estimate
+    predicted_success: Estimate
+    hessian_trace: Estimate
+    squared_batch_grad_norm: Estimate
+    squared_grad_noise: Estimate
+    squared_grad_norm: Estimate
+    signal: Estimate
+    noise_scale: Estimate
+    decrease: Estimate
+    skewness: Estimate
+    participation_ratio: Estimate
+    definition: Definition | UnknownDefinition | None = None
+
+    def __repr__(self) -> str:
+        return describe(self)
+
+
+_UNITS = ("parameter", "", "", "", "loss/parameter²", *["loss²/parameter²"] * 3, "", "examples", "loss", "", "")
+
+
+def regime(history: Any, num_windows: int | None = None, algorithm: Algorithm | None = None) -> Regime:
+    """The regime that a run was in, as a whole or in windows.
+
+    Numerators and denominators are pooled over the generations, and ratios taken last: TrH = 2ΣΔU/Σσ², the least squares
+    of ΔU on ½σ²; |g_B|² is the mean over generations, for M = 1 the variance of the residuals of that fit. Standard errors
+    are those of a jackknife over 20 blocks of consecutive generations. They hold for correlated generations, and widen with
+    what changes in the window.
+
+    Parameters
+    ----------
+    history : what `mutagrad.default_record` recorded (a dict of arrays), or the history of a run folder (xarray); any M.
+        To judge a part of a run, pass a part of its arrays.
+    num_windows : K ≥ 1 windows of as many generations each; fewer where a window would hold fewer than 20 generations.
+        One window, and scalars, unless given.
+    algorithm : what the run was of. With it, `print` and `mutagrad.diagnostics.findings` hold s against the best one, and the
+        decrease against what slope and curvature promise.
+
+    Returns
+    -------
+    Regime. (value − truth)/error is close to a Student t of 19 degrees, from 20 generations on.
+
+    Raises
+    ------
+    ValueError : if the history lacks a record that is needed, or holds fewer than two generations.
+
+    Domain: mutations of covariance σ²I, and a window in which the loss's slope and curvature change little: of quantities
+    that change, what is estimated is their mean over the window. |g_B|² contains a share s²/2P of curvature
+    (`mutagrad.estimates`), and s is too small by half of that. For M = 1 and 2 the skewness is that of the mean of a
+    generation's losses over the window.
+
+    Source: theory.md 3 and 8, derived for this project, tested in tests/diagnostics/test_regime.py.
+
+    >>> import jax, jax.numpy as jnp, mutagrad
+    >>> algorithm = mutagrad.greedy(sigma=0.001)                                    # M = 1
+    >>> loss_fn = lambda x: 100 * jnp.sum(x) + jnp.sum(x**2) / 2
+    >>> result = mutagrad.evolve(jax.random.key(0), algorithm, jnp.zeros(64), loss_fn, 400, progress=False)
+    >>> found = mutagrad.diagnostics.regime(result.history)
+    >>> abs(found.squared_grad_norm.value / (64 * 100**2) - 1) < 4 * found.squared_grad_norm.error / (64 * 100**2)
+    True
+    >>> mutagrad.diagnostics.regime(result.history, num_windows=8).generation.shape
+    (8,)
+    """
+    columns = {name: _column(history, name) for name in _RECORDS.split()}
+    number = len(columns["sigma"])
+    if number < 2:
+        raise ValueError(f"history: got {number} generations; pass two or more")
+    definition = None if algorithm is None else check.algorithm(algorithm).definition
+    if num_windows is None:
+        whole = _window(columns, 0, number)
+        return of_values(*whole[2:], whole[0].tolist(), whole[1].tolist(), definition)
+    num_windows = max(1, min(check.count("num_windows", num_windows), number // BLOCKS))
+    edges = np.linspace(0, number, num_windows + 1).astype(int)
+    windows = [_window(columns, a, b) for a, b in itertools.pairwise(edges)]
+    values, errors, middles, told = (np.array(part) for part in zip(*windows, strict=True))
+    return of_values(middles, told, values.T, errors.T, definition)
+
+
+def of_values(generation: Any, number: Any, values: Any, errors: Any, definition: Any) -> Regime:
+    """A regime from the values of `quantities` and their errors."""
+    errors = [0 * values[0], *errors[1:]]  # σ is known
+    fields: list[Any] = [generation, number, *map(Estimate, values, errors, _UNITS), definition]
+    return Regime(*fields)
+
+
+def quantities(
+    sigma: Any, half_trace: Any, batch_slope: Any, noise: Any, success: Any, num_examples: Any, *others: Any
+) -> np.ndarray:
+    """All quantities of `Regime` from ``sigma`` on; ``others`` are its last three."""
+    strength, own_slope = 2 * half_trace * sigma / np.sqrt(batch_slope), batch_slope - noise
+    predicted, signal = special.ndtr(-strength / 2), np.sqrt(np.maximum(own_slope, 0) / batch_slope)
+    scale = noise * num_examples / own_slope if noise > 0 and own_slope > 0 else np.nan
+    values = [sigma, strength, success, predicted, 2 * half_trace, batch_slope, noise, own_slope, signal, scale]
+    return np.array([*values, *others])
+
+
+def _column(history: Any, name: str) -> np.ndarray:
+    try:
+        return np.asarray(history[name], np.float64)
+    except (KeyError, TypeError, IndexError):
+        raise ValueError(
+            f"history: got one without {name!r}; record what mutagrad.default_record does (runs of earlier versions lack it)"
+        ) from None
+
+
+def _window(columns: dict[str, np.ndarray], first: int, last: int) -> tuple[np.ndarray, np.ndarray, float, int]:
+    rows = {name: values[first:last] for name, values in columns.items()}
+    noise = rows["squared_grad_noise"]
+    usable = np.isfinite(rows["hessian_trace"]) & np.isfinite(noise) & (rows["sigma"] > 0)
+    for name in ("squared_grad_norm", "gradient_curvature"):
+        # A generation of one offspring shows no variance, and one of two no third moment.
+        is_known = np.isfinite(rows[name])
+        usable &= is_known | ~is_known.any()
+    rows["squared_grad_noise"] = noise * rows["is_resampled"]
+    rows["decrease"] = -np.where(np.isfinite(rows["loss_change"]), rows["loss_change"], rows["validated_change"])
+    rows = {name: values[usable] for name, values in rows.items()}
+    return *jackknife(_values, rows), (first + last) / 2, int(usable.sum())
+
+
+def _values(rows: dict[str, np.ndarray]) -> np.ndarray:
+    sigma = rows["sigma"]
+    number = np.float64(len(sigma))
+    scaled = rows["hessian_trace"] * sigma / 2  # mean ΔU of a generation, in units of σ
+    half_trace = np.sum(sigma * scaled) / np.sum(sigma**2)
+    # Where a generation does not show its moments, the residuals of the generations' means do.
+    residual = moments(scaled - half_trace * sigma, np.zeros_like(sigma), 1.0)
+    batch_slope, num_offspring = np.sum(rows["squared_grad_norm"]) / number, 2
+    if not np.isfinite(batch_slope):
+        batch_slope, num_offspring = residual.variance, 1
+    third = np.sum(3 * sigma * rows["gradient_curvature"]) / number
+    if not np.isfinite(third):
+        third = num_offspring**2 * residual.skewness * residual.variance**1.5
+    is_known = np.isfinite(rows["decrease"])
+    # TrC/B is averaged over generations, so that the number of examples that belongs to it is the harmonic mean.
+    num_examples = number / np.sum(rows["is_resampled"] / rows["num_examples"])
+    noise, success = np.sum(rows["squared_grad_noise"]) / number, np.sum(rows["success"]) / number
+    decrease = np.sum(rows["decrease"][is_known]) / np.float64(is_known.sum())
+    others = (decrease, third / batch_slope**1.5, np.nan)
+    return quantities(
+        np.sqrt(np.sum(sigma**2) / number), half_trace, batch_slope, noise, success, num_examples, *others
+    )

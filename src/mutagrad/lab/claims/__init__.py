@@ -1,0 +1,1 @@
+"""Claims of published works, each decided by a simulation."""

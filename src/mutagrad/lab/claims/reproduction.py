@@ -1,0 +1,229 @@
+"""Claims decided: found by name, planned, run, written down, and shown with their last verdicts."""
+
+import datetime
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from importlib import import_module, resources
+from pathlib import Path
+from typing import Any
+
+from mutagrad.lab.claims.claims import Check, Claim, Job, combine
+
+__all__ = ["claims", "find", "plan", "reproduce", "sentences", "table"]
+
+WORKS = ("whitelam2021", "whitelam2026")
+
+
+def claims() -> list[Claim]:
+    """All claims, work by work."""
+    return [claim for work in WORKS for claim in import_module(f"mutagrad.lab.claims.{work}").CLAIMS]
+
+
+def find(name: str) -> list[Claim]:
+    """The claims that a name stands for: an id, a work, or "all".
+
+    Raises
+    ------
+    ValueError : if there is none; it lists those that there are.
+
+    >>> from mutagrad.lab.claims.reproduction import find
+    >>> [claim.id for claim in find("W21-9")]
+    ['W21-9']
+    """
+    found = [claim for claim in claims() if name in ("all", claim.work) or name.upper() == claim.id]
+    if not found:
+        names = ", ".join([*(claim.id for claim in claims()), *WORKS, "all"])
+        raise ValueError(f"claim: got {name!r}; pass one of {names}")
+    return found
+
+
+def check_scale(found: Iterable[Claim], scale: str) -> None:
+    """Refuse a scale at which one of the claims is not set up, before any is run."""
+    for claim in found:
+        if scale not in claim.settings:
+            raise ValueError(f"scale: got {scale!r} for {claim.id}; pass one of {', '.join(claim.settings)}")
+
+
+def reproduce(claim: Claim, folder: Path, scale: str = "quick", progress: bool = True) -> dict[str, Any]:
+    """Decide a claim, and write its figure (PNG and SVG), data (Zarr) and verdict into FOLDER/ID.
+
+    A claim that has a verdict there for the same settings is not run again, so that a series that was interrupted goes on
+    where it was.
+
+    Parameters
+    ----------
+    claim : see `find`.
+    folder : where the claims are written.
+    scale : "quick" (minutes on two cores) or "paper" (the source's own size).
+    progress : whether to show a progress bar.
+
+    Returns
+    -------
+    The verdict, as verdict.json holds it.
+
+    Raises
+    ------
+    ValueError : if the claim is not set up at that scale, or needs more memory or disk than there is.
+    """
+    from tqdm import tqdm
+
+    check_scale([claim], scale)
+    _check_room(claim, scale, folder)
+    own = folder / claim.id
+    settings = {"scale": scale} | claim.settings[scale]
+    done = own / "verdict.json"
+    if done.exists():
+        earlier = json.loads(done.read_text())
+        if earlier["settings"] == json.loads(json.dumps(settings)):
+            return earlier
+    start = time.perf_counter()
+    with tqdm(
+        total=100, desc=claim.id, unit="%", disable=not progress, bar_format="{desc} {bar} {n:.0f}% {elapsed}"
+    ) as bar:
+        job = Job(claim.settings[scale], folder, lambda share: bar.update(100 * share - bar.n))
+        outcome = claim.run(job)
+        bar.update(100 - bar.n)
+    seconds = time.perf_counter() - start
+    own.mkdir(parents=True, exist_ok=True)
+    outcome.data.attrs.update(claim=claim.id, settings=json.dumps(settings))
+    outcome.data.to_zarr(own / "data.zarr", mode="w", zarr_format=2, consolidated=True)
+    figure = outcome.draw(outcome.data)
+    figure.supxlabel(f"{claim.id}: {_caption(claim, scale)}", fontsize=8, color="0.35")
+    for suffix in ("png", "svg"):
+        figure.savefig(own / f"figure.{suffix}", dpi=150)
+    verdict = {
+        "id": claim.id,
+        "figure": claim.figure,
+        "statement": claim.statement,
+        **_verdicts(outcome.checks),
+        "checks": [_written(check) for check in outcome.checks],
+        "settings": settings,
+        "seconds": round(seconds, 1),
+        "reused": bool(job.reused),
+        "date": datetime.date.today().isoformat(),
+    }
+    temporary = done.with_suffix(".tmp")
+    temporary.write_text(json.dumps(verdict, indent=2, ensure_ascii=False) + "\n")
+    temporary.replace(done)
+    return verdict
+
+
+def _verdicts(checks: Sequence[Check]) -> dict[str, str]:
+    """The verdict of the source's claim, and of the addition to it if there are both."""
+    ours, theirs = ([check.verdict for check in checks if check.is_ours == is_ours] for is_ours in (True, False))
+    return (
+        {"verdict": combine(theirs), "addition": combine(ours)}
+        if ours and theirs
+        else {"verdict": combine(ours or theirs)}
+    )
+
+
+def _caption(claim: Claim, scale: str) -> str:
+    shown = {name: _shown(value) for name, value in claim.settings[scale].items()}
+    return claim.caption.format(**shown)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(_shown(one) for one in value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+
+
+def plan(claim: Claim, scale: str) -> str:
+    """What a claim needs at a scale, and how long it takes at the rate of its committed verdict.
+
+    >>> from mutagrad.lab.claims.reproduction import find, plan
+    >>> plan(find("W21-1")[0], "paper").split(", ")[0]
+    'W21-1 at scale paper: 1.01e+10 loss evaluations'
+    """
+    needs = claim.needs(claim.settings[scale])
+    text = (
+        f"{claim.id} at scale {scale}: {needs.evaluations:.3g} loss evaluations, {_bytes(needs.memory)} of memory, "
+        f"{_bytes(needs.disk)} on disk"
+    )
+    last = _timed(claim)
+    if last is None:
+        return text
+    then = claim.settings[last["settings"]["scale"]]
+    rate = claim.needs(then).evaluations / last["seconds"]
+    duration = _duration(needs.evaluations / rate)
+    return f"{text}; {duration} at the {rate:,.0f} evaluations/s of its committed run ({last['date']})"
+
+
+def _timed(claim: Claim) -> dict[str, Any] | None:
+    """A committed verdict that tells how long this simulation takes: its own, or that of a claim which shares it."""
+    verdicts = committed()
+    alike = [claim, *(other for other in claims() if other.settings is claim.settings and other.id != claim.id)]
+    return next((last for one in alike if (last := verdicts.get(one.id)) and not last["reused"]), None)
+
+
+def _check_room(claim: Claim, scale: str, folder: Path) -> None:
+    """Refuse what does not fit, before it starts."""
+    needs = claim.needs(claim.settings[scale])
+    parent = next(path for path in [folder.absolute(), *folder.absolute().parents] if path.exists())
+    disk = shutil.disk_usage(parent).free
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for name, needed, there in (("memory", needs.memory, memory), ("disk", needs.disk, disk)):
+        if needed > there:
+            raise ValueError(
+                f"scale: got {scale!r} for {claim.id}, which needs {_bytes(needed)} of {name} where there are "
+                f"{_bytes(there)}; pass quick, or use a larger machine"
+            )
+
+
+def _bytes(number: float) -> str:
+    return f"{number / 1e9:.3g} GB" if number >= 1e9 else f"{number / 1e6:.3g} MB"
+
+
+def _duration(seconds: float) -> str:
+    for unit, name in ((3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.3g} {name}"
+    return f"{seconds:.3g} seconds"
+
+
+def _written(check: Check) -> dict[str, Any]:
+    # JSON has no infinity.
+    fields = {key: None if value in (math.inf, -math.inf) else value for key, value in check._asdict().items()}
+    return fields | {"verdict": check.verdict}
+
+
+def committed() -> dict[str, dict[str, Any]]:
+    """The verdicts that come with the package, by id."""
+    folder = resources.files("mutagrad.lab.claims") / "verdicts"
+    if not folder.is_dir():
+        return {}
+    found = (json.loads(path.read_text()) for path in folder.iterdir() if path.name.endswith(".json"))
+    return {verdict["id"]: verdict for verdict in found}
+
+
+def table() -> str:
+    """All claims with their last committed verdicts, one per line; P is what this project adds to the source's claim."""
+    verdicts = committed()
+    lines = [f"{'claim':8} {'figure':14} {'verdict':14} {'P':14} {'scale':6} {'date':11} statement"]
+    for claim in claims():
+        last = verdicts.get(claim.id, {"verdict": "not run", "settings": {"scale": ""}, "date": ""})
+        cells = (last["verdict"], last.get("addition", ""), last["settings"]["scale"], last["date"])
+        lines.append("{:8} {:14} {:14} {:14} {:6} {:11} {}".format(claim.id, claim.figure, *cells, claim.statement))
+    return "\n".join(lines)
+
+
+def sentences(verdict: dict[str, Any]) -> str:
+    """A verdict as text: the claim, and every check with its value, error and interval."""
+    addition = f" (P: {verdict['addition']})" if "addition" in verdict else ""
+    lines = [f"{verdict['id']} {verdict['verdict']}{addition}: {verdict['statement']} ({verdict['seconds']} s)"]
+    for check in verdict["checks"]:
+        what = f"{'P: ' if check['is_ours'] else ''}{check['what']}"
+        found = f"{check['value']:.4g} ± {check['error']:.2g}, expected {_interval(check['low'], check['high'])}"
+        lines.append(f"  {check['verdict']:13} {what}: {found}")
+    return "\n".join(lines)
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return f"≤ {high:.4g}" if low is None else f"≥ {low:.4g}"
+    return f"{low:.4g} to {high:.4g}"

@@ -1,0 +1,1 @@
+"""Data, models and losses: tasks to train on."""

@@ -1,0 +1,1 @@
+"""Training runs: options in, a run folder and a summary out."""

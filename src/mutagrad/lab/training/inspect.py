@@ -1,0 +1,123 @@
+"""What a run folder says of the run's regime, from its history alone, and of the loss at its last parameters."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from mutagrad import diagnostics
+from mutagrad.diagnostics.forecast import FEWEST
+from mutagrad.diagnostics.plans import yardstick
+from mutagrad.lab.tasks.data import load
+from mutagrad.lab.training import figure
+from mutagrad.lab.training.algorithm import definition_of, num_shared_layers, num_unit_groups
+from mutagrad.lab.training.options import TrainConfig
+from mutagrad.lab.training.problem import set_up
+from mutagrad.lab.training.regime import groups, last_thirds
+from mutagrad.lab.training.run_folder import read_history, read_settings
+from mutagrad.report import figures
+from mutagrad.report.text import best_strength_is_without, diagnosis_text, forecast_text, regime_text
+from mutagrad.run import checkpoint
+
+__all__ = ["diagnosis", "inspect"]
+
+_WINDOWS = 40
+_MOST_EXAMPLES = 10_000
+"""Examples that a diagnosis looks at: Hessian-vector products keep what the network computes for all of them."""
+
+
+def inspect(folder: str | Path) -> str:
+    """Draw inspect.png into a run folder, and return in sentences in which regime the run was.
+
+    Parameters
+    ----------
+    folder : as `mutagrad train` wrote it. Nothing in it but inspect.png is written.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError : if it holds no run, or one whose history lacks what is needed.
+    """
+    folder = Path(folder)
+    settings, history = _read(folder)
+    definition = definition_of(settings)
+    records = {name: values.values for name, values in history.items() if values.dims == ("generation",)}
+    lines = [
+        f"The last third of the run{name and ', ' + name}:\n{regime_text(found)}"
+        for name, found in last_thirds(records, settings).items()
+    ]
+    generation, courses = history.generation.values, {}
+    for name, kept in groups(settings, len(generation)).items():
+        found = diagnostics.regime({key: values[kept] for key, values in records.items()}, num_windows=_WINDOWS)
+        # Of windows of turns: the generations that they stand for.
+        courses[name] = found._replace(generation=np.interp(found.generation, np.arange(kept.sum()), generation[kept]))
+    if np.isfinite(records["loss"]).sum() >= FEWEST:
+        lines.append(forecast_text(diagnostics.forecast(records)))
+    condition = best_strength_is_without(definition, bool(np.any(records["is_resampled"])))
+    caption = figure.title(settings, definition.num_offspring)
+    figures.windows(courses, folder / "inspect.png", caption, yardstick(definition).strength, condition)
+    return "\n".join([*lines, f"figure: {folder / 'inspect.png'}"])
+
+
+def diagnosis(folder: str | Path, num_workers: int = 1) -> str:
+    """Diagnose the loss at a run's last parameters, gradient included, draw diagnosis.png, and return the text.
+
+    Parameters
+    ----------
+    folder : as `mutagrad train` wrote it; its data are read again. Nothing in it but diagnosis.png is written.
+    num_workers : evaluations at the same time.
+
+    Returns
+    -------
+    What `mutagrad.diagnose` says of the σ of the last generation on as many examples as its batch had, 10,000 at most. Where
+    parts of the network took turns it is of all parameters at once, and of their best σ.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError : as `inspect`, and if the data are not found or the run has saved no state.
+    """
+    folder = Path(folder)
+    settings, history = _read(folder)
+    if not (folder / "checkpoint").exists():
+        raise FileNotFoundError(f"run: got {str(folder)!r}, which holds no checkpoint; let the run save itself first")
+    problem = set_up(settings, load(settings.data, settings.data_dir, settings.task))
+    state, _ = checkpoint.restore_or(folder / "checkpoint", problem.key, problem.state)
+    data = problem.task.data
+    number, size = len(data.train_targets), int(history.num_examples[-1])
+    chosen = np.random.default_rng(0).permutation(number)[: min(size, _MOST_EXAMPLES)]
+    takes_turns = num_shared_layers(settings) > 0 or num_unit_groups(settings, number) > 1
+    found = diagnostics.diagnose(
+        jax.random.key(0),
+        problem.task.loss_fn,
+        state.params,
+        None if takes_turns else problem.algorithm,
+        problem.definition.num_offspring,
+        sigma=None if takes_turns else float(history.sigma[-1]),
+        batch=(data.train_inputs[chosen], data.train_targets[chosen]),
+        resampled=size < number,
+        num_workers=num_workers,
+        use_gradient=True,
+    )
+    where = f"At the last parameters, on {len(chosen):,} examples" + ", all parameters at once" * takes_turns
+    lines = [f"{where}:", diagnosis_text(found)]
+    if found.plans:
+        figures.diagnosis(found, folder / "diagnosis.png")
+        lines.append(f"figure: {folder / 'diagnosis.png'}")
+    return "\n".join(lines)
+
+
+def _read(folder: Path) -> tuple[TrainConfig, Any]:
+    """Settings and history of a run."""
+    try:
+        settings, history = read_settings(folder), read_history(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(
+            f"run: got {str(folder)!r}, which holds no run (no config.json); pass a folder that mutagrad train --out wrote"
+        ) from None
+    except KeyError as error:
+        raise ValueError(f"run: got {str(folder)!r}, whose history.zarr is damaged ({error})") from None
+    if history is None:
+        raise FileNotFoundError(
+            f"run: got {str(folder)!r}, which holds no history.zarr yet; let the run save itself first"
+        )
+    return settings, history

@@ -1,0 +1,134 @@
+"""What looks at a training run while it goes on: measurements on test examples, the run folder, the progress bar."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mutagrad.lab.tasks.task import Score
+from mutagrad.lab.training import run_folder
+from mutagrad.lab.training.problem import Problem
+from mutagrad.run import checkpoint
+from mutagrad.run.loop import Chunk
+from mutagrad.run.observers import History, Observer, Progress
+
+__all__ = ["Measurements", "Saving", "TrainingProgress", "stop_at_score"]
+
+_SAVE_SECONDS = 60.0
+_MEASURING_SHARE = 0.1
+"""The network is measured as often as leaves it this share of the time, once a second at most."""
+_TRAIN_SAMPLE = 10_000
+"""While running it is measured on so many of the training examples, and on all of them at the end."""
+
+
+class Measurements:
+    """Scores on the test examples, and on some of those that are trained on, now and then.
+
+    Attributes
+    ----------
+    columns : lists of what was measured, by name, with the generation that it was measured after.
+    test : the last Score on the test examples.
+    """
+
+    def __init__(self, problem: Problem, past: dict[str, list] | None = None):
+        self._task = problem.task
+        name = self._task.score_name
+        names = ("measured_generation", f"test_{name}", f"train_{name}", "test_loss", "train_loss")
+        self.columns: dict[str, list] = {one: list((past or {}).get(one, ())) for one in names}
+        self.test: Score | None = None
+        self._last, self._pause = time.perf_counter(), 1.0
+
+    def __call__(self, chunk: Chunk) -> None:
+        """Measure if it is time to."""
+        now = time.perf_counter()
+        if now - self._last > self._pause:
+            self.measure(chunk.state)
+            self._pause = max(1.0, (self._last - now) / _MEASURING_SHARE)
+
+    def measure(self, state: Any) -> None:
+        """Measure, unless that has been done at this generation."""
+        generation, data = int(state.generation), self._task.data
+        if self.test is not None and self.columns["measured_generation"][-1:] == [generation]:
+            return
+        for column in self.columns.values():
+            del column[np.searchsorted(self.columns["measured_generation"], generation) :]
+        some = slice(0, _TRAIN_SAMPLE)
+        self.test = self._task.measure_fn(state.params, data.test_inputs, data.test_targets)
+        train = self._task.measure_fn(state.params, data.train_inputs[some], data.train_targets[some])
+        found = (generation, self.test.score, train.score, self.test.loss, train.loss)
+        for column, value in zip(self.columns.values(), found, strict=True):
+            column.append(value)
+        self._last = time.perf_counter()
+
+
+class Saving:
+    """Brings the run folder up to date about every minute: checkpoint, history and parameters of one generation."""
+
+    def __init__(self, folder: Path, problem: Problem, history: History, measurements: Measurements):
+        self._folder, self._problem, self._history, self._measurements = folder, problem, history, measurements
+        self._last = time.monotonic()
+
+    def __call__(self, chunk: Chunk) -> None:
+        """Save if it is time to."""
+        if time.monotonic() - self._last > _SAVE_SECONDS:
+            self.save(chunk.state)
+
+    def save(self, state: Any) -> None:
+        """Save. The checkpoint comes first: a run goes on from it alone, and makes the rest anew."""
+        records, folder = self._history.records, self._folder
+        checkpoint.save(folder / "checkpoint", self._problem.key, state, records)
+        if records is not None:
+            run_folder.write_history(folder, records, self._measurements.columns, attributes(self._problem))
+        run_folder.write_arrays(folder, "params", state.params)
+        self._last = time.monotonic()
+
+
+def attributes(problem: Problem) -> dict[str, Any]:
+    """What a history says of itself."""
+    return {"evaluations_per_generation": evaluations(problem), "score": problem.task.score_name}
+
+
+def evaluations(problem: Problem) -> int:
+    """Loss evaluations in a generation, parents included."""
+    return len(problem.algorithm.ask(problem.key, problem.state))
+
+
+class TrainingProgress:
+    """A progress bar that shows the last test score too."""
+
+    def __init__(self, total: int | None, measurements: Measurements):
+        self._total, self._measurements = total, measurements
+        self._bar: _Bar | None = None
+
+    def __call__(self, chunk: Chunk) -> None:
+        """Go on by a chunk."""
+        if self._bar is None:
+            self._bar = _Bar(self._total, chunk.generation - chunk.num_generations, self._measurements)
+        self._bar(chunk)
+
+    def close(self) -> None:
+        """End the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+class _Bar(Progress):
+    def __init__(self, total: int | None, initial: int, measurements: Measurements):
+        super().__init__(total, initial)
+        self._measurements = measurements
+
+    def shown(self, chunk: Chunk) -> dict[str, str]:
+        """Loss, σ and s, and how well the network did last."""
+        test = self._measurements.test
+        return super().shown(chunk) | ({} if test is None else {"test": f"{test.score:.4f}"})
+
+
+def stop_at_score(target: float, measurements: Measurements, name: str) -> Observer:
+    """Stop when the last score on the test examples is no lower than the target."""
+
+    def observe(chunk: Chunk) -> str | None:
+        test = measurements.test
+        return f"test {name} {target:g}" if test is not None and test.score >= target else None
+
+    return observe

@@ -1,0 +1,186 @@
+"""The settings of a training run, stated once: the command line, its help and the saved configuration follow from here."""
+
+import argparse
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["MAY_CHANGE", "TrainConfig", "add_arguments", "from_saved", "to_saved"]
+
+ALGORITHMS = (
+    *("elitist", "comma", "greedy", "metropolis", "logistic", "boltzmann", "fixation", "truncation"),
+    "weighted_recombination",
+)
+MODELS = ("mlp", "convnet")
+INITIAL = ("lecun", "pytorch")
+MAY_CHANGE = ("generations", "seconds", "target", "data_dir", "out", "resume")
+"""Settings that a run may go on with other values of."""
+
+
+def _number(kind: type, remedy: str) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"got {text!r}, pass {remedy}") from None
+
+    return parse
+
+
+whole = _number(int, "a whole number")
+real = _number(float, "a number")
+
+
+def _sigma(text: str) -> str | float:
+    return text if text == "auto" else _number(float, "'auto' or a positive number")(text)
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"got {text!r}, pass whole numbers such as 32 or 64,32") from None
+
+
+def _option(default: Any, metavar: str, text: str, parse: Callable[[str], Any] = str, unset: str = "") -> Any:
+    """A setting: its default, and how the command line reads and explains it; ``unset`` says what ``None`` stands for."""
+    return dataclasses.field(
+        default=default, metadata={"metavar": metavar, "help": text, "parse": parse, "unset": unset}
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Settings of `mutagrad.lab.training.train.train`, with the names and defaults of the command line's.
+
+    ``mutagrad train --help`` explains every one of them, from what stands beside it here.
+
+    >>> from mutagrad.lab.training.options import TrainConfig
+    >>> TrainConfig(widths=(64, 32)).num_offspring
+    20
+    """
+
+    data: str = _option("digits", "NAME", "digits, mnist or the path of an .npz file")
+    data_dir: str | None = _option(
+        None, "DIR", "folder of MNIST's files", unset="that of MUTAGRAD_DATA, or ../shared/data"
+    )
+    task: str | None = _option(
+        None,
+        "NAME",
+        "classification or regression",
+        unset="regression of targets stored as real numbers, classification of whole ones",
+    )
+    standardize: bool | None = _option(
+        None,
+        "",
+        "inputs of mean 0 and deviation 1 over the training examples",
+        unset="on; off for the convnet and for principal components",
+    )
+    components: int | None = _option(
+        None,
+        "K",
+        "principal components in place of the inputs, 0 for none",
+        whole,
+        "40 for an mlp on inputs longer than 100",
+    )
+    model: str = _option("mlp", "NAME", "mlp or convnet")
+    widths: tuple[int, ...] = _option((32,), "N,N", "hidden units of the mlp, per layer", _widths)
+    initial: str = _option("lecun", "NAME", "scale of the initial weights: lecun or pytorch")
+    algorithm: str = _option("elitist", "NAME", f"{', '.join(ALGORITHMS)}")
+    sigma: str | float = _option("auto", "σ", "mutation scale per parameter, or auto", _sigma)
+    beta: float = _option(math.inf, "β", "inverse temperature of rules that have one [1/loss]", real)
+    num_offspring: int = _option(20, "M", "offspring per generation", whole)
+    num_parents: int = _option(1, "K", "survivors per generation, for truncation", whole)
+    population_size: int = _option(100, "n", "population of the fixation rule", whole)
+    shared_layers: int | None = _option(
+        None,
+        "L",
+        "first layers that are mutated in turns with the others, whose offspring share what these compute",
+        whole,
+        "2 of the convnet, 0 of the mlp",
+    )
+    shared_generations: int = _option(
+        9, "N", "generations in which they are shared, for each in which they are mutated", whole
+    )
+    unit_groups: int | None = _option(
+        None,
+        "G",
+        "groups in which the hidden units of an mlp of one layer are mutated in turns, sharing what the others compute",
+        whole,
+        "of 16 units, on more than 4096 examples",
+    )
+    turn_generations: int | None = _option(
+        None, "N", "generations of a group's turn", whole, "4; 1 where offspring recombine"
+    )
+    batch_size: int | None = _option(
+        None,
+        "B",
+        "examples per generation",
+        whole,
+        "all up to 4096; of more, a size that grows with the share of sampling noise",
+    )
+    generations: int | None = _option(
+        None, "N", "stop after so many generations", whole, "2000 if nothing else stops the run"
+    )
+    seconds: float | None = _option(None, "S", "stop after so many seconds of this sitting", real, "no limit")
+    target: float | None = _option(
+        None, "A", "stop at this test accuracy, from 0 to 1, or R² of a regression", real, "no target"
+    )
+    seed: int = _option(0, "N", "of initial weights, mutations and batches", whole)
+    out: str | None = _option(None, "DIR", "run folder to write, new", unset="none")
+    resume: bool = _option(
+        False,
+        "RUN",
+        "go on with the run in this folder, or in --out, with its own settings; data, model and algorithm stay",
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add every setting to a parser that leaves those that are not given out of what it returns."""
+    for field in dataclasses.fields(TrainConfig):
+        known = field.metadata
+        flag, default = f"--{field.name.replace('_', '-')}", _shown(field)
+        text = (known["help"] + (f" ({default})" if default else "")).replace("%", "%%")
+        options: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS, "help": text}
+        if field.name == "resume":
+            parser.add_argument(flag, nargs="?", const=True, metavar=known["metavar"], **options)
+        elif "bool" in str(field.type):
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
+        else:
+            parser.add_argument(flag, type=known["parse"], metavar=known["metavar"], **options)
+
+
+def _shown(field: dataclasses.Field) -> str:
+    if field.default is None or isinstance(field.default, bool):
+        return field.metadata["unset"]
+    return ",".join(map(str, field.default)) if isinstance(field.default, tuple) else str(field.default)
+
+
+def to_saved(config: TrainConfig) -> dict[str, Any]:
+    """The settings as JSON holds them.
+
+    >>> from mutagrad.lab.training.options import TrainConfig, from_saved, to_saved
+    >>> to_saved(TrainConfig())["beta"], from_saved(to_saved(TrainConfig())) == TrainConfig()
+    ('inf', True)
+    """
+    return {name: str(value) if value == math.inf else value for name, value in dataclasses.asdict(config).items()}
+
+
+def from_saved(saved: dict[str, Any]) -> TrainConfig:
+    """The settings of a run from its configuration.
+
+    Raises
+    ------
+    ValueError : if another version of this library wrote it.
+    """
+    names = {field.name for field in dataclasses.fields(TrainConfig)}
+    different = sorted(names ^ set(saved))
+    if different:
+        raise ValueError(
+            f"settings: got those of another version, with or without {', '.join(different)}; use the version that wrote them"
+        )
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
+    if values["beta"] == "inf":
+        values["beta"] = math.inf
+    return TrainConfig(**values)

@@ -1,0 +1,284 @@
+"""Chunks of generations: of one compiled program, or one generation at a time through Python."""
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mutagrad.evaluation.local import Evaluator
+from mutagrad.evaluation.losses import told
+from mutagrad.evaluation.pool import Failure
+from mutagrad.run.minibatches import PERIOD, Minibatches
+
+__all__ = ["Chunk", "compiled", "one_by_one"]
+
+_CHUNK_SECONDS = 0.25
+_LONGEST_CHUNK = 4096
+_LARGE = 2**20
+"""Numbers in a state from which on it is donated to the next chunk; a smaller one is kept, so that an error loses nothing."""
+
+
+class Chunk(NamedTuple):
+    """Some generations of a run: what an observer sees.
+
+    Attributes
+    ----------
+    state : the algorithm's state after them.
+    records : what ``record`` returned, stacked along a first axis of generations, as NumPy arrays.
+    num_generations : in this chunk.
+    """
+
+    state: Any
+    records: Any
+    num_generations: int
+
+    @property
+    def generation(self) -> int:
+        """Generations completed since the start of the run."""
+        return int(self.state.generation)
+
+
+class _ByIdentity(NamedTuple):
+    """Objects that are told apart by who they are, so that programs of them can be looked up."""
+
+    objects: tuple
+
+    def __hash__(self) -> int:
+        return hash(tuple(map(id, self.objects)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByIdentity) and all(a is b for a, b in zip(self.objects, other.objects, strict=True))
+
+
+def _of_batch(loss_fn: Callable, batch: Any, params: Any) -> Any:
+    return loss_fn(params, batch)
+
+
+def _evaluation_of(evaluator: Any, mode: Any) -> Any:
+    return mode if evaluator is None else evaluator
+
+
+@lru_cache(maxsize=16)
+def _chunk_program(arguments: _ByIdentity, mode: Any, draw_fn: Any, length: int, donates: bool) -> Callable:
+    """The compiled program of a chunk: the same one for the same functions, whatever calls it."""
+    algorithm, loss_fn, record, evaluator, _ = arguments.objects
+    evaluation = _evaluation_of(evaluator, mode)
+
+    def generation(level: int, key: jax.Array, state: Any, data: Any) -> tuple[Any, Any]:
+        step_key, batch_key = jax.random.split(jax.random.fold_in(key, state.generation))
+        own, is_resampled = loss_fn, False
+        if draw_fn is not None:
+            batch, is_resampled = draw_fn(batch_key, data, level)
+            own = partial(_of_batch, loss_fn, batch)
+        state, info = algorithm.step(step_key, state, own, is_resampled=is_resampled, evaluation=evaluation)
+        return state, (jax.tree.map(jnp.asarray, record(state, info)), info.parent_loss)
+
+    # The number of generations is an argument, so that chunks of any length are one compiled program.
+    @partial(jax.jit, donate_argnums=1 if donates else (), static_argnums=4)
+    def chunk(key: jax.Array, state: Any, data: Any, number: jax.Array, level: int) -> tuple[Any, Any]:
+        shapes = jax.eval_shape(partial(generation, level), key, state, data)[1]
+        records = jax.tree.map(lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), shapes)
+
+        def body(index: jax.Array, carry: tuple) -> tuple:
+            state, records = carry
+            state, one = generation(level, key, state, data)
+            return state, jax.tree.map(lambda buffer, value: buffer.at[index].set(value), records, one)
+
+        return jax.lax.fori_loop(0, number, body, (state, records))
+
+    return chunk
+
+
+def _draw_minibatch(batches: Minibatches) -> Callable:
+    return _minibatch_drawer(batches.batch_size, batches.sizes)
+
+
+@lru_cache(maxsize=64)
+def _minibatch_drawer(batch_size: Any, sizes: tuple) -> Callable:
+    def draw(key: jax.Array, data: Any, level: int) -> tuple[Any, bool]:
+        size = batch_size[level] if isinstance(batch_size, tuple) else batch_size
+        return Minibatches(data, batch_size).draw(key, data, level), size is not None
+
+    return draw
+
+
+@lru_cache(maxsize=16)
+def _function_drawer(batches: _ByIdentity) -> Callable:
+    def draw(key: jax.Array, data: Any, level: int) -> tuple[Any, bool]:
+        return batches.objects[0](key), True
+
+    return draw
+
+
+def _drawer(batches: Any) -> tuple[Callable | None, Any]:
+    """How to draw a batch and whether it is another one, and the data that it is drawn from."""
+    if batches is None:
+        return None, None
+    if isinstance(batches, Minibatches):
+        return _draw_minibatch(batches), batches.data
+    return _function_drawer(_ByIdentity((batches,))), None
+
+
+def _first_line(loss: float, reason: str = "") -> str:
+    why = f"; it raised {reason}" if reason else ""
+    return (
+        f"loss_fn: got {loss} at the start, before any mutation{why}; start from params at which the loss is finite "
+        "(check the data and the initial scale)"
+    )
+
+
+def compiled(key: jax.Array, arguments: tuple, state: Any, num_generations: int, batches: Any) -> Iterator[Chunk]:
+    """Chunks of one compiled program."""
+    draw_fn, data = _drawer(batches)
+    has_levels = isinstance(batches, Minibatches) and isinstance(batches.batch_size, tuple)
+    # Of few lengths, so that runs of other lengths find the program compiled.
+    length = min(1 << max(num_generations - 1, 0).bit_length(), _LONGEST_CHUNK)
+    donates = sum(leaf.size for leaf in jax.tree.leaves(state)) > _LARGE
+    *objects, mode = arguments
+    program = _chunk_program(_ByIdentity((*objects, None)), mode, draw_fn, length, donates)
+    completed, number = 0, 1
+    while completed < num_generations:
+        start = time.perf_counter()
+        number = min(number, num_generations - completed)
+        level = 0
+        if has_levels:
+            # A size holds for a period, at whose end it is decided anew.
+            level, number = int(state.level), min(number, PERIOD - int(state.generation) % PERIOD)
+        state, (buffers, parent_losses) = program(key, state, data, jnp.asarray(number, jnp.int32), level)
+        records = jax.tree.map(partial(_first_rows, number), buffers)
+        if (
+            completed == 0
+            and not np.isfinite(first := np.asarray(parent_losses)[0])
+            and int(state.generation) == number
+        ):
+            raise ValueError(_first_line(float(first)))
+        seconds = time.perf_counter() - start
+        yield Chunk(state, records, number)
+        completed += number
+        # The first call compiles, so it tells nothing of the speed.
+        rate = number / seconds if completed > 1 else 2 / _CHUNK_SECONDS
+        number = int(np.clip(rate * _CHUNK_SECONDS, 1, min(length, 8 * number)))
+
+
+def _first_rows(number: int, buffer: jax.Array) -> np.ndarray:
+    """Cut in NumPy: JAX would compile a slice for every length of chunk."""
+    return np.array(np.asarray(buffer)[:number])
+
+
+@lru_cache(maxsize=16)
+def _generation_program(arguments: _ByIdentity, mode: Any, has_batches: bool, donates: bool) -> Callable:
+    """The compiled program of one generation whose batch comes from outside."""
+    algorithm, loss_fn, record, evaluator, _ = arguments.objects
+
+    @partial(jax.jit, donate_argnums=1 if donates else ())
+    def generation(key: jax.Array, state: Any, batch: Any) -> tuple[Any, Any, jax.Array]:
+        step_key, _ = jax.random.split(jax.random.fold_in(key, state.generation))
+        own = partial(_of_batch, loss_fn, batch) if has_batches else loss_fn
+        evaluation = _evaluation_of(evaluator, mode)
+        state, info = algorithm.step(step_key, state, own, is_resampled=has_batches, evaluation=evaluation)
+        return state, jax.tree.map(jnp.asarray, record(state, info)), info.parent_loss
+
+    return generation
+
+
+@lru_cache(maxsize=16)
+def _tell_program(arguments: _ByIdentity) -> Callable:
+    algorithm, record = arguments.objects
+
+    @jax.jit
+    def tell(key: jax.Array, state: Any, losses: Any, is_resampled: Any) -> tuple[Any, Any, jax.Array]:
+        state, info = algorithm.tell(key, state, losses, is_resampled=is_resampled)
+        return state, jax.tree.map(jnp.asarray, record(state, info)), info.parent_loss
+
+    return tell
+
+
+@partial(jax.jit, static_argnums=0)
+def _drawn(draw_fn: Callable, key: jax.Array, data: Any) -> Any:
+    return draw_fn(key, data, 0)[0]
+
+
+@jax.jit
+def _keys(key: jax.Array, generation: Any) -> jax.Array:
+    return jax.random.split(jax.random.fold_in(key, generation))
+
+
+def _batch_source(batches: Any) -> Callable[[jax.Array], tuple[Any, bool]]:
+    """``source(key) -> (batch, whether it is another one)``; raises StopIteration when there are no more."""
+    if batches is None:
+        return lambda key: (None, False)
+    if isinstance(batches, Minibatches) or callable(batches):
+        draw_fn, data = _drawer(batches)
+        is_resampled = not (isinstance(batches, Minibatches) and batches.batch_size is None)
+        return lambda key: (_drawn(draw_fn, key, data), is_resampled)
+    iterator = iter(batches)
+    return lambda key: (next(iterator), True)
+
+
+def one_by_one(
+    key: jax.Array, arguments: tuple, evaluator: Evaluator, state: Any, num_generations: int, batches: Any
+) -> Iterator[Chunk]:
+    """Chunks of generations that pass through Python: batches of an iterable, or losses that JAX cannot trace."""
+    algorithm, loss_fn, record, *_, mode = arguments
+    if isinstance(batches, Minibatches) and isinstance(batches.batch_size, tuple):
+        raise ValueError("batches: got several sizes with an evaluator outside the program; pass batches of one size")
+    donates = sum(leaf.size for leaf in jax.tree.leaves(state)) > _LARGE
+    source, is_traceable = _batch_source(batches), evaluator.is_traceable
+    if is_traceable:
+        program = _generation_program(_ByIdentity((*arguments[:-1], None)), mode, batches is not None, donates)
+    else:
+        tell = _tell_program(_ByIdentity((algorithm, record)))
+    rows: list[Any] = []
+    start, is_first, has_warned = time.perf_counter(), int(state.generation) == 0, False
+    failed: Exception | None = None
+    for completed in range(1, num_generations + 1):
+        step_key, batch_key = _keys(key, state.generation)
+        try:
+            batch, is_resampled = source(batch_key)
+            if is_traceable:
+                state, row, parent_loss = program(key, state, batch)
+                reason = ""
+            else:
+                own = loss_fn if batches is None else partial(_of_batch, loss_fn, jax.tree.map(np.asarray, batch))
+                offspring = algorithm.ask(step_key, state)
+                raw = evaluator.evaluate_fn(own, offspring)
+                reason = _first_failure(raw)
+                losses = told(raw, len(offspring), offspring.parent_losses)
+                state, row, parent_loss = tell(step_key, state, losses, is_resampled)
+        except StopIteration:
+            break
+        except Exception as error:
+            if not rows:
+                raise
+            failed = error
+            break
+        if is_first and not np.isfinite(parent_loss):
+            raise ValueError(_first_line(float(parent_loss), reason))
+        is_first = False
+        if reason and not has_warned:
+            has_warned = True
+            warnings.warn(
+                f"loss_fn: an evaluation raised {reason}; it counts as failed, as later ones will", stacklevel=2
+            )
+        rows.append(jax.tree.map(np.asarray, row))
+        if completed == 1 or time.perf_counter() - start > _CHUNK_SECONDS:
+            yield Chunk(state, jax.tree.map(_stacked_rows, *rows), len(rows))
+            rows, start = [], time.perf_counter()
+    if rows:
+        yield Chunk(state, jax.tree.map(_stacked_rows, *rows), len(rows))
+    if failed is not None:
+        raise failed
+
+
+def _first_failure(raw: Any) -> str:
+    """What the first evaluation that raised said; "" if none did."""
+    return next((one.reason for one in raw if isinstance(one, Failure)), "") if isinstance(raw, list) else ""
+
+
+def _stacked_rows(*rows: np.ndarray) -> np.ndarray:
+    return np.stack(rows)

@@ -1,0 +1,273 @@
+"""evolve: a run from start to end, made of generations and observers."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
+from os import PathLike
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mutagrad import check, tree
+from mutagrad.evaluation.losses import check_loss_fn
+from mutagrad.run.loop import default_record, generations
+from mutagrad.run.minibatches import Minibatches
+from mutagrad.run.observers import Checkpoint, History, Observer, Progress
+from mutagrad.types import Algorithm, Info, Params, UnknownDefinition
+
+__all__ = ["Result", "RunError", "evolve", "interruptible"]
+
+
+class Result(NamedTuple):
+    """What a run leaves; pass it to `mutagrad.evolve` in place of the params to go on.
+
+    Attributes
+    ----------
+    params : the parent after the last generation.
+    state : the algorithm's state, from which a run can go on.
+    history : what ``record`` returned, stacked along a first axis of generations, as NumPy arrays.
+    stopped : why the run ended: "generations", "batches" (the iterable was exhausted), "interrupted" (Ctrl-C), or what an
+        observer said.
+    num_evaluations : of the loss, parents counted.
+    """
+
+    params: Params
+    state: Any
+    history: Any
+    stopped: str
+    num_evaluations: int = 0
+
+    def __repr__(self) -> str:
+        number = int(self.state.generation)
+        loss = self.history.get("loss") if isinstance(self.history, dict) else None
+        course = "" if loss is None or np.ndim(loss) != 1 or not len(loss) else f"; loss {loss[0]:.4g} → {loss[-1]:.4g}"
+        return f"Result(stopped by {self.stopped} after {number:,} generations, {self.num_evaluations:,} evaluations{course})"
+
+
+class RunError(RuntimeError):
+    """A run that an error ended; ``result`` holds everything up to the last whole chunk of generations."""
+
+    def __init__(self, message: str, result: Result):
+        super().__init__(message)
+        self.result = result
+
+
+@contextmanager
+def interruptible() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets, so that a run can stop between two chunks; a second Ctrl-C interrupts as usual.
+
+    Raising from the middle of a chunk would lose the state, which the chunk has already consumed.
+    """
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        interrupted.set()
+        signal.signal(signal.SIGINT, previous)
+
+    previous = signal.signal(signal.SIGINT, handle)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _of_batch(loss_fn: Callable, batch: Any, params: Params) -> jax.Array:
+    return loss_fn(params, batch)
+
+
+def _constant_loss(loss_fn: Callable, batches: Any) -> Callable:
+    """The loss that never changes, which an algorithm with ``reevaluate_parent=False`` may keep."""
+    if batches is None:
+        return loss_fn
+    if isinstance(batches, Minibatches) and batches.batch_size is None:
+        return partial(_of_batch, loss_fn, batches.data)
+    raise ValueError(
+        "reevaluate_parent: got False with batches that change, so the parent's kept loss would be of another batch; "
+        "build the algorithm with reevaluate_parent=True, or use minibatches(data, None)"
+    )
+
+
+def _start(algorithm: Algorithm, params: Any, loss_fn: Callable, batches: Any) -> tuple[Any, Any, int]:
+    """State, history and evaluations to begin with."""
+    if isinstance(params, Result):
+        state, history, evaluations = params.state, params.history, params.num_evaluations
+    else:
+        definition = algorithm.definition
+        keeps = not isinstance(definition, UnknownDefinition) and not definition.reevaluate_parent
+        state = algorithm.init(params, _constant_loss(loss_fn, batches) if keeps else None)
+        history, evaluations = None, 0
+    # A large state is donated to each next chunk; the caller's arrays are not to be consumed.
+    return jax.tree.map(jnp.copy, state), history, evaluations
+
+
+def _later(batches: Any, completed: int) -> Any:
+    """An iterable of batches as it stands after so many generations."""
+    if batches is None or isinstance(batches, Minibatches) or callable(batches) or completed == 0:
+        return batches
+    iterator = iter(batches)
+    if iterator is batches:
+        raise ValueError(
+            f"batches: got an iterator for a run that goes on after {completed} generations, and where it stands is not known; "
+            "pass an iterable that starts anew, such as a list, which is skipped forward"
+        )
+    return islice(iterator, completed, None)
+
+
+def evolve(
+    key: jax.Array,
+    algorithm: Algorithm,
+    params: Any,
+    loss_fn: Callable,
+    num_generations: int = 1000,
+    batches: Any = None,
+    *,
+    evaluation: Any = "auto",
+    record: Callable[[Any, Info], Any] | None = None,
+    observers: Sequence[Observer] = (),
+    checkpoint: str | PathLike | None = None,
+    progress: bool = True,
+) -> Result:
+    """Minimise a loss by mutation and selection: many generations, one compilation.
+
+    Parameters
+    ----------
+    key : a key. Generation t uses ``fold_in(key, t)``: the same key gives the same run.
+    algorithm : any algorithm, such as ``mutagrad.adapt_sigma(mutagrad.elitist(sigma=0.01, num_offspring=20))``.
+    params : pytree to start from; several parents as `mutagrad.parents`; or a `Result`, whose run goes on.
+    loss_fn : ``loss_fn(params)``, or ``loss_fn(params, batch)`` where there are batches; a scalar or per-example losses. With
+        ``evaluation=mutagrad.executor()`` it may be any Python.
+    num_generations : how many generations to run, those of a continued run counted in.
+    batches : ``None``; or `mutagrad.minibatches`, of several sizes if the algorithm chooses among them; or a function
+        ``batches(key) -> batch`` that JAX can trace; or an iterable of batches of one shape, one a generation (slower: every
+        generation passes through Python). A run that goes on skips those that it has seen.
+    evaluation : "auto" (the algorithm's own), "mapped", "vectorized", the size of a chunk, `mutagrad.executor`, or an
+        `mutagrad.evaluation.Evaluator` of your own.
+    record : ``record(state, info) -> pytree of arrays`` kept of every generation; `default_record` unless given.
+    observers : functions of a `mutagrad.Chunk`, called about four times a second; one that returns a text stops the run.
+    checkpoint : a folder. State and history are saved there about every minute and at the end; a run that finds a checkpoint
+        goes on from it, bit for bit. Needs the ``lab`` extra (Orbax).
+    progress : whether to show a progress bar (after two seconds).
+
+    Returns
+    -------
+    Result. Ctrl-C ends the run after the current chunk of generations (about a quarter of a second) and returns what there
+    is, with ``stopped == "interrupted"``.
+
+    Raises
+    ------
+    ValueError : if an argument is outside its domain, the loss is not a floating scalar or vector, or not finite at the
+        start.
+    RunError : if the loss, a batch, ``record`` or an observer raises later; its ``result`` holds the run so far.
+
+    >>> import jax, jax.numpy as jnp, mutagrad
+    >>> algorithm = mutagrad.elitist(sigma=0.05, num_offspring=20)
+    >>> result = mutagrad.evolve(jax.random.key(0), algorithm, jnp.ones(10), lambda x: jnp.sum(x**2), 100, progress=False)
+    >>> result.history["loss"].shape, bool(result.history["loss"][-1] < 1.0)
+    ((100,), True)
+    """
+    key, algorithm = check.key(key), check.algorithm(algorithm)
+    num_generations = check.count("num_generations", num_generations)
+    check_loss_fn(loss_fn, batches is not None)
+    if batches is not None and (isinstance(batches, str) or not (callable(batches) or hasattr(batches, "__iter__"))):
+        raise ValueError(
+            f"batches: got {batches!r}; pass mutagrad.minibatches(data, batch_size), a function or an iterable"
+        )
+    if record is not None and not callable(record):
+        raise ValueError(f"record: got {record!r}; pass a function record(state, info) -> arrays")
+    if callable(observers) or not all(callable(observer) for observer in observers):
+        raise ValueError(
+            "observers: got something else than a list of functions of a chunk; pass such as [mutagrad.stop_after(60)]"
+        )
+    state, past, evaluations = _start(algorithm, params, loss_fn, batches)
+    if checkpoint is not None:
+        from mutagrad.run.checkpoint import restore_or
+
+        state, past = restore_or(checkpoint, key, state, past)
+    first, per_generation = int(state.generation), len(algorithm.ask(key, state))
+    if past is None:
+        history = History()
+    else:
+        evaluations = evaluations or first * per_generation
+        history = History(_same_records(past, key, algorithm, state, per_generation, record or default_record))
+    watching: list[Any] = [history]
+    if checkpoint is not None:
+        watching.append(Checkpoint(checkpoint, key, history))
+    if progress:
+        watching.append(Progress(num_generations, first))
+    watching += observers
+
+    def result(stopped: str) -> Result:
+        done = (int(state.generation) - first) * per_generation
+        return Result(state.params, state, history.records, stopped, evaluations + done)
+
+    run = generations(
+        key,
+        algorithm,
+        state,
+        loss_fn,
+        num_generations - first,
+        batches=_later(batches, first),
+        record=record or default_record,
+        evaluation=evaluation,
+    )
+    stopped = ""
+    try:
+        with interruptible() as interrupted:
+            for chunk in run:
+                state = chunk.state
+                reasons = [reason for observer in watching if (reason := observer(chunk)) is not None]
+                stopped = "interrupted" if interrupted.is_set() else str(reasons[0]) if reasons else ""
+                if stopped:
+                    break
+    except Exception as error:
+        number = int(state.generation) if not _is_consumed(state) else -1
+        if number == first:
+            raise
+        if number < 0:
+            raise RuntimeError(
+                f"evolve: {_one_line(error)}; the state was consumed, go on from a checkpoint"
+            ) from error
+        message = f"evolve: {_one_line(error)} after generation {number}; error.result holds the run up to it"
+        raise RunError(message, result("error")) from error
+    finally:
+        for observer in watching:
+            getattr(observer, "close", lambda: None)()
+    return result(stopped or ("generations" if int(state.generation) >= num_generations else "batches"))
+
+
+def _same_records(
+    past: Any, key: jax.Array, algorithm: Algorithm, state: Any, number: int, record: Callable[[Any, Info], Any]
+) -> Any:
+    """The history so far, in the structure of what is recorded; a ValueError if that is something else."""
+
+    def recorded(key: jax.Array, state: Any) -> Any:
+        return jax.tree.map(jnp.asarray, record(*algorithm.tell(key, state, jnp.zeros(number))))
+
+    wanted = jax.eval_shape(recorded, key, state)
+    if jax.tree.structure(past) == jax.tree.structure(wanted):  # type: ignore[operator]
+        return past
+    # A checkpoint knows the names of what was recorded, and no structure.
+    names, found = set(tree.by_name(wanted)), set(past if isinstance(past, dict) else tree.by_name(past))
+    if names != found:
+        other = ", ".join(sorted(names ^ found))
+        raise ValueError(
+            f"record: got other records than the history that it goes on with ({other}); record what was recorded before"
+        )
+    return tree.from_names(past, wanted)
+
+
+def _is_consumed(state: Any) -> bool:
+    return any(leaf.is_deleted() for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array))
+
+
+def _one_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[-1][:200] if text else ''}"

@@ -1,0 +1,89 @@
+"""Batches drawn inside the compiled loop, from data that stay on the device."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mutagrad import check
+
+__all__ = ["Minibatches", "minibatches"]
+
+PERIOD = 100
+"""Where there are several sizes, one of them is chosen for so many generations."""
+
+
+class Minibatches(NamedTuple):
+    """Data and how to draw a batch from them; see `minibatches`."""
+
+    data: Any
+    batch_size: int | tuple | None
+
+    def __repr__(self) -> str:
+        return (
+            f"Minibatches({_number(self.data):,} examples, batches of {', '.join(f'{size:,}' for size in self.sizes)})"
+        )
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Examples in a batch of each of the sizes that there are."""
+        sizes = self.batch_size if isinstance(self.batch_size, tuple) else (self.batch_size,)
+        return tuple(_number(self.data) if size is None else size for size in sizes)
+
+    def draw(self, key: jax.Array, data: Any, level: int = 0) -> Any:
+        """A batch of ``data`` (passed in, so that a compiled loop does not hold them as a constant), of one of the sizes."""
+        size = self.batch_size[level] if isinstance(self.batch_size, tuple) else self.batch_size
+        if size is None:
+            return data
+        rows = jax.random.randint(key, (size,), 0, _number(data))
+        return jax.tree.map(lambda leaf: jnp.take(leaf, rows, axis=0, mode="clip"), data)
+
+
+def _number(data: Any) -> int:
+    return jax.tree.leaves(data)[0].shape[0]
+
+
+def minibatches(data: Any, batch_size: int | Sequence[int | None] | None = None) -> Minibatches:
+    """Uniform batches from data on the device, a fresh one each generation, shared by parent and offspring.
+
+    Examples are drawn with replacement, so that the gradient of a batch has covariance C/B exactly (theory.md 8).
+
+    Parameters
+    ----------
+    data : pytree of arrays that share their first axis, the examples.
+    batch_size : B ≥ 1, or ``None`` for all the data each generation; or several in increasing order, ``None`` last if at
+        all, among which `mutagrad.adapt_batch_size` chooses.
+
+    Returns
+    -------
+    Minibatches, for the ``batches`` argument of `mutagrad.evolve`.
+
+    Raises
+    ------
+    ValueError : if a batch size is below 1, several are not in increasing order, or the arrays are empty or differ in
+        their number of examples.
+
+    >>> import jax.numpy as jnp, mutagrad
+    >>> mutagrad.minibatches((jnp.zeros((10, 3)), jnp.zeros(10)), batch_size=4).batch_size
+    4
+    """
+    data = jax.tree.map(jnp.asarray, data)
+    counts = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(data)}
+    if len(counts) != 1 or counts == {0}:
+        raise ValueError(
+            f"data: got arrays of {sorted(counts)} examples; pass arrays with one common, positive number of examples"
+        )
+    if isinstance(batch_size, Sequence):
+        several = tuple(size if size is None else check.count("batch_size", size) for size in batch_size)
+        found = Minibatches(data, several)
+        if len(several) < 2 or any(a >= b for a, b in itertools.pairwise(found.sizes)):
+            raise ValueError(
+                f"batch_size: got {tuple(batch_size)} for {_number(data)} examples; pass two sizes or more in increasing "
+                "order (None is all the examples)"
+            )
+        return found
+    if batch_size is not None:
+        batch_size = check.count("batch_size", batch_size)
+    return Minibatches(data, batch_size)

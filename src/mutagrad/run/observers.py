@@ -1,0 +1,157 @@
+"""What looks at a run while it goes on. An observer is a function of a chunk; what it returns, if anything, stops the run."""
+
+import math
+import time
+from collections.abc import Callable
+from os import PathLike
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from mutagrad import check, tree
+from mutagrad.run.loop import Chunk
+
+__all__ = ["Checkpoint", "History", "Observer", "Progress", "stop_after", "stop_at_loss", "stop_on_plateau"]
+
+Observer = Callable[[Chunk], str | None]
+"""``observer(chunk) -> None``, or why to stop, in words. A method ``close()``, if there is one, is called at the end."""
+
+_CHECKPOINT_SECONDS = 60.0
+
+
+class History:
+    """Keeps what was recorded, in buffers that grow: ``history.records`` has a first axis of generations."""
+
+    def __init__(self, records: Any = None):
+        self._buffers = records
+        self._number = 0 if records is None else len(jax.tree.leaves(records)[0])
+
+    def __call__(self, chunk: Chunk) -> None:
+        """Append the records of a chunk."""
+        if self._buffers is None:
+            self._buffers = chunk.records
+        else:
+            past = tree.from_names(self._buffers, chunk.records)
+            self._buffers = jax.tree.map(self._appended, past, chunk.records)
+        self._number += chunk.num_generations
+
+    def _appended(self, buffer: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        number = self._number + len(rows)
+        if number > len(buffer):
+            larger = np.empty((max(number, 2 * len(buffer)), *buffer.shape[1:]), np.result_type(buffer, rows))
+            larger[: self._number] = buffer[: self._number]
+            buffer = larger
+        buffer[self._number : number] = rows
+        return buffer
+
+    @property
+    def records(self) -> Any:
+        """Everything so far; ``None`` before the first chunk."""
+        return None if self._buffers is None else jax.tree.map(lambda buffer: buffer[: self._number], self._buffers)
+
+
+class Progress:
+    """A progress bar with loss, σ and s, as far as they are recorded; it shows itself after two seconds."""
+
+    def __init__(self, total: int | None, initial: int = 0):
+        self._bar = tqdm(total=total, initial=initial, delay=2.0, unit="gen", dynamic_ncols=True)
+
+    def __call__(self, chunk: Chunk) -> None:
+        """Go on by a chunk."""
+        self._bar.set_postfix(self.shown(chunk), refresh=False)
+        self._bar.update(chunk.num_generations)
+
+    def shown(self, chunk: Chunk) -> dict[str, str]:
+        """What stands behind the bar."""
+        names = {"loss": "loss", "sigma": "σ", "normalized_mutation_strength": "s"}
+        records = chunk.records if isinstance(chunk.records, dict) else {}
+        last = {short: np.asarray(records[name])[-1] for name, short in names.items() if name in records}
+        return {short: f"{float(value):.3g}" for short, value in last.items() if np.ndim(value) == 0}
+
+    def close(self) -> None:
+        """End the bar."""
+        self._bar.close()
+
+
+class Checkpoint:
+    """Saves state and history in a folder about every minute, and at the end."""
+
+    def __init__(self, folder: str | PathLike, key: jax.Array, history: History):
+        self._folder, self._key, self._history = folder, key, history
+        self._state: Any = None
+        self._last = time.monotonic()
+
+    def __call__(self, chunk: Chunk) -> None:
+        """Save if it is time to."""
+        self._state = chunk.state
+        if time.monotonic() - self._last > _CHECKPOINT_SECONDS:
+            self.close()
+
+    def close(self) -> None:
+        """Save what has not been saved."""
+        if self._state is not None:
+            from mutagrad.run.checkpoint import save
+
+            save(self._folder, self._key, self._state, self._history.records)
+            self._state, self._last = None, time.monotonic()
+
+
+def stop_at_loss(loss: float) -> Observer:
+    """Stop when the parent's loss is no higher than ``loss``; of a loss on batches, the mean over a chunk.
+
+    >>> import jax, jax.numpy as jnp, mutagrad
+    >>> algorithm = mutagrad.adapt_sigma(mutagrad.elitist(sigma=0.1, num_offspring=8))
+    >>> run = mutagrad.evolve(
+    ...     jax.random.key(0), algorithm, jnp.ones(9), lambda x: jnp.sum(x**2), observers=[mutagrad.stop_at_loss(0.1)],
+    ...     progress=False,
+    ... )
+    >>> run.stopped
+    'loss 0.1'
+    """
+
+    def observe(chunk: Chunk) -> str | None:
+        mean = float(np.mean(np.asarray(_column(chunk, "stop_at_loss"))))
+        return f"loss {loss:g}" if mean <= loss else None
+
+    return observe
+
+
+def stop_on_plateau(num_generations: int, decrease: float = 0.01) -> Observer:
+    """Stop when the mean loss of so many generations is not lower than before by a share ``decrease``.
+
+    Parameters
+    ----------
+    num_generations : of each of the two spans that are compared.
+    decrease : share of the earlier loss, between 0 and 1.
+    """
+    number = check.count("num_generations", num_generations)
+    losses: list[np.ndarray] = []
+
+    def observe(chunk: Chunk) -> str | None:
+        losses.append(np.asarray(_column(chunk, "stop_on_plateau"), np.float64))
+        both = np.concatenate(losses)[-2 * number :]
+        losses[:] = [both]
+        if len(both) < 2 * number:
+            return None
+        before, now = both[:number].mean(), both[number:].mean()
+        return f"a plateau of {number} generations" if not before - now > decrease * abs(before) else None
+
+    return observe
+
+
+def stop_after(seconds: float) -> Observer:
+    """Stop at the first chunk that ends later than ``seconds`` after this call."""
+    check.positive("seconds", seconds)
+    start = time.monotonic()
+    return lambda chunk: f"{seconds:g} seconds" if time.monotonic() - start > seconds else None
+
+
+def _column(chunk: Chunk, who: str) -> Any:
+    if not isinstance(chunk.records, dict) or "loss" not in chunk.records:
+        raise ValueError(
+            f"record: got records without 'loss', which {who} reads; record what mutagrad.default_record does"
+        )
+    column = chunk.records["loss"]
+    return np.where(np.isfinite(column), column, math.inf)

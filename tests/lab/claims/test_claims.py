@@ -1,0 +1,200 @@
+"""Claims: verdicts from values and errors, what a run writes and skips, and one line for what does not exist."""
+
+import json
+import math
+
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import optax
+import pytest
+import xarray
+
+import mutagrad
+from mutagrad.cli import main
+from mutagrad.lab.claims import reproduction
+from mutagrad.lab.claims.claims import Check, Claim, Job, Needs, Outcome, above, below, combine, near
+from mutagrad.lab.claims.ensemble import Experiment, descend, simulate
+from mutagrad.lab.claims.whitelam2021 import local
+
+pytestmark = pytest.mark.permissive
+
+
+@pytest.mark.parametrize(
+    ("check", "verdict"),
+    [
+        (near("x", 1.0, 0.01, 1.0, 0.05), "holds"),
+        (near("x", 1.0, 0.02, 1.0, 0.05), "undecided"),
+        (near("x", 1.2, 0.01, 1.0, 0.05), "does not hold"),
+        (near("x", 1.06, 0.01, 1.0, 0.05), "undecided"),
+        (below("x", 1.0, 0.0, 1.0), "holds"),
+        (below("x", 1.1, 0.0, 1.0), "does not hold"),
+        (above("x", 1.0, 0.1, 0.5), "holds"),
+        (above("x", 0.1, 0.1, 0.5), "does not hold"),
+        (above("x", math.nan, 0.1, 0.5), "undecided"),
+        (above("x", 1.0, math.inf, 0.5), "undecided"),
+    ],
+)
+def test_a_check_needs_three_errors(check, verdict):
+    assert check.verdict == verdict
+
+
+def test_a_claim_is_as_good_as_its_checks():
+    assert combine(["holds", "holds"]) == "holds"
+    assert combine(["holds", "undecided"]) == "undecided"
+    assert combine(["undecided", "does not hold"]) == "does not hold"
+    assert combine([]) == "undecided"
+
+
+HOLDS = (Check("x", 1.0, 0.0, 0.5, math.inf),)
+LITTLE = Needs(1e6, 1e6, 1e6)
+
+
+def toy(calls, checks=HOLDS, needs=LITTLE):
+    def run(job):
+        calls.append(job.settings)
+        job.progress(0.5)
+        return Outcome(checks, xarray.Dataset({"x": ("time", [1.0, 2.0])}), lambda data: plt.figure())
+
+    return Claim(
+        "T-1", "toy", "Fig. 0", "x is at least ½", {"quick": {"n": (1, 2)}}, run, lambda settings: needs, "n = {n}"
+    )
+
+
+def test_reproduce_writes_everything_and_does_not_run_twice(tmp_path):
+    calls = []
+    verdict = reproduction.reproduce(toy(calls), tmp_path, progress=False)
+    assert verdict["verdict"] == "holds"
+    assert {path.name for path in (tmp_path / "T-1").iterdir()} == {
+        "data.zarr",
+        "figure.png",
+        "figure.svg",
+        "verdict.json",
+    }
+    written = json.loads((tmp_path / "T-1" / "verdict.json").read_text())
+    assert written["checks"][0]["high"] is None
+    assert reproduction.reproduce(toy(calls), tmp_path, progress=False)["date"] == verdict["date"]
+    assert len(calls) == 1
+    changed = toy(calls)._replace(settings={"quick": {"n": (3, 4)}})
+    reproduction.reproduce(changed, tmp_path, progress=False)
+    assert len(calls) == 2
+    assert "T-1 holds" in reproduction.sentences(verdict)
+    assert "expected ≥ 0.5" in reproduction.sentences(verdict)
+
+
+def test_an_addition_has_a_verdict_of_its_own(tmp_path):
+    checks = (near("x", 1.0, 0.0, 1.0, 0.1), near("y", 2.0, 0.0, 1.0, 0.1, ours=True))
+    verdict = reproduction.reproduce(toy([], checks), tmp_path, progress=False)
+    assert (verdict["verdict"], verdict["addition"]) == ("holds", "does not hold")
+    text = reproduction.sentences(verdict)
+    assert "T-1 holds (P: does not hold)" in text
+    assert "P: y: 2 ± 0, expected 0.9 to 1.1" in text
+
+
+@pytest.mark.parametrize(("needs", "what"), [(Needs(1, 1e18), "memory"), (Needs(1, 0, 1e18), "disk")])
+def test_what_does_not_fit_is_refused_before_it_starts(needs, what, tmp_path):
+    calls = []
+    with pytest.raises(
+        ValueError, match=rf"scale: got 'quick' for T-1, which needs 1e\+09 GB of {what} where there are"
+    ):
+        reproduction.reproduce(toy(calls, needs=needs), tmp_path / "new", progress=False)
+    assert not calls
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_plan_scales_the_time_of_the_committed_run():
+    claim = reproduction.find("W21-1")[0]
+    last = reproduction.committed()["W21-1"]
+    quick, paper = (claim.needs(claim.settings[scale]).evaluations for scale in ("quick", "paper"))
+    text = reproduction.plan(claim, "paper")
+    assert f"{paper:.3g} loss evaluations" in text
+    assert f"{last['seconds'] * paper / quick / 3600:.3g} hours" in text
+
+
+def quadratic(x):
+    return jnp.arange(1.0, 4.0) * jnp.square(x)
+
+
+def test_an_interrupted_simulation_goes_on_where_it_was(tmp_path, monkeypatch):
+    """Stopped after its third record and begun again, it ends with the very numbers of a run that was not stopped."""
+    monkeypatch.setattr("mutagrad.lab.claims.claims._KEEP_SECONDS", 0.0)
+    toy = Experiment("toy", mutagrad.greedy(0.1), quadratic, jnp.ones(3), 5, 60, 6)
+    whole = simulate(Job({}), toy)
+
+    def stop(share):
+        if share >= 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        simulate(Job({}, tmp_path, stop), toy)
+    shares = []
+    again = simulate(Job({}, tmp_path, shares.append), toy)
+    assert len(shares) == 3
+    for one, other in zip(whole, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert simulate(Job({}, tmp_path, shares.append), toy).params.tolist() == whole.params.tolist()
+    assert len(shares) == 3
+
+
+def test_simulated_losses_are_those_of_the_params():
+    runs = simulate(Job({}), Experiment("toy", mutagrad.greedy(0.1), quadratic, jnp.ones(3), 70, 20, 2))
+    assert runs.params.shape == (70, 2, 3)
+    np.testing.assert_allclose(runs.losses, (runs.params**2 * [1, 2, 3]).mean(-1), rtol=1e-6)
+    assert len(np.unique(runs.params[:, 1, 0])) > 60  # runs have mutations of their own
+
+
+def test_descend_is_plain_gradient_descent():
+    runs = descend(optax.sgd(0.1), quadratic, jnp.ones(3), 30, 3)
+    slopes = 2 * np.array([1, 2, 3]) / 3
+    expected = np.array([(1 - 0.1 * slopes) ** steps for steps in (10, 20, 30)])
+    np.testing.assert_allclose(runs.params[0], expected, rtol=1e-5)
+
+
+def test_every_claim_has_both_scales_and_a_name_of_its_own():
+    every = reproduction.claims()
+    assert len({claim.id for claim in every}) == len(every)
+    for claim in every:
+        assert set(claim.settings) == {"quick", "paper"}
+        assert claim.run.__doc__
+        for settings in claim.settings.values():
+            assert claim.needs(settings).evaluations > 0
+            assert claim.caption.format(**settings)
+
+
+def test_crossover_holds_at_a_small_scale(tmp_path):
+    claim = reproduction.find("W21-9")[0]
+    small = claim._replace(settings={"quick": {"sigma": 1e-5, "mutations": 20_000, "slopes": 3}})
+    assert reproduction.reproduce(small, tmp_path, progress=False)["verdict"] == "holds"
+
+
+def test_a_wrong_law_does_not_hold(tmp_path, monkeypatch):
+    """The crossover's check has power: with half the drift it says so."""
+    monkeypatch.setattr(local.special, "erfcx", lambda x: 2 / (1 + x))
+    claim = reproduction.find("W21-9")[0]
+    small = claim._replace(settings={"quick": {"sigma": 1e-5, "mutations": 2000, "slopes": 3}})
+    assert reproduction.reproduce(small, tmp_path, progress=False)["verdict"] == "does not hold"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["reproduce", "W99-1", "--out", "x"], "claim: got 'W99-1'; pass one of W21-1, W21-2"),
+        (
+            ["reproduce", "W21-9", "--scale", "huge", "--out", "x"],
+            "scale: got 'huge' for W21-9; pass one of quick, paper",
+        ),
+    ],
+)
+def test_what_does_not_exist_is_one_line(arguments, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert words in printed.err
+    assert printed.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_table_has_a_line_for_every_claim(capsys):
+    assert main(["claims"]) == 0
+    printed = capsys.readouterr().out
+    assert all(claim.id in printed for claim in reproduction.claims())

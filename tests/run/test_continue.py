@@ -1,0 +1,134 @@
+"""A run that is cut and goes on is the run that was never cut: state and whole history, bit for bit."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mutagrad
+
+KEY = jax.random.key(0)
+DATA = (jnp.arange(30.0).reshape(10, 3) / 30, jnp.arange(10.0) / 10)
+ALGORITHM = mutagrad.adapt_sigma(mutagrad.elitist(0.1, 8), "success", target=0.2)
+START = {"w": jnp.zeros(3)}
+NUMBER, CUTS = 60, (1, 25, 60)
+
+
+def squares(params, batch):
+    inputs, targets = batch
+    return jnp.square(jnp.sum(inputs * params["w"][None], axis=1) - targets)
+
+
+def drawn(key):
+    rows = jax.random.randint(key, (4,), 0, 10)
+    return jax.tree.map(lambda leaf: leaf[rows], DATA)
+
+
+def listed():
+    """As many batches as there are generations, no two alike."""
+    return [jax.tree.map(lambda leaf, i=i: leaf[i % 7 : i % 7 + 3] + i / 100, DATA) for i in range(NUMBER)]
+
+
+BATCHES = {
+    "minibatches": mutagrad.minibatches(DATA, 4),
+    "all the data": mutagrad.minibatches(DATA),
+    "a function": drawn,
+    "a list": listed(),
+}
+
+
+def evolved(number, batches, start=START, key=KEY, **options):
+    return mutagrad.evolve(key, ALGORITHM, start, squares, number, batches, progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """One uninterrupted run for each kind of batches serves all comparisons."""
+    return {name: evolved(NUMBER, batches) for name, batches in BATCHES.items()}
+
+
+def assert_same(mine, theirs):
+    assert jax.tree.structure(mine.state) == jax.tree.structure(theirs.state)
+    for a, b in zip(jax.tree.leaves(mine.state), jax.tree.leaves(theirs.state), strict=True):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+    assert list(mine.history) == list(theirs.history)
+    for name, column in theirs.history.items():
+        assert len(column) == NUMBER
+        np.testing.assert_array_equal(mine.history[name], column, err_msg=name)
+    assert mine.num_evaluations == theirs.num_evaluations == NUMBER * 9
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_a_result_goes_on(whole, name):
+    result = START
+    for number in CUTS:
+        result = evolved(number, BATCHES[name], result)
+        assert len(result.history["loss"]) == number
+    assert_same(result, whole[name])
+
+
+@pytest.mark.parametrize("name", ["minibatches", "a list"])
+def test_a_checkpoint_goes_on(whole, name, tmp_path):
+    for number in CUTS:
+        result = evolved(number, BATCHES[name], checkpoint=tmp_path / "run")
+        assert len(result.history["loss"]) == number
+    assert_same(result, whole[name])
+    # Nothing is left to do: the same result again.
+    assert_same(evolved(NUMBER, BATCHES[name], checkpoint=tmp_path / "run"), whole[name])
+    with pytest.raises(ValueError, match="^checkpoint: got .* saved by a run with another key"):
+        evolved(NUMBER, BATCHES[name], key=jax.random.key(1), checkpoint=tmp_path / "run")
+    with pytest.raises(ValueError, match="^checkpoint: got .* where this run has"):
+        evolved(NUMBER, BATCHES[name], {"w": jnp.zeros(3), "v": jnp.zeros(2)}, checkpoint=tmp_path / "run")
+
+
+def test_a_raised_error_leaves_a_checkpoint_to_go_on_from(whole, tmp_path):
+    def broken(chunk):
+        if chunk.generation > 10:
+            raise KeyError("disk")
+
+    with pytest.raises(mutagrad.RunError, match="KeyError.*after generation"):
+        evolved(NUMBER, BATCHES["minibatches"], checkpoint=tmp_path / "run", observers=[broken])
+    assert_same(evolved(NUMBER, BATCHES["minibatches"], checkpoint=tmp_path / "run"), whole["minibatches"])
+
+
+def test_an_iterator_is_refused_where_a_run_goes_on():
+    first = evolved(5, iter(BATCHES["a list"]))
+    assert first.stopped == "generations"
+    with pytest.raises(
+        ValueError, match="^batches: got an iterator for a run that goes on after 5 .*; pass an iterable"
+    ) as caught:
+        evolved(10, iter(BATCHES["a list"]), first)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_iterable_that_ends_stops_the_run():
+    result = evolved(NUMBER, BATCHES["a list"][:20])
+    assert result.stopped == "batches"
+    assert int(result.state.generation) == len(result.history["loss"]) == 20
+    assert evolved(NUMBER, BATCHES["a list"], result).stopped == "generations"
+
+
+def test_other_records_than_before_are_refused_or_kept_apart():
+    first = evolved(5, BATCHES["minibatches"])
+    with pytest.raises(ValueError, match="record") as caught:
+        evolved(10, BATCHES["minibatches"], first, record=lambda state, info: info.parent_loss)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_callers_result_survives():
+    first = evolved(5, BATCHES["minibatches"])
+    before = [np.array(leaf) for leaf in jax.tree.leaves((first.state, first.history))]
+    evolved(40, BATCHES["minibatches"], first)
+    for a, b in zip(jax.tree.leaves((first.state, first.history)), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_population_goes_on():
+    algorithm = mutagrad.truncation(0.1, 8, 3)
+
+    def run(number, start=START):
+        return mutagrad.evolve(KEY, algorithm, start, squares, number, BATCHES["minibatches"], progress=False)
+
+    cut, uncut = run(30, run(11)), run(30)
+    np.testing.assert_array_equal(cut.state.parents["w"], uncut.state.parents["w"])
+    np.testing.assert_array_equal(cut.history["loss"], uncut.history["loss"])
