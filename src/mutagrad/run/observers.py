@@ -125,6 +125,14 @@ def stop_on_plateau(num_generations: int, decrease: float = 0.01) -> Observer:
     ----------
     num_generations : of each of the two spans that are compared.
     decrease : share of the earlier loss, between 0 and 1.
+
+    >>> import jax, jax.numpy as jnp, mutagrad
+    >>> run = mutagrad.evolve(
+    ...     jax.random.key(0), mutagrad.elitist(sigma=0.3, num_offspring=8), jnp.ones(9), lambda x: jnp.sum(x**2), 50_000,
+    ...     observers=[mutagrad.stop_on_plateau(50)], progress=False,
+    ... )
+    >>> run.stopped
+    'a plateau of 50 generations'
     """
     number = check.count("num_generations", num_generations)
     losses: list[np.ndarray] = []
@@ -142,7 +150,16 @@ def stop_on_plateau(num_generations: int, decrease: float = 0.01) -> Observer:
 
 
 def stop_after(seconds: float) -> Observer:
-    """Stop at the first chunk that ends later than ``seconds`` after this call."""
+    """Stop at the first chunk that ends later than ``seconds`` after this call.
+
+    >>> import jax, jax.numpy as jnp, mutagrad
+    >>> run = mutagrad.evolve(
+    ...     jax.random.key(0), mutagrad.elitist(sigma=0.3, num_offspring=8), jnp.ones(9), lambda x: jnp.sum(x**2), 10**8,
+    ...     observers=[mutagrad.stop_after(1.0)], progress=False,
+    ... )
+    >>> run.stopped
+    '1 seconds'
+    """
     check.positive("seconds", seconds)
     start = time.monotonic()
     return lambda chunk: f"{seconds:g} seconds" if time.monotonic() - start > seconds else None
