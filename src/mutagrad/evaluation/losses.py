@@ -38,6 +38,17 @@ class Losses(NamedTuple):
         return Losses(self.means[which], self.differences[which], self.variances[which], values, self.num_examples)
 
 
+class NotTraceable(ValueError):
+    """A loss that is ordinary Python where JAX must trace it; ``reason`` is JAX's own."""
+
+    def __init__(self, reason: str):
+        super().__init__(
+            f"loss_fn: JAX cannot trace it ({reason[:100]}); if it is ordinary Python, pass "
+            "evaluation=mutagrad.executor() to mutagrad.evolve, or use ask and tell"
+        )
+        self.reason = reason
+
+
 _TRACED = (jax.errors.JAXTypeError, jax.errors.JAXIndexError, jax.errors.UnexpectedTracerError)
 
 
@@ -54,10 +65,7 @@ def per_example(loss_fn: LossFn) -> Callable[[Params], jax.Array]:
         try:
             loss = loss_fn(params)
         except _TRACED as error:
-            raise ValueError(
-                f"loss_fn: JAX cannot trace it ({str(error).splitlines()[0][:100]}); if it is ordinary Python, pass "
-                "evaluation=mutagrad.executor() to mutagrad.evolve, or use ask and tell"
-            ) from None
+            raise NotTraceable(str(error).splitlines()[0]) from None
         return check_losses(loss)
 
     return values

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mutagrad import check, tree
-from mutagrad.evaluation import per_example
+from mutagrad.evaluation.losses import NotTraceable, per_example
 from mutagrad.mutation import sphere
 from mutagrad.types import LossFn, Params
 
@@ -98,9 +98,10 @@ def check_derivatives(loss_fn: LossFn, params: Params) -> None:
     """A ValueError if JAX cannot differentiate the loss twice; an error of the loss itself is passed on."""
     try:
         jax.eval_shape(per_example(loss_fn), params)
-    except jax.errors.JAXTypeError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"loss_fn: got a loss that JAX cannot trace ({reason}); {_WITHOUT_DERIVATIVES}") from None
+    except NotTraceable as error:
+        raise ValueError(
+            f"loss_fn: got a loss that JAX cannot trace ({error.reason}); {_WITHOUT_DERIVATIVES}"
+        ) from None
     hessian = hessian_of(loss_fn, params)
     try:
         jax.eval_shape(lambda: hessian.product(hessian.zeros()))
