@@ -18,7 +18,7 @@ def loss(x):
 
 def lattice_drift(rule, x, h):
     """Mean step of one site that is proposed ±h with probability ½ each, in float64, in units of −βh²."""
-    accept = RULES[rule][0](BETA).acceptance_fn
+    accept = RULES[rule][0](BETA).law.acceptance_fn
     up, down = (float(accept(np.float64(loss(x + step) - loss(x)))) for step in (h, -h))
     return -(up - down) / (2 * BETA * h)
 
@@ -51,7 +51,7 @@ def test_stationary_law_on_a_lattice(rule):
 
     sites, beta = np.arange(-3.0, 4.0), 0.8
     with jax.enable_x64(True):
-        accept = np.asarray(RULES[rule][0](beta).acceptance_fn(loss(sites)[None] - loss(sites)[:, None]))
+        accept = np.asarray(RULES[rule][0](beta).law.acceptance_fn(loss(sites)[None] - loss(sites)[:, None]))
     law = np.exp(-beta * loss(sites))
     law /= law.sum()
 

@@ -136,7 +136,7 @@ def test_a_mutation_in_flight_is_fixed_in_proportion_to_its_effect(model, factor
     """A(ΔU) = (1/n)(1 − νβΔU/2), ν = n − 1 or 2(n − 1), and 1/n where it is neutral."""
     for size in (2, 10, 1000):
         with jax.enable_x64(True):
-            accept = selection.fixation(1.0, size, model).acceptance_fn
+            accept = selection.fixation(1.0, size, model).law.acceptance_fn
             chance, step = float(accept(0.0)), 1e-6 / size
             slope = (float(accept(step)) - float(accept(-step))) / (2 * step)
         assert chance == pytest.approx(1 / size)
