@@ -95,6 +95,13 @@ def test_names_are_no_laws(name):
     )
 
 
+def test_refused_where_the_algorithm_enters():
+    """And not in the first update, or at the first step of a path."""
+    algorithm = without(mutagrad.elitist(0.1, 5), "mutation")
+    refused(lambda: theory.equivalent_gradient_descent(algorithm), "^algorithm: got gaussian mutations")
+    refused(lambda: theory.langevin(algorithm, lambda x: x), "^algorithm: got gaussian mutations")
+
+
 def test_laws_are_read_whatever_the_names():
     """An elitist rule under another name, without options: the same floats."""
     own = mutagrad.Selection(

@@ -12,6 +12,7 @@ from scipy import integrate, special
 import mutagrad
 from mutagrad import law, theory
 from mutagrad.theory import quadrature
+from mutagrad.theory.density import density_of
 from mutagrad.theory.moments import product_of_winners
 from mutagrad.theory.recombination import _pairs
 
@@ -92,7 +93,7 @@ def test_product_of_two_winners_by_another_quadrature(density, winners, number):
     marginal = {"normal": law.Gaussian(), "t": law.StudentT(12.0), "ball": quadrature.OnSphere(6)}[density]
     found = product_of_winners(law.OrderStatistic(winners, mixes=True), number, quadrature.nodes(marginal, True))
     weights = (np.arange(number) < winners).astype(float)
-    expected = _pairs(weights, quadrature.density(marginal)) / (winners * (winners - 1))
+    expected = _pairs(weights, density_of(marginal)) / (winners * (winners - 1))
     assert found == pytest.approx(expected, rel=1e-9)
 
 

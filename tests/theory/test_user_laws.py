@@ -14,6 +14,7 @@ from scipy import integrate
 import mutagrad
 from mutagrad import law, theory
 from mutagrad.theory import boltzmann, quadrature, radial, recombination
+from mutagrad.theory.density import density_of
 from mutagrad.theory.moments import moments
 
 SLOPES = np.array([1e-3, 0.3, 1.0, 1.3, 10.0, 1e4])
@@ -116,12 +117,16 @@ def test_a_density_that_the_library_has_too(name, pair):
 
 
 def test_boltzmann_in_float32():
-    """Where its float32 is that of float64 for densities of the library, to 10⁻⁵."""
-    algorithm = mutagrad.boltzmann(1.0, 1.0, 6, mutation=mutagrad.Mutation(lambda key, x: x, law=T_5))
-    single = np.stack(moments(algorithm.definition, jnp.asarray(SLOPES, jnp.float32), None))
-    np.testing.assert_allclose(
-        single, of(mutagrad.selection.boltzmann(1.0), algorithm.definition.mutation, 6), rtol=1e-5
-    )
+    """Moments as in float64 to 10⁻⁵, and the derivative of the drift as a central difference of it to 10⁻³."""
+    selection, mutation = mutagrad.selection.boltzmann(1.0), mutagrad.Mutation(lambda key, x: x, law=T_5)
+    definition = mutagrad.mutation_selection(mutation, selection, 6).definition
+    slopes = np.array([0.3, 30.0])
+    found, derivative = jax.vjp(lambda b: jnp.stack(moments(definition, b, None)), jnp.asarray(slopes, jnp.float32))
+    expected = of(selection, mutation, 6, slopes=np.concatenate([slopes, slopes * 1.0001, slopes * 0.9999]))
+    np.testing.assert_allclose(found, expected[:, :2], rtol=1e-5)
+    of_drift = jnp.zeros_like(found).at[1].set(1)
+    difference = (expected[1, 2:4] - expected[1, 4:]) / (2e-4 * slopes)
+    np.testing.assert_allclose(derivative(of_drift)[0], difference, rtol=1e-3, atol=1e-4)
 
 
 def laplace(z):
@@ -244,7 +249,7 @@ def test_the_scale_that_a_refusal_names_is_right():
 
 
 @pytest.mark.parametrize(
-    "cached", [quadrature.nodes, quadrature.density, radial.table, recombination.recombined, boltzmann._compiled]
+    "cached", [quadrature.nodes, density_of, radial.table, recombination.recombined, boltzmann._compiled]
 )
 def test_what_is_kept_for_a_law_is_bounded(cached):
     """A function is equal to itself alone, so that a law made anew for every call is a new one every time."""
