@@ -1,8 +1,10 @@
 """Rules and densities of a user's own that state a law: closed forms, the library's own laws, and generations as measured."""
 
 import functools
+import gc
 import itertools
 import math
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -248,12 +250,28 @@ def test_the_scale_that_a_refusal_names_is_right():
     np.testing.assert_allclose(found, of(mutagrad.selection.greedy(), mutagrad.mutation.gaussian()), rtol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "cached", [quadrature.nodes, density_of, radial.table, recombination.recombined, boltzmann._compiled]
-)
-def test_what_is_kept_for_a_law_is_bounded(cached):
-    """A function is equal to itself alone, so that a law made anew for every call is a new one every time."""
-    assert 1 <= cached.cache_info().maxsize <= 64
+CACHES = (quadrature.nodes, density_of, radial.table, recombination.recombined, boltzmann._compiled)
+
+
+def test_what_is_kept_for_a_law_is_bounded():
+    """A law made anew for every call is a new one every time; it is gone when these caches have let go of it."""
+    assert all(1 <= cached.cache_info().maxsize <= 64 for cached in CACHES)
+
+    def used():
+        own = density(lambda z: -(z**2) / 2)
+        for selection, number, _ in RULES.values():
+            if selection.name != "boltzmann":
+                of(selection, own, number)
+        boltzmann._compiled(3, own.law)
+        return weakref.ref(own.law.log_density_fn)
+
+    reference = used()
+    gc.collect()
+    assert reference() is not None
+    for cached in CACHES:
+        cached.cache_clear()
+    gc.collect()
+    assert reference() is None
 
 
 def test_laws_of_different_kinds_differ():

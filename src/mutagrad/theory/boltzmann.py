@@ -20,7 +20,6 @@ from mutagrad.theory.progress import gauss
 from mutagrad.theory.quadrature import Moments
 from mutagrad.theory.recombination import binomial
 
-_LARGEST_NODE = 1e30
 _SHARPEST = 1e8
 """βσ|g| above which Boltzmann selection is taken to be elitist, with a relative error near the inverse."""
 _GUMBEL = (-4.0, 40.0)
@@ -53,7 +52,7 @@ def _wide(number: int, b: jax.Array, nodes: quadrature.Nodes) -> Moments:
     y = np.arange(np.arcsinh(_GUMBEL[0] / 2), 21, 1 / 32)
     x, dx = (jnp.asarray(each, b.dtype) for each in (2 * np.sinh(y), np.cosh(y) / 16))
     weight, odd_weight = (jnp.asarray(nodes.powers[:, k], b.dtype) for k in range(2))
-    shift = b * jnp.asarray(np.minimum(nodes.z, _LARGEST_NODE), b.dtype)
+    shift = b * nodes.positions(b.dtype)
     near, far = (jnp.exp(-jnp.maximum(jnp.add.outer(x, by), _GUMBEL[0])) for by in (-shift, shift))
     above, beneath = jnp.exp(-near), jnp.exp(-far)
     # Between the two, by what e^{−far} is short of e^{−near}.

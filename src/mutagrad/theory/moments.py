@@ -26,8 +26,6 @@ from mutagrad.theory.quadrature import Moments, Nodes
 from mutagrad.theory.recombination import binomial, recombined
 from mutagrad.types import Definition
 
-_LARGEST_NODE = 1e30
-
 
 def inverse_temperature(definition: Definition) -> Any:
     """What multiplies loss differences in a rule: κ of its detailed balance, or β; ∞ for rules that see ranks only.
@@ -46,7 +44,7 @@ def sees_ranks_only(definition: Definition) -> bool:
 
 def _one_offspring(law: Acceptance, nodes: Nodes, slope: jax.Array) -> Moments:
     kappa = law.inverse_temperature
-    x = jnp.multiply.outer(slope, jnp.asarray(np.minimum(nodes.z, _LARGEST_NODE), slope.dtype))
+    x = jnp.multiply.outer(slope, nodes.positions(slope.dtype))
     better = law.acceptance_fn(-x)
     if kappa is None:
         worse = law.acceptance_fn(x)

@@ -99,6 +99,10 @@ class Nodes(NamedTuple):
         """Whether z is 1 or −1: the sphere of one parameter."""
         return self.z.size == 1
 
+    def positions(self, dtype: Any) -> jax.Array:
+        """z in JAX, below what overflows in float32."""
+        return jnp.asarray(np.minimum(self.z, 1e30), dtype)
+
     @property
     def powers(self) -> np.ndarray:
         """(n, 4): weights for the sums of 1, z, z² and u². Multiplied here, in float64: far out z² overflows in float32."""
