@@ -138,13 +138,13 @@ def test_two_parents_that_mix_have_the_best_strength_of_their_winners():
 @pytest.mark.parametrize(
     ("part", "stated", "words"),
     [
-        ("selection", "elitist", "^algorithm: got elitist selection, which states 'elitist' in place of a law"),
+        ("selection", "elitist", "^algorithm: got elitist selection, which states a str in place of a law"),
         (
             "selection",
             law.Gaussian(),
-            r"^algorithm: got elitist selection, which states Gaussian\(\) in place of a law",
+            "^algorithm: got elitist selection, which states a Gaussian in place of a law",
         ),
-        ("mutation", law.Boltzmann(1.0), "^algorithm: got gaussian mutations, which state Boltzmann"),
+        ("mutation", law.Boltzmann(1.0), "^algorithm: got gaussian mutations, which state a Boltzmann in place"),
         (
             "mutation",
             law.Scaled(2.0, law.Gaussian()),

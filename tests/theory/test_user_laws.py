@@ -230,7 +230,7 @@ def test_scaled_and_masked_densities_of_ones_own():
         (density(lambda z: -(z**2)), r"^log_density_fn: got a variance of 0.5; scale it to 1, as ln f\(0.7071068 z\)"),
         (density(lambda z: -(z**2) / 2 * 1.00001), r"^log_density_fn: got a variance of 0.99999; scale"),
         (density(lambda z: -np.log1p(z**2)), r"^log_density_fn: got a density whose variance is not found"),
-        (density(lambda z: 0 * z), r"^log_density_fn: got a density whose variance is not found"),
+        (density(lambda z: 0.0), r"^log_density_fn: got a density whose variance is not found"),
         (density(lambda z: np.where(z < 0.1, -np.inf, -z)), r"^log_density_fn: got none next to z = 0"),
         (
             density(NORMAL.log_density_fn, transverse_fn=lambda z: z**2 + 1),

@@ -44,7 +44,7 @@ def density_law(definition: Definition | UnknownDefinition) -> DensityLaw:
 
 
 def _instead(law: Any) -> str:
-    return "no law" if law is None else f"{law!r} in place of a law"
+    return "no law" if law is None else f"a {type(law).__name__} in place of a law"
 
 
 def sigma_of(definition: Definition | UnknownDefinition, sigma: Any = None) -> jax.Array:
