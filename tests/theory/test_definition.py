@@ -95,6 +95,13 @@ def test_names_are_no_laws(name):
     )
 
 
+def test_refused_where_the_algorithm_enters():
+    """And not in the first update, or at the first step of a path."""
+    algorithm = without(mutagrad.elitist(0.1, 5), "mutation")
+    refused(lambda: theory.equivalent_gradient_descent(algorithm), "^algorithm: got gaussian mutations")
+    refused(lambda: theory.langevin(algorithm, lambda x: x), "^algorithm: got gaussian mutations")
+
+
 def test_laws_are_read_whatever_the_names():
     """An elitist rule under another name, without options: the same floats."""
     own = mutagrad.Selection(
@@ -131,13 +138,13 @@ def test_two_parents_that_mix_have_the_best_strength_of_their_winners():
 @pytest.mark.parametrize(
     ("part", "stated", "words"),
     [
-        ("selection", "elitist", "^algorithm: got elitist selection, which states 'elitist' in place of a law"),
+        ("selection", "elitist", "^algorithm: got elitist selection, which states a str in place of a law"),
         (
             "selection",
             law.Gaussian(),
-            r"^algorithm: got elitist selection, which states Gaussian\(\) in place of a law",
+            "^algorithm: got elitist selection, which states a Gaussian in place of a law",
         ),
-        ("mutation", law.Boltzmann(1.0), "^algorithm: got gaussian mutations, which state Boltzmann"),
+        ("mutation", law.Boltzmann(1.0), "^algorithm: got gaussian mutations, which state a Boltzmann in place"),
         (
             "mutation",
             law.Scaled(2.0, law.Gaussian()),
@@ -165,7 +172,9 @@ def test_what_plans_say_of_rules_without_a_law():
 def test_plans_of_ranked_weights_are_those_of_the_law():
     definition = mutagrad.weighted_recombination(0.1, 4, [2.0, 1.0, 0.0, -1.0]).definition
     found = theory.recombination_moments([2.0, 1.0, 0.0, -1.0])
-    assert yardstick(definition).strength == pytest.approx(found.first / found.transverse)
+    best = found.first / found.transverse
+    assert yardstick(definition)[1:] == pytest.approx((best, best * found.first / 2, 1 / (2 * best)))
+    assert yardstick(definition, 0.7)[1:3] == pytest.approx((0.49 * best, 0.7**4 * best * found.first / 2))
     assert expected_decrease(definition, 0.1, 2.0, 3.0) == pytest.approx(0.2 * found.first - 0.015 * found.transverse)
 
 

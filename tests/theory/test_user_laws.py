@@ -1,8 +1,10 @@
 """Rules and densities of a user's own that state a law: closed forms, the library's own laws, and generations as measured."""
 
 import functools
+import gc
 import itertools
 import math
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,7 @@ from scipy import integrate
 import mutagrad
 from mutagrad import law, theory
 from mutagrad.theory import boltzmann, quadrature, radial, recombination
+from mutagrad.theory.density import density_of
 from mutagrad.theory.moments import moments
 
 SLOPES = np.array([1e-3, 0.3, 1.0, 1.3, 10.0, 1e4])
@@ -116,12 +119,16 @@ def test_a_density_that_the_library_has_too(name, pair):
 
 
 def test_boltzmann_in_float32():
-    """Where its float32 is that of float64 for densities of the library, to 10⁻⁵."""
-    algorithm = mutagrad.boltzmann(1.0, 1.0, 6, mutation=mutagrad.Mutation(lambda key, x: x, law=T_5))
-    single = np.stack(moments(algorithm.definition, jnp.asarray(SLOPES, jnp.float32), None))
-    np.testing.assert_allclose(
-        single, of(mutagrad.selection.boltzmann(1.0), algorithm.definition.mutation, 6), rtol=1e-5
-    )
+    """Moments as in float64 to 10⁻⁵, and the derivative of the drift as a central difference of it to 10⁻³."""
+    selection, mutation = mutagrad.selection.boltzmann(1.0), mutagrad.Mutation(lambda key, x: x, law=T_5)
+    definition = mutagrad.mutation_selection(mutation, selection, 6).definition
+    slopes = np.array([0.3, 30.0])
+    found, derivative = jax.vjp(lambda b: jnp.stack(moments(definition, b, None)), jnp.asarray(slopes, jnp.float32))
+    expected = of(selection, mutation, 6, slopes=np.concatenate([slopes, slopes * 1.0001, slopes * 0.9999]))
+    np.testing.assert_allclose(found, expected[:, :2], rtol=1e-5)
+    of_drift = jnp.zeros_like(found).at[1].set(1)
+    difference = (expected[1, 2:4] - expected[1, 4:]) / (2e-4 * slopes)
+    np.testing.assert_allclose(derivative(of_drift)[0], difference, rtol=1e-3, atol=1e-4)
 
 
 def laplace(z):
@@ -223,7 +230,7 @@ def test_scaled_and_masked_densities_of_ones_own():
         (density(lambda z: -(z**2)), r"^log_density_fn: got a variance of 0.5; scale it to 1, as ln f\(0.7071068 z\)"),
         (density(lambda z: -(z**2) / 2 * 1.00001), r"^log_density_fn: got a variance of 0.99999; scale"),
         (density(lambda z: -np.log1p(z**2)), r"^log_density_fn: got a density whose variance is not found"),
-        (density(lambda z: 0 * z), r"^log_density_fn: got a density whose variance is not found"),
+        (density(lambda z: 0.0), r"^log_density_fn: got a density whose variance is not found"),
         (density(lambda z: np.where(z < 0.1, -np.inf, -z)), r"^log_density_fn: got none next to z = 0"),
         (
             density(NORMAL.log_density_fn, transverse_fn=lambda z: z**2 + 1),
@@ -243,12 +250,28 @@ def test_the_scale_that_a_refusal_names_is_right():
     np.testing.assert_allclose(found, of(mutagrad.selection.greedy(), mutagrad.mutation.gaussian()), rtol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "cached", [quadrature.nodes, quadrature.density, radial.table, recombination.recombined, boltzmann._compiled]
-)
-def test_what_is_kept_for_a_law_is_bounded(cached):
-    """A function is equal to itself alone, so that a law made anew for every call is a new one every time."""
-    assert 1 <= cached.cache_info().maxsize <= 64
+CACHES = (quadrature.nodes, density_of, radial.table, recombination.recombined, boltzmann._compiled)
+
+
+def test_what_is_kept_for_a_law_is_bounded():
+    """A law made anew for every call is a new one every time; it is gone when these caches have let go of it."""
+    assert all(1 <= cached.cache_info().maxsize <= 64 for cached in CACHES)
+
+    def used():
+        own = density(lambda z: -(z**2) / 2)
+        for selection, number, _ in RULES.values():
+            if selection.name != "boltzmann":
+                of(selection, own, number)
+        boltzmann._compiled(3, own.law)
+        return weakref.ref(own.law.log_density_fn)
+
+    reference = used()
+    gc.collect()
+    assert reference() is not None
+    for cached in CACHES:
+        cached.cache_clear()
+    gc.collect()
+    assert reference() is None
 
 
 def test_laws_of_different_kinds_differ():

@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
+import scipy
 
 from mutagrad import check
 from mutagrad.diagnostics.regime import Regime
@@ -13,14 +13,13 @@ from mutagrad.estimate import Estimate
 from mutagrad.law import RankWeights
 from mutagrad.theory.definition import known
 from mutagrad.theory.optimum import best_strength, keeps_the_better
-from mutagrad.theory.progress import best_of_moment
+from mutagrad.theory.progress import best_of_moment, gauss
 from mutagrad.theory.recombination import recombination_moments
 from mutagrad.types import Definition
 
 __all__ = ["Plan", "expected_decrease", "gain_on_batch", "plan", "promised_decrease"]
 
 _MOST_OFFSPRING = 1000
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(96)
 _UPPER = 9.0
 _MOST_SKEWNESS = 2.0
 
@@ -71,15 +70,16 @@ def gain_on_batch(strength: np.ndarray, num_offspring: int, signal: float = 1.0)
     strength = np.asarray(strength, np.float64)
     lower = np.minimum(strength / 2, _UPPER)
     half_width = (_UPPER - lower) / 2
-    nodes = lower[..., None] + half_width[..., None] * (1 + _NODES)
+    points, weights = gauss(96)
+    nodes = lower[..., None] + half_width[..., None] * (1 + points)
     # `mutagrad.theory.expected_gain` is this integral in JAX, which takes longer to start than to compute it.
-    own = strength * half_width * (_tail(nodes, num_offspring) @ _WEIGHTS)
+    own = strength * half_width * (_tail(nodes, num_offspring) @ weights)
     return signal**2 * own - (1 - signal**2) * strength**2 / 2 * _tail(strength / 2, num_offspring)
 
 
 def _tail(nodes: np.ndarray, num_offspring: int) -> np.ndarray:
     """Probability that the largest of M standard normals is above the nodes."""
-    return -np.expm1(num_offspring * special.log_ndtr(nodes))
+    return -np.expm1(num_offspring * scipy.special.log_ndtr(nodes))
 
 
 @lru_cache(maxsize=4096)
@@ -155,8 +155,9 @@ def expected_decrease(
     if not keeps_the_better(parts):
         return None
     depth = sigma * trace / (2 * slope)
-    nodes = depth + _UPPER / 2 * (1 + _NODES)
-    return sigma * slope * _UPPER / 2 * float(_tail(_normalised(nodes, skewness), parts.num_offspring) @ _WEIGHTS)
+    points, weights = gauss(96)
+    nodes = depth + _UPPER / 2 * (1 + points)
+    return sigma * slope * _UPPER / 2 * float(_tail(_normalised(nodes, skewness), parts.num_offspring) @ weights)
 
 
 def _normalised(depth: np.ndarray, skewness: float) -> np.ndarray:

@@ -12,12 +12,14 @@ from functools import lru_cache
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 
 from mutagrad.theory import quadrature
+from mutagrad.theory.density import Density, density_of
+from mutagrad.theory.progress import gauss
 from mutagrad.theory.quadrature import Moments
 from mutagrad.theory.recombination import binomial
 
-_LARGEST_NODE = 1e30
 _SHARPEST = 1e8
 """βσ|g| above which Boltzmann selection is taken to be elitist, with a relative error near the inverse."""
 _GUMBEL = (-4.0, 40.0)
@@ -50,7 +52,7 @@ def _wide(number: int, b: jax.Array, nodes: quadrature.Nodes) -> Moments:
     y = np.arange(np.arcsinh(_GUMBEL[0] / 2), 21, 1 / 32)
     x, dx = (jnp.asarray(each, b.dtype) for each in (2 * np.sinh(y), np.cosh(y) / 16))
     weight, odd_weight = (jnp.asarray(nodes.powers[:, k], b.dtype) for k in range(2))
-    shift = b * jnp.asarray(np.minimum(nodes.z, _LARGEST_NODE), b.dtype)
+    shift = b * nodes.positions(b.dtype)
     near, far = (jnp.exp(-jnp.maximum(jnp.add.outer(x, by), _GUMBEL[0])) for by in (-shift, shift))
     above, beneath = jnp.exp(-near), jnp.exp(-far)
     # Between the two, by what e^{−far} is short of e^{−near}.
@@ -72,12 +74,10 @@ def _levels(radius: float) -> tuple[np.ndarray, ...]:
 
     By log-odds and logarithms, which resolve all scales from 1/b on next to 0 and to R.
     """
-    from scipy import special
-
     step = 1 / 12
     odds = np.arange(-26 - np.log(radius), 36, step)
     gap = np.exp(np.arange(-26, np.log(_GUMBEL[1]), step))
-    share, rest = special.expit(odds), special.expit(-odds)
+    share, rest = scipy.special.expit(odds), scipy.special.expit(-odds)
     under = gap[gap < -1.1 * _GUMBEL[0]]
     rows = [
         (share, rest, 0 * share, share * rest, 0 * share),
@@ -88,16 +88,10 @@ def _levels(radius: float) -> tuple[np.ndarray, ...]:
     return share, rest, offset, step * inside, step * outside
 
 
-_ANGLES, _ANGLE_WEIGHTS = (np.pi / 4 * each for each in np.polynomial.legendre.leggauss(80))
-_ANGLES = _ANGLES + np.pi / 4
-
-
-def _distribution(density: quadrature.Density, v: jax.Array, rest: jax.Array) -> jax.Array:
+def _distribution(density: Density, v: jax.Array, rest: jax.Array) -> jax.Array:
     """P(V < v), from v and 1 − (v/R)²: ½ and the integral from 0, whose ends log-odds resolve."""
-    from scipy import special
-
     odds = np.arange(-26 - np.log(density.radius), 52, 1 / 5)
-    share, short = special.expit(odds), special.expit(-odds)
+    share, short = scipy.special.expit(odds), scipy.special.expit(-odds)
     share, short, weight = (jnp.asarray(each, v.dtype) for each in (share, short * (1 + share), share * short / 5))
     log_density = density.log_density_fn(
         jnp.multiply.outer(v, share), short[None] + jnp.multiply.outer(rest, jnp.square(share))
@@ -105,10 +99,8 @@ def _distribution(density: quadrature.Density, v: jax.Array, rest: jax.Array) ->
     return 0.5 + v * (jnp.exp(log_density) @ weight)
 
 
-def _narrow(number: int, b: jax.Array, nodes: quadrature.Nodes, density: quadrature.Density) -> Moments:
+def _narrow(number: int, b: jax.Array, nodes: quadrature.Nodes, density: Density) -> Moments:
     """Boltzmann selection at b ≥ 1, where the density f is wide: M ∫ dq E_G[vᵏ f(v)] L(q)/F(q) with v = q − G/b."""
-    from scipy import special
-
     share, complement, offset, inside, outside = (jnp.asarray(each, b.dtype) for each in _levels(density.radius))
     radius = b * density.radius
     x, dx = share * radius + offset, inside * radius + outside
@@ -117,16 +109,18 @@ def _narrow(number: int, b: jax.Array, nodes: quadrature.Nodes, density: quadrat
     start, end = offset - complement * radius, offset + (1 + share) * radius
     low, high = (jnp.clip(each, *_GUMBEL) for each in (start, end))
     middle = jnp.clip(x, low, high)
+    angles, angle_weights = (np.pi / 4 * each for each in gauss(80))
+    angles = angles + np.pi / 4
 
     def spread(from_left: np.ndarray, left: jax.Array, right: jax.Array) -> jax.Array:
         shares = jnp.asarray(from_left, b.dtype)
         parts = ((left, middle - low), (right, high - middle))
         return jnp.concatenate([each[:, None] + jnp.multiply.outer(width, shares) for each, width in parts], axis=1)
 
-    gumbel = spread(np.sin(_ANGLES) ** 2, low, middle)
-    from_start = spread(np.sin(_ANGLES) ** 2, low - start, middle - start)
-    to_end = spread(np.cos(_ANGLES) ** 2, end - middle, end - high)
-    weight = spread(np.sin(2 * _ANGLES) * _ANGLE_WEIGHTS, 0 * low, 0 * low)
+    gumbel = spread(np.sin(angles) ** 2, low, middle)
+    from_start = spread(np.sin(angles) ** 2, low - start, middle - start)
+    to_end = spread(np.cos(angles) ** 2, end - middle, end - high)
+    weight = spread(np.sin(2 * angles) * angle_weights, 0 * low, 0 * low)
     v, rest = (x[:, None] - gumbel) / b, from_start / radius * (to_end / radius)
     mass = jnp.exp(density.log_density_fn(v, rest)) * weight
     kernel = mass * jnp.exp(-gumbel) * _below(gumbel)
@@ -142,7 +136,7 @@ def _narrow(number: int, b: jax.Array, nodes: quadrature.Nodes, density: quadrat
     # E[v; below q] = −E_G[E[u² | v] f(v)], as for every radial density.
     interaction = -jnp.sum(pairs * first * across)
     near = number / b * dx * others ** (number - 1) * parent / (1 + (x / b / _FAR) ** 4)
-    far = number * special.expit(4 * np.log(nodes.z / _FAR)) @ nodes.powers
+    far = number * scipy.special.expit(4 * np.log(nodes.z / _FAR)) @ nodes.powers
     zeroth, first, second, across = (
         jnp.sum(near * moment) + jnp.asarray(tail, b.dtype)
         for moment, tail in zip((zeroth, first, second, across), far, strict=True)
@@ -162,7 +156,7 @@ def _compiled(number: int, law: quadrature.Marginal) -> Callable[[jax.Array], Mo
         return jax.lax.cond(
             b <= 1,
             lambda b: _wide(number, jnp.minimum(b, 2), nodes),
-            lambda b: _narrow(number, jnp.clip(b, 0.5, _SHARPEST), nodes, quadrature.density(law)),
+            lambda b: _narrow(number, jnp.clip(b, 0.5, _SHARPEST), nodes, density_of(law)),
             b,
         )
 

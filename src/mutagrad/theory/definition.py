@@ -44,7 +44,7 @@ def density_law(definition: Definition | UnknownDefinition) -> DensityLaw:
 
 
 def _instead(law: Any) -> str:
-    return "no law" if law is None else f"{law!r} in place of a law"
+    return "no law" if law is None else f"a {type(law).__name__} in place of a law"
 
 
 def sigma_of(definition: Definition | UnknownDefinition, sigma: Any = None) -> jax.Array:
@@ -53,3 +53,10 @@ def sigma_of(definition: Definition | UnknownDefinition, sigma: Any = None) -> j
     if sigma is None:
         raise ValueError("sigma: got none with an algorithm whose σ changes while it runs; pass sigma=state.sigma")
     return jnp.asarray(sigma, jnp.result_type(float))
+
+
+def sigma_of_readable(definition: Definition | UnknownDefinition, sigma: Any = None) -> jax.Array:
+    """`sigma_of` an algorithm whose parts state their laws: refused where it enters, and not at its first use."""
+    selection_law(definition)
+    density_law(definition)
+    return sigma_of(definition, sigma)

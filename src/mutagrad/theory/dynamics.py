@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from mutagrad import check, tree
-from mutagrad.theory.definition import sigma_of
-from mutagrad.theory.laws import Geometry, mean_step, radial
+from mutagrad.theory.definition import sigma_of, sigma_of_readable
+from mutagrad.theory.geometry import Geometry, radial
+from mutagrad.theory.laws import mean_step
 from mutagrad.theory.moments import inverse_temperature, moments, sees_ranks_only
 from mutagrad.types import Algorithm, Params
 
@@ -24,9 +25,8 @@ def learning_rate(algorithm: Algorithm, regime: str = "plain", sigma: Any = None
 
     Parameters
     ----------
-    algorithm : as in `drift`.
+    algorithm, sigma : as in `drift`.
     regime : "plain" for βσ|∇U| → 0, with x ← x − η∇U; "normalized" for βσ|∇U| → ∞, with x ← x − η ∇U/|∇U|.
-    sigma : as in `drift`.
 
     Returns
     -------
@@ -66,9 +66,7 @@ def learning_rate(algorithm: Algorithm, regime: str = "plain", sigma: Any = None
 def equivalent_gradient_descent(
     algorithm: Algorithm, regime: str = "crossover", sigma: Any = None
 ) -> optax.GradientTransformation:
-    """The gradient descent that an algorithm is on average, as an Optax optimiser.
-
-    Its step is E[Δx] of one generation: `mutagrad.theory.mean_step` of the gradient.
+    """The gradient descent that an algorithm is on average, as an Optax optimiser: its step is `mean_step` of the gradient.
 
     Parameters
     ----------
@@ -76,10 +74,6 @@ def equivalent_gradient_descent(
     regime : "crossover", right at every slope; "plain", x ← x − ηC∇U, its limit for βσ|∇U| → 0; "normalized",
         x ← x − ηC∇U/|∇U|, its limit for βσ|∇U| → ∞. C is 1 unless mutations are scaled; then it is diag(scale²), and
         the norm is that of scale·∇U.
-
-    Returns
-    -------
-    optax.GradientTransformation
 
     Raises
     ------
@@ -97,7 +91,7 @@ def equivalent_gradient_descent(
     [-0.112, -0.149]
     """
     check.choice("regime", regime, REGIMES)
-    sigma = sigma_of(algorithm.definition, sigma)
+    sigma = sigma_of_readable(algorithm.definition, sigma)
     rate = None if regime == "crossover" else learning_rate(algorithm, regime, sigma)
 
     def init(params: Params) -> optax.EmptyState:
@@ -155,11 +149,7 @@ class Langevin(NamedTuple):
 
         Returns
         -------
-        pytree whose leaves have a first axis (k,).
-
-        Raises
-        ------
-        ValueError : if the gradient is exactly zero at the start, as it is for a loss of steps.
+        pytree whose leaves have a first axis (k,). A ValueError says if the gradient is exactly zero at the start.
 
         >>> import jax, jax.numpy as jnp, mutagrad
         >>> equation = mutagrad.theory.langevin(mutagrad.greedy(sigma=1e-3), lambda x: x)
@@ -175,7 +165,7 @@ class Langevin(NamedTuple):
                 "grad_fn: got a gradient of exactly zero at the start; if the loss has steps it has no useful gradient: "
                 "train it without one, by mutagrad.evolve"
             )
-        dt = num_generations / check.count("num_steps", num_steps)
+        num_steps = check.count("num_steps", num_steps)
         shape = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
         path = diffrax.UnsafeBrownianPath(shape, key)
         times = jnp.asarray([num_generations] if save_at is None else save_at, jnp.result_type(float))
@@ -184,7 +174,7 @@ class Langevin(NamedTuple):
             diffrax.Euler(),
             t0=0.0,
             t1=float(num_generations),
-            dt0=dt,
+            dt0=num_generations / num_steps,
             y0=params,
             saveat=diffrax.SaveAt(ts=times),
             adjoint=diffrax.DirectAdjoint(),
@@ -227,7 +217,7 @@ def langevin(algorithm: Algorithm, grad_fn: Callable[[Params], Params], sigma: A
         check.installed(name, "Langevin equations")
     import lineax
 
-    sigma = sigma_of(algorithm.definition, sigma)
+    sigma = sigma_of_readable(algorithm.definition, sigma)
 
     def fields(x: Params) -> tuple[Geometry, Params, jax.Array, jax.Array, jax.Array]:
         """Where the params are radial, ĝ there, and the mean of a step along ĝ with both second moments."""

@@ -7,11 +7,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from mutagrad import tree
-from mutagrad.law import Ball, DensityLaw, Masked, Scaled, Sphere
-from mutagrad.theory.definition import density_law, sigma_of
-from mutagrad.theory.moments import moments
-from mutagrad.theory.quadrature import Moments
-from mutagrad.types import Algorithm, Definition, Params
+from mutagrad.theory.geometry import Geometry
+from mutagrad.theory.moments import moments_at
+from mutagrad.types import Algorithm, Params
 
 __all__ = ["Diffusion", "acceptance_rate", "diffusion", "drift", "mean_loss_rate", "mean_step"]
 
@@ -27,15 +25,6 @@ class Diffusion(NamedTuple):
 
     longitudinal: jax.Array
     transverse: jax.Array
-
-
-def _moments(
-    definition: Any, grad_norm: ArrayLike, sigma: Any, num_parameters: int | None
-) -> tuple[jax.Array, jax.Array, Moments]:
-    """|∇U| and σ as arrays of one shape, and the moments there in units of σ."""
-    sigma = sigma_of(definition, sigma)
-    norm, sigma = jnp.broadcast_arrays(jnp.asarray(grad_norm, sigma.dtype), sigma)
-    return norm, sigma, moments(definition, sigma * norm, num_parameters)
 
 
 def drift(
@@ -75,7 +64,7 @@ def drift(
     >>> bool(abs(mutagrad.theory.drift(metropolis, 3.0) / (-1.0 * 1e-8 * 3.0) - 1) < 1e-3)   # −(βσ²/2)|g|
     True
     """
-    _, sigma, found = _moments(algorithm.definition, grad_norm, sigma, num_parameters)
+    _, sigma, found = moments_at(algorithm.definition, grad_norm, sigma, num_parameters)
     return sigma * found.first
 
 
@@ -97,7 +86,7 @@ def diffusion(
     >>> round(float(found.longitudinal), 6), round(float(found.transverse), 6)
     (0.5, 0.5)
     """
-    _, sigma, found = _moments(algorithm.definition, grad_norm, sigma, num_parameters)
+    _, sigma, found = moments_at(algorithm.definition, grad_norm, sigma, num_parameters)
     return Diffusion(jnp.square(sigma) * found.second, jnp.square(sigma) * found.transverse)
 
 
@@ -114,7 +103,7 @@ def acceptance_rate(
     >>> round(float(mutagrad.theory.acceptance_rate(mutagrad.elitist(sigma=0.1, num_offspring=3), 1.0)), 6)   # 1 − 2⁻³
     0.875
     """
-    return _moments(algorithm.definition, grad_norm, sigma, num_parameters)[2].acceptance
+    return moments_at(algorithm.definition, grad_norm, sigma, num_parameters)[2].acceptance
 
 
 def mean_loss_rate(
@@ -160,7 +149,7 @@ def mean_loss_rate(
     >>> bool(abs(rate / exact - 1) < 1e-3)
     True
     """
-    norm, sigma, found = _moments(algorithm.definition, grad_norm, sigma, num_parameters)
+    norm, sigma, found = moments_at(algorithm.definition, grad_norm, sigma, num_parameters)
     curvature = found.curvature * jnp.asarray(hessian_trace, norm.dtype)
     return sigma * found.first * norm + jnp.square(sigma) * curvature / 2
 
@@ -197,75 +186,3 @@ def mean_step(algorithm: Algorithm, gradient: Params, sigma: Any = None) -> Para
     slope, direction = geometry.slope(gradient)
     _, sigma, found = geometry.moments(slope, sigma)
     return geometry.to_params(tree.scale(direction, sigma * found.first))
-
-
-class Geometry(NamedTuple):
-    """Coordinates in which the mutations of an algorithm are radial: parameters in units of their scale.
-
-    Attributes
-    ----------
-    scales : pytree of the params' structure, the scale of each parameter; 0 where it is not mutated.
-    definition : of the algorithm with the density under scales and masks.
-    num_parameters : N where the density asks for it.
-    """
-
-    scales: Params
-    definition: Definition
-    num_parameters: int | None
-
-    @classmethod
-    def of(cls, definition: Any, params: Params) -> "Geometry":
-        """The geometry of an algorithm on these params (or a gradient of their structure)."""
-        law, base = density_law(definition), radial(definition)
-        knows_size = isinstance(base.mutation.law, Sphere | Ball)
-        # A radial density sees the mutated leaves only, so that its number of dimensions is not that of the tree.
-        if knows_size and _is_masked(law):
-            raise ValueError(
-                f"algorithm: got {definition.mutation.name} mutations, whose number of dimensions is not that of the "
-                "params; use gaussian ones, the limit of many parameters"
-            )
-        return cls(_scales(law, params), base, tree.size(params) if knows_size else None)
-
-    def moments(self, slope: jax.Array, sigma: Any = None) -> tuple[jax.Array, jax.Array, Moments]:
-        """The slope and σ as arrays, and the moments there in units of σ."""
-        return _moments(self.definition, slope, sigma, self.num_parameters)
-
-    def slope(self, gradient: Params) -> tuple[jax.Array, Params]:
-        """Norm of the gradient in these coordinates, and its direction (zeros where the norm is 0)."""
-        scaled = self.to_params(gradient)
-        norm = jnp.sqrt(tree.squared_norm(scaled))
-        return norm, tree.scale(scaled, jnp.where(norm > 0, 1 / jnp.where(norm > 0, norm, 1), 0))
-
-    def to_params(self, vector: Params) -> Params:
-        """A vector of these coordinates as a change of the params; leaves that are not floating become zeros."""
-
-        def multiply(leaf, scale):
-            if not tree.is_floating(leaf):
-                return jnp.zeros_like(leaf)
-            return leaf * jnp.asarray(scale, leaf.dtype)
-
-        return jax.tree.map(multiply, vector, self.scales)
-
-
-def radial(definition: Any) -> Definition:
-    """The definition with the density under scales and masks in place of its own."""
-    law = density_law(definition)
-    while isinstance(law, Scaled | Masked):
-        law = law.law
-    return definition._replace(mutation=definition.mutation._replace(law=law))
-
-
-def _is_masked(law: DensityLaw) -> bool:
-    return isinstance(law, Masked) or (isinstance(law, Scaled) and _is_masked(law.law))
-
-
-def _scales(law: DensityLaw, params: Params) -> Params:
-    """Standard deviation of every parameter in units of σ, a number or an array for each leaf."""
-    match law:
-        case Scaled():
-            own = tree.broadcast_prefix("scale", law.scale, params, "number or array")
-        case Masked():
-            own = jax.tree.map(float, tree.broadcast_prefix("mask", law.mask, params, "boolean"))
-        case _:
-            return jax.tree.map(lambda _: 1.0, params)
-    return jax.tree.map(lambda a, b: jnp.asarray(a) * b, own, _scales(law.law, params))

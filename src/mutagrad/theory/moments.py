@@ -13,18 +13,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from mutagrad import check
 from mutagrad.law import Acceptance, Boltzmann, OrderStatistic, RankWeights
 from mutagrad.selection import product
 from mutagrad.theory import quadrature
 from mutagrad.theory.boltzmann import softmax
-from mutagrad.theory.definition import selection_law
+from mutagrad.theory.definition import selection_law, sigma_of
+from mutagrad.theory.progress import among_best
 from mutagrad.theory.quadrature import Moments, Nodes
 from mutagrad.theory.recombination import binomial, recombined
 from mutagrad.types import Definition
-
-_LARGEST_NODE = 1e30
 
 
 def inverse_temperature(definition: Definition) -> Any:
@@ -44,7 +44,7 @@ def sees_ranks_only(definition: Definition) -> bool:
 
 def _one_offspring(law: Acceptance, nodes: Nodes, slope: jax.Array) -> Moments:
     kappa = law.inverse_temperature
-    x = jnp.multiply.outer(slope, jnp.asarray(np.minimum(nodes.z, _LARGEST_NODE), slope.dtype))
+    x = jnp.multiply.outer(slope, nodes.positions(slope.dtype))
     better = law.acceptance_fn(-x)
     if kappa is None:
         worse = law.acceptance_fn(x)
@@ -60,17 +60,10 @@ def _selected(law: OrderStatistic, number: int, nodes: Nodes) -> tuple[np.ndarra
 
     v = −z is how far an offspring goes down; selection then sees only ranks, whatever the slope.
     """
-    from scipy import special
-
     above, winners = nodes.upper, law.num_winners
     if law.keeps_parent:
         return number * np.exp((number - 1) * np.log1p(-above)), np.zeros_like(above)
-
-    def among_best(upper: np.ndarray) -> np.ndarray:
-        # Fewer than K of the other M − 1 lie above.
-        return special.bdtr(winners - 1, number - 1, upper) if winners < number else np.ones_like(upper)
-
-    return number / winners * among_best(above), number / winners * among_best(1 - above)
+    return tuple(number / winners * among_best(number, winners, each) for each in (above, 1 - above))
 
 
 def _ranked(law: OrderStatistic, number: int, nodes: Nodes, slope: jax.Array) -> Moments:
@@ -153,3 +146,12 @@ def moments(definition: Definition, slope: jax.Array, num_parameters: int | None
         law = OrderStatistic(keeps_parent=True)
     nodes = quadrature.nodes(marginal, is_fine=True)
     return _ranked_signs(law, number, slope) if nodes.is_sign else _ranked(law, number, nodes, slope)
+
+
+def moments_at(
+    definition: Any, grad_norm: ArrayLike, sigma: Any, num_parameters: int | None
+) -> tuple[jax.Array, jax.Array, Moments]:
+    """|∇U| and σ as arrays of one shape, σ being the algorithm's own unless given, and the moments there in units of σ."""
+    sigma = sigma_of(definition, sigma)
+    norm, sigma = jnp.broadcast_arrays(jnp.asarray(grad_norm, sigma.dtype), sigma)
+    return norm, sigma, moments(definition, sigma * norm, num_parameters)

@@ -1,11 +1,12 @@
 """What the best of M gains: order-statistic moments, gain at finite σ, and the optimal normalised strength (theory.md 2, 3)."""
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from jax.typing import ArrayLike
 
 from mutagrad import check
@@ -19,9 +20,19 @@ __all__ = [
     "success_rate",
 ]
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(96)
 # max(0, Z_(M)) is below 9 but for a probability of M · 10⁻¹⁹.
 _UPPER = 9.0
+
+
+@cache
+def gauss(number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of Gauss's rule on (−1, 1). Computed at its first use: importing must not wait for it."""
+    return np.polynomial.legendre.leggauss(number)
+
+
+def among_best(number: int, winners: int, upper: Any) -> Any:
+    """P(one draw is among the K best of M), given P(another lies above it): fewer than K of the other M − 1 do."""
+    return scipy.special.bdtr(winners - 1, number - 1, upper) if winners < number else np.ones_like(upper)
 
 
 def normalized_mutation_strength(sigma: Any, hessian_trace: Any, grad_norm: Any) -> Any:
@@ -65,12 +76,11 @@ def best_of_moment(num_offspring: int, order: int = 1) -> float:
     """
     num_offspring = check.count("num_offspring", num_offspring)
     order = check.count("order", order)
-    from scipy import integrate, special
 
     def integrand(z):
-        return order * z ** (order - 1) * -np.expm1(num_offspring * special.log_ndtr(z))
+        return order * z ** (order - 1) * -np.expm1(num_offspring * scipy.special.log_ndtr(z))
 
-    return float(integrate.quad(integrand, 0, np.inf, epsabs=1e-13, epsrel=1e-12)[0])
+    return float(scipy.integrate.quad(integrand, 0, np.inf, epsabs=1e-13, epsrel=1e-12)[0])
 
 
 @lru_cache
@@ -94,15 +104,16 @@ def best_of_mean(num_offspring: int, num_parents: int = 1) -> float:
     num_parents = check.count("num_parents", num_parents)
     if num_parents > num_offspring:
         raise ValueError(f"num_parents: got {num_parents}; pass at most num_offspring = {num_offspring}")
-    from scipy import integrate, special
 
     def integrand(z):
-        # One given normal at z is among the K largest if fewer than K of the other M − 1 exceed it.
-        number = num_offspring - 1
-        is_selected = special.bdtr(num_parents - 1, number, special.ndtr(-z)) if num_parents <= number else 1.0
-        return z * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) * is_selected
+        return (
+            z
+            * np.exp(-(z**2) / 2)
+            / np.sqrt(2 * np.pi)
+            * among_best(num_offspring, num_parents, scipy.special.ndtr(-z))
+        )
 
-    integral = integrate.quad(integrand, -12, 12, points=[0], epsabs=1e-13, epsrel=1e-11, limit=200)[0]
+    integral = scipy.integrate.quad(integrand, -12, 12, points=[0], epsabs=1e-13, epsrel=1e-11, limit=200)[0]
     return num_offspring / num_parents * float(integral)
 
 
@@ -132,11 +143,11 @@ def expected_gain(strength: ArrayLike, num_offspring: int) -> jax.Array:
     lower = jnp.minimum(strength / 2, _UPPER)
     half_width = (_UPPER - lower) / 2
     shape = (1,) * (strength.ndim - 1) + (-1,)
-    nodes = lower + half_width * (1 + jnp.asarray(_NODES, strength.dtype).reshape(shape))
+    points, weights = (jnp.asarray(each, strength.dtype).reshape(shape) for each in gauss(96))
+    nodes = lower + half_width * (1 + points)
     # ln Φ from the upper tail: close to Φ = 1 the library's logcdf has lost its digits.
     tail = -jnp.expm1(num_offspring * jnp.log1p(-jax.scipy.stats.norm.sf(nodes)))
-    weights = half_width * jnp.asarray(_WEIGHTS, strength.dtype).reshape(shape)
-    return strength[..., 0] * jnp.sum(weights * tail, axis=-1)
+    return strength[..., 0] * jnp.sum(half_width * weights * tail, axis=-1)
 
 
 @lru_cache
@@ -154,18 +165,17 @@ def optimal_strength(num_offspring: int) -> float:
     1.892
     """
     num_offspring = check.count("num_offspring", num_offspring)
-    from scipy import integrate, optimize, special
 
     def tail(z):
-        return -np.expm1(num_offspring * special.log_ndtr(z))
+        return -np.expm1(num_offspring * scipy.special.log_ndtr(z))
 
     def slope(s):
         # dG/ds = ∫_{s/2}^∞ (1 − Φᴹ) dz − (s/2)(1 − Φ(s/2)ᴹ), which falls from c_M through zero.
-        integral = integrate.quad(tail, s / 2, np.inf, epsabs=1e-13, epsrel=1e-12)[0]
+        integral = scipy.integrate.quad(tail, s / 2, np.inf, epsabs=1e-13, epsrel=1e-12)[0]
         return integral - s / 2 * tail(s / 2)
 
     # The small-noise optimum c_M/(1 − 2^−M) is below the exact one, which stays below its double.
-    return float(optimize.brentq(slope, 1e-3, 2 * best_of_moment(num_offspring) + 2, xtol=1e-12))
+    return float(scipy.optimize.brentq(slope, 1e-3, 2 * best_of_moment(num_offspring) + 2, xtol=1e-12))
 
 
 def success_rate(strength: ArrayLike) -> jax.Array:

@@ -5,7 +5,6 @@ therefore mapped to the logarithm of z. There the trapezoidal rule converges exp
 at once. The weights are normalised to ½, the mass of half a symmetric density.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 
 from mutagrad import check
 from mutagrad.law import Ball, Gaussian, IndependentEntries, Radial, Sphere, StudentT
@@ -99,6 +99,10 @@ class Nodes(NamedTuple):
         """Whether z is 1 or −1: the sphere of one parameter."""
         return self.z.size == 1
 
+    def positions(self, dtype: Any) -> jax.Array:
+        """z in JAX, below what overflows in float32."""
+        return jnp.asarray(np.minimum(self.z, 1e30), dtype)
+
     @property
     def powers(self) -> np.ndarray:
         """(n, 4): weights for the sums of 1, z, z² and u². Multiplied here, in float64: far out z² overflows in float32."""
@@ -125,36 +129,30 @@ def _nodes(
 
 def _of_gaussian(step: float) -> Nodes:
     """Across the gradient the mutation does not know of the component along it."""
-    from scipy import special
-
     z = np.exp(np.arange(_SMALLEST, 3.8, step))
-    return _nodes(z, z, step, -(z**2) / 2, np.ones_like(z), special.ndtr(-z))
+    return _nodes(z, z, step, -(z**2) / 2, np.ones_like(z), scipy.special.ndtr(-z))
 
 
 def _of_student_t(nu: float, step: float) -> Nodes:
     """Long mutations are long in every direction."""
-    from scipy import special
-
     # The weight falls like z^−ν only: go to where z² times it is below 10⁻¹⁷, and stay in range.
     z = np.exp(np.arange(_SMALLEST, min(40 / (nu - 2) + 4, 300.0), step))
     # z²/(ν − 2) by logarithms: at ν near 2 the last nodes lie far out.
     log_density = -(nu + 1) / 2 * np.logaddexp(0, 2 * np.log(z) - np.log(nu - 2))
-    upper = special.stdtr(nu, -z * np.sqrt(nu / (nu - 2)))
+    upper = scipy.special.stdtr(nu, -z * np.sqrt(nu / (nu - 2)))
     return _nodes(z, z, step, log_density, (nu - 2 + z**2) / (nu - 1), upper)
 
 
 def _on_sphere(dimensions: int, step: float) -> Nodes:
     """f ∝ (1 − (z/R)²)^p on (0, R), R = √n and p = (n − 3)/2, by z = R/(1 + e^−τ), which also resolves the end."""
-    from scipy import special
-
     if dimensions == 1:
         one = np.ones(1)
         return Nodes(one, one / 2, 0 * one, 0 * one, one / 2)
     power, radius = (dimensions - 3) / 2, dimensions**0.5
     tau = np.arange(_SMALLEST - np.log(radius), 40 / min(power + 1, 1.0), step)
-    share = special.expit(tau)
+    share = scipy.special.expit(tau)
     log_rest = -np.logaddexp(0, tau)  # ln(1 − share), exact where share rounds to 1
-    upper = special.betainc(power + 1, 0.5, np.exp(log_rest) * (1 + share)) / 2
+    upper = scipy.special.betainc(power + 1, 0.5, np.exp(log_rest) * (1 + share)) / 2
     return _nodes(
         radius * share,
         radius * np.exp(log_rest) * share,
@@ -179,81 +177,3 @@ def nodes(law: Marginal, is_fine: bool = False) -> Nodes:
             return _on_sphere(law.dimensions, step)
     found = radial.table(law)
     return _nodes(found.z, found.slope, radial.STEP, found.log_density, found.transverse, found.upper)
-
-
-class Density(NamedTuple):
-    """A symmetric marginal density f at levels that follow the slope or a rank, where `Nodes` are at fixed ones.
-
-    Attributes
-    ----------
-    radius : R, where f ends; a finite one is put where nothing is left of it, or of its part that competes (Student t).
-    log_density_fn : ln f(v) in JAX, from v and 1 − (v/R)², which v does not resolve at the end.
-    transverse_fn : E[u² | v], from the same two, in JAX or NumPy.
-    quantile_fn : z ≥ 0 with P(Z > z) = p, for p ≤ ½, in NumPy.
-    decay : a with z² dP falling like pᵃ dp/p as p = P(Z > z) → 0.
-    """
-
-    radius: float
-    log_density_fn: Callable[[Any, Any], Any]
-    transverse_fn: Callable[[Any, Any], Any]
-    quantile_fn: Callable[[np.ndarray], np.ndarray]
-    decay: float = 1.0
-
-
-def _normal_density() -> Density:
-    from scipy import special
-
-    return Density(
-        40.0,
-        lambda v, rest: jax.scipy.stats.norm.logpdf(v),
-        lambda v, rest: v * 0 + 1,
-        lambda p: -special.ndtri(p),
-    )
-
-
-def _student_t_density(nu: float) -> Density:
-    from scipy import special
-
-    log_peak = float(special.gammaln((nu + 1) / 2) - special.gammaln(nu / 2) - np.log(np.pi * (nu - 2)) / 2)
-    return Density(
-        1e10,
-        lambda v, rest: log_peak - (nu + 1) / 2 * jnp.log1p(jnp.square(v) / (nu - 2)),
-        lambda v, rest: (nu - 2 + v**2) / (nu - 1),
-        lambda p: np.sqrt((nu - 2) * (1 / np.maximum(special.betaincinv(nu / 2, 0.5, 2 * p), 1e-290) - 1)),
-        1 - 2 / nu,
-    )
-
-
-def _sphere_density(dimensions: int) -> Density:
-    """f ∝ (1 − z²/n)^((n−3)/2), n ≥ 2."""
-    from scipy import special
-
-    power, square = (dimensions - 3) / 2, float(dimensions)
-    log_peak = float(-special.betaln(0.5, power + 1) - np.log(square) / 2)
-
-    def log_density(v: jax.Array, rest: jax.Array) -> jax.Array:
-        # Each where it has its digits: 1 − (v/R)² at the end, (v/R)² at the centre, where many dimensions need them.
-        near_end = jnp.log(jnp.clip(rest, jnp.finfo(rest.dtype).tiny, 1))
-        near_centre = jnp.log1p(-jnp.minimum(jnp.square(v) / square, 0.75))
-        return log_peak + power * jnp.where(rest < 0.5, near_end, near_centre)
-
-    return Density(
-        square**0.5,
-        log_density,
-        lambda v, rest: square * rest / (square - 1),
-        lambda p: np.sqrt(square * (1 - special.betaincinv(power + 1, 0.5, 2 * p))),
-    )
-
-
-@lru_cache(maxsize=64)
-def density(law: Marginal) -> Density:
-    """The density of a marginal; the sphere of one parameter, of two signs, has none."""
-    match law:
-        case Gaussian():
-            return _normal_density()
-        case StudentT():
-            return _student_t_density(float(law.degrees_of_freedom))
-        case OnSphere():
-            return _sphere_density(law.dimensions)
-    found = radial.table(law)
-    return Density(found.radius, found.log_density_fn, found.transverse_fn, found.quantile, found.decay)

@@ -11,7 +11,8 @@ from jax.typing import ArrayLike
 
 from mutagrad.law import Gaussian
 from mutagrad.selection import normal_scores, rank_levels
-from mutagrad.theory import quadrature
+from mutagrad.theory.density import Density, density_of
+from mutagrad.theory.quadrature import Marginal, OnSphere
 
 __all__ = ["RecombinationMoments", "recombination_gain", "recombination_moments"]
 
@@ -63,11 +64,11 @@ def binomial(k: Any, number: int, upper: Any, lower: Any) -> Any:
 
 
 @lru_cache(maxsize=64)
-def recombined(weights: tuple[float, ...], law: quadrature.Marginal) -> RecombinationMoments:
+def recombined(weights: tuple[float, ...], law: Marginal) -> RecombinationMoments:
     """`recombination_moments` of mutations of any radial density; ``transverse`` is then Σ w_k² E[u² | rank k]."""
-    if law == quadrature.OnSphere(1):
+    if law == OnSphere(1):
         return _recombined_signs(weights)
-    number, density = len(weights), quadrature.density(law)
+    number, density = len(weights), density_of(law)
     upper, lower, weight = rank_levels(number, min(38 / density.decay, 600.0))
     z = _levels(upper, lower, density)
     across = density.transverse_fn(z, 1 - (z / density.radius) ** 2)
@@ -80,12 +81,12 @@ def recombined(weights: tuple[float, ...], law: quadrature.Marginal) -> Recombin
     return RecombinationMoments(first, own + _pairs(np.array(weights), density), transverse)
 
 
-def _levels(upper: np.ndarray, lower: np.ndarray, density: quadrature.Density) -> np.ndarray:
+def _levels(upper: np.ndarray, lower: np.ndarray, density: Density) -> np.ndarray:
     """z with P(Z > z) = ``upper`` = 1 − ``lower``."""
     return np.sign(lower - upper) * density.quantile_fn(np.minimum(upper, lower))
 
 
-def _pairs(w: np.ndarray, density: quadrature.Density) -> float:
+def _pairs(w: np.ndarray, density: Density) -> float:
     """Σ_{i≠j} w_i w_j E[Z_(i) Z_(j)]: of the other M − 2, Binomial(p) lie above x, and of the rest Binomial(r) above y < x.
 
     P(Z > x) = p and P(Z > y) = p + (1 − p)r, so that the second number does not know of p: both sums over ranks are matrices.
