@@ -13,7 +13,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import equinox as eqx
 import jax
@@ -39,7 +38,9 @@ def arguments(description: str, repetitions: int = 7, **defaults: Any) -> argpar
 # --- timing -----------------------------------------------------------------------------------------------------------
 
 
-def interleaved(runs: dict[str, Callable[[], float]], repetitions: int) -> dict[str, list[float]]:
+def interleaved(
+    runs: dict[str, Callable[[], float]], repetitions: int, rounds_before: int = 2
+) -> dict[str, list[float]]:
     """What each run returns, measured A, B, C, A, B, C, … after two rounds that do not count.
 
     Two, because what the first one returns may differ in type from what it was given, and compiles once more.
@@ -47,7 +48,7 @@ def interleaved(runs: dict[str, Callable[[], float]], repetitions: int) -> dict[
     A run does its own timing, so that preparation and compilation can be left out of it.
     """
     measured: dict[str, list[float]] = {name: [] for name in runs}
-    for repetition in range(-1, repetitions + 1):
+    for repetition in range(1 - rounds_before, repetitions + 1):
         for name, run in runs.items():
             value = run()
             print(f"  {repetition}/{repetitions} {name}: {value:.4g}", file=sys.stderr, flush=True)
@@ -127,20 +128,18 @@ def evolved(
     Everything evolve does for every generation is counted (records, copies to the host, chunks that start short and
     grow); only its first chunk, one generation that compiles the program, is not.
     """
-    generations = mutagrad.run.generations
+    batches = None if data is None else mutagrad.minibatches(data, None)
 
     def run() -> float:
-        first_chunk = []
+        chunks_end = []
 
-        def noting(*args, **kwargs):
-            for chunk in generations(*args, **kwargs):
-                first_chunk.append(time.perf_counter())
-                yield chunk
+        def note(chunk):
+            chunks_end.append(time.perf_counter())
 
-        batches = None if data is None else mutagrad.minibatches(data, None)
-        with mock.patch.object(mutagrad.run, "generations", noting):
-            mutagrad.evolve(jax.random.key(0), algorithm, params, loss_fn, number + 1, batches, progress=False)
-        return number / (time.perf_counter() - first_chunk[0])
+        mutagrad.evolve(
+            jax.random.key(0), algorithm, params, loss_fn, number + 1, batches, observers=[note], progress=False
+        )
+        return number / (time.perf_counter() - chunks_end[0])
 
     return run
 

@@ -12,14 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mutagrad import check, law, tree
+from mutagrad import check, keys, law, tree
+from mutagrad.noise import draw, draw_with_keys
 from mutagrad.types import Mutation, Params
 
 __all__ = ["ball", "gaussian", "low_rank", "masked", "rademacher", "scaled", "sphere", "student_t"]
 
 
 def _normal_noise(key: jax.Array, params: Params) -> Params:
-    return tree.draw_with_keys(jax.random.normal, key, params)
+    return draw_with_keys(jax.random.normal, key, params)
 
 
 def gaussian() -> Mutation:
@@ -145,7 +146,7 @@ def rademacher() -> Mutation:
     """
 
     def signs(key, params):
-        return tree.draw_with_keys(jax.random.rademacher, key, params, is_blocked=False)
+        return draw_with_keys(jax.random.rademacher, key, params, is_blocked=False)
 
     return Mutation(signs, "rademacher", law=law.IndependentEntries())
 
@@ -177,7 +178,7 @@ def low_rank(rank: int = 1) -> Mutation:
 
     def product(key, leaf):
         if leaf.ndim != 2:
-            return tree.draw(jax.random.normal, key, leaf.shape, tree.compute_dtype(leaf))
+            return draw(jax.random.normal, key, leaf.shape, tree.compute_dtype(leaf))
         rows, columns = leaf.shape
         dtype = tree.compute_dtype(leaf)
         left = jax.random.normal(jax.random.fold_in(key, 0), (rows, rank), dtype)
@@ -186,7 +187,10 @@ def low_rank(rank: int = 1) -> Mutation:
 
     options = {"rank": rank}
     return Mutation(
-        lambda key, params: tree.map_with_keys(product, key, params), "low_rank", options, law.IndependentEntries()
+        lambda key, params: tree.map_with_keys(product, keys.fast(key), params),
+        "low_rank",
+        options,
+        law.IndependentEntries(),
     )
 
 

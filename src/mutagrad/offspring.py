@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mutagrad import tree
+from mutagrad import keys, tree
 from mutagrad.types import Params
 
 __all__ = ["Offspring"]
@@ -197,8 +197,8 @@ def draw(sample_fn: Callable[[jax.Array, Params], Params], key: jax.Array, index
     The generator of rbg keys gives other numbers under ``vmap`` than alone. There it is kept out of ``vmap``: a mapped
     call becomes a loop.
     """
-    if _is_counter_based(key):
-        return sample_fn(jax.random.fold_in(key, index), params)
+    if keys.is_threefry(key):
+        return sample_fn(keys.fold_in(key, index), params)
     structure = jax.tree.structure(params)
 
     @jax.custom_batching.sequential_vmap
@@ -207,8 +207,3 @@ def draw(sample_fn: Callable[[jax.Array, Params], Params], key: jax.Array, index
         return sample_fn(jax.random.fold_in(own, index), jax.tree.unflatten(structure, leaves))
 
     return alone(jax.random.key_data(key), index, jax.tree.leaves(params))
-
-
-def _is_counter_based(key: jax.Array) -> bool:
-    """Whether a key's numbers are a function of key and counter alone, under ``vmap`` too."""
-    return "threefry" in str(jax.random.key_impl(key))

@@ -1,8 +1,6 @@
 """Pytree arithmetic on the floating leaves, and one independent random stream for each of them."""
 
-import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -69,90 +67,6 @@ def map_with_keys(fn: Callable, key: jax.Array, tree: Tree) -> Tree:
         for position, leaf in enumerate(leaves)
     ]
     return jax.tree.unflatten(structure, mapped)
-
-
-_BLOCK = 2**18
-"""Numbers drawn at a time: the generator's counters and bits take several times the memory of what it makes."""
-_FEW = 16
-"""Leaves up to which each is drawn by code of its own."""
-_RUNGS = 4
-"""Sizes to an octave that those of rare sizes are drawn at."""
-
-
-def draw_with_keys(draw_fn: Callable, key: jax.Array, tree: Tree, is_blocked: bool = True) -> Tree:
-    """Random numbers of the shape of each floating leaf, ``draw_fn(key_of_leaf, shape, dtype)``, with keys as `map_with_keys`.
-
-    Large leaves are drawn in blocks. Of many leaves those of about one size are drawn by one piece of code, so that a network
-    of hundreds of leaves compiles in seconds. The numbers are the same either way: the i-th number of a leaf depends on the
-    key of the leaf and on i alone (``jax_threefry_partitionable``, JAX's default).
-    """
-    leaves, structure = jax.tree.flatten(tree)
-    drawn = [jnp.zeros(())] * len(leaves)
-    row_fn = partial(draw if is_blocked else _at_once, draw_fn)
-    for (size, dtype), positions in _groups(leaves):
-        if len(positions) == 1:
-            rows: Any = [row_fn(jax.random.fold_in(key, positions[0]), leaves[positions[0]].shape, dtype)]
-        else:
-            rows = _rows(row_fn, key, positions, size, dtype)
-        for position, row in zip(positions, rows, strict=False):
-            shape = leaves[position].shape
-            drawn[position] = row.ravel()[: math.prod(shape)].reshape(shape)
-    return jax.tree.unflatten(structure, drawn)
-
-
-def _groups(leaves: list) -> list[tuple[tuple, list[int]]]:
-    """Positions of leaves that are drawn together, and the size and dtype that they are drawn at."""
-    of_size: dict[tuple, list[int]] = {}
-    for position, leaf in enumerate(leaves):
-        if is_floating(leaf):
-            of_size.setdefault((leaf.size, compute_dtype(leaf)), []).append(position)
-    if len(leaves) <= _FEW:
-        return [(kind, [position]) for kind, positions in of_size.items() for position in positions]
-    groups: dict[tuple, list[int]] = {}
-    for (size, dtype), positions in of_size.items():
-        is_rare = len(positions) < _RUNGS and size <= _BLOCK
-        groups.setdefault((_rung(size) if is_rare else size, dtype), []).extend(positions)
-    # As many leaves at a time as take little memory beside all of them.
-    memory = max(16 * _BLOCK, sum(leaf.size for leaf in leaves) // 16)
-    split = []
-    for (size, dtype), positions in groups.items():
-        most = max(1, memory // max(size, 1))
-        split += [((size, dtype), positions[first : first + most]) for first in range(0, len(positions), most)]
-    return split
-
-
-def _rung(size: int) -> int:
-    """The size on the ladder at or above this one."""
-    octave = 1 << max(size.bit_length() - 1, 6)
-    return octave + -(-(size - octave) * _RUNGS // octave) * (octave // _RUNGS) if size > octave else octave
-
-
-def _rows(row_fn: Callable, key: jax.Array, positions: list[int], size: int, dtype: Any) -> jax.Array:
-    """(leaves or more, size) numbers of leaves of one size."""
-
-    def one(position: jax.Array) -> jax.Array:
-        return row_fn(jax.random.fold_in(key, position), (size,), dtype)
-
-    # At least two rounds: what a loop has made is not made again by the code of each leaf, as XLA would have it.
-    rounds = max(2, -(-len(positions) * size // _BLOCK))
-    width = -(-len(positions) // rounds)
-    padded = positions + positions[:1] * (rounds * width - len(positions))
-    rows = jax.lax.map(jax.vmap(one), jnp.asarray(padded, jnp.int32).reshape(rounds, width))
-    return rows.reshape(rounds * width, size)
-
-
-def draw(draw_fn: Callable, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    """``draw_fn(key, shape, dtype)``, in blocks where that is large."""
-    size = math.prod(shape)
-    if size <= _BLOCK:
-        return draw_fn(key, shape, dtype)
-    blocks = jnp.arange(-(-size // _BLOCK))
-    noise = jax.lax.map(lambda block: draw_fn(jax.random.fold_in(key, block), (_BLOCK,), dtype), blocks)
-    return noise.ravel()[:size].reshape(shape)
-
-
-def _at_once(draw_fn: Callable, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    return draw_fn(key, shape, dtype)
 
 
 def radius_key(key: jax.Array, tree: Tree) -> jax.Array:

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mutagrad import tree
+from mutagrad import keys, tree
 from mutagrad.offspring import Offspring
 from mutagrad.types import Descent, Params
 
@@ -129,7 +129,7 @@ def _inherit(key: jax.Array, offspring: Offspring, ancestors: jax.Array, shares:
         return jnp.minimum(jnp.searchsorted(bounds, draws, side="right"), shares.size - 1)
 
     first = offspring.parent(0)
-    choice = tree.map_with_keys(chosen, key, first)
+    choice = tree.map_with_keys(chosen, keys.fast(key), first)
 
     def body(kept: Params, one: tuple) -> tuple[Params, None]:
         position, ancestor = one

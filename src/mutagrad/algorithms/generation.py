@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mutagrad import check, estimates, law, tree
+from mutagrad import check, estimates, keys, law, tree
 from mutagrad.algorithms.descent import best_ancestor, descend, with_finite_ancestors
 from mutagrad.compiler import check_compiler
 from mutagrad.evaluation.local import resolve
@@ -110,11 +110,11 @@ def _ask(definition: Definition, key: jax.Array, state: Any) -> tuple[Offspring,
     key, number = check.key(key), definition.selection.num_parents
     parent_of = None
     if number == 1:
-        mutation_key, selection_key = jax.random.split(key)
+        mutation_key, selection_key = keys.split(key)
         everyone, previous, kept = state.params, state.previous, state.parent_loss
     else:
-        mutation_key, selection_key, parent_key = jax.random.split(key, 3)
-        parent_of = jax.random.randint(parent_key, (definition.num_offspring,), 0, number)
+        mutation_key, selection_key, parent_key = keys.split(key, 3)
+        parent_of = jax.random.randint(keys.fast(parent_key), (definition.num_offspring,), 0, number)
         everyone, previous, kept = state.parents, None, None
     offspring = Offspring(
         key=mutation_key,

@@ -105,6 +105,6 @@ def _evaluate(loss_fn: LossFn, offspring: Offspring, mode: str | int) -> Losses:
         reference = jnp.where(candidate == 0, finite_reference(values), reference)
         return reference, (jnp.mean(values), *compare(values, reference))
 
-    shape = jax.eval_shape(values_of, candidates[0])
+    shape = jax.eval_shape(values_fn, offspring.parent(0))
     means, differences, variances = jax.lax.scan(body, jnp.zeros(shape.shape, shape.dtype), candidates)[1]
     return Losses(means, differences, variances, None, shape.shape[0])

@@ -10,10 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mutagrad import keys
 from mutagrad.evaluation.local import Evaluator
 from mutagrad.evaluation.losses import told
 from mutagrad.evaluation.pool import Failure
 from mutagrad.run.minibatches import PERIOD, Minibatches
+from mutagrad.run.rows import Rows
 
 __all__ = ["Chunk", "compiled", "one_by_one"]
 
@@ -70,26 +72,26 @@ def _chunk_program(arguments: _ByIdentity, mode: Any, draw_fn: Any, length: int,
     evaluation = _evaluation_of(evaluator, mode)
 
     def generation(level: int, key: jax.Array, state: Any, data: Any) -> tuple[Any, Any]:
-        step_key, batch_key = jax.random.split(jax.random.fold_in(key, state.generation))
+        step_key, batch_key = keys.split(keys.fold_in(key, state.generation))
         own, is_resampled = loss_fn, False
         if draw_fn is not None:
             batch, is_resampled = draw_fn(batch_key, data, level)
             own = partial(_of_batch, loss_fn, batch)
         state, info = algorithm.step(step_key, state, own, is_resampled=is_resampled, evaluation=evaluation)
-        return state, (jax.tree.map(jnp.asarray, record(state, info)), info.parent_loss)
+        return state, Rows.of((record(state, info), info.parent_loss))
 
     # The number of generations is an argument, so that chunks of any length are one compiled program.
     @partial(jax.jit, donate_argnums=1 if donates else (), static_argnums=4)
     def chunk(key: jax.Array, state: Any, data: Any, number: jax.Array, level: int) -> tuple[Any, Any]:
-        shapes = jax.eval_shape(partial(generation, level), key, state, data)[1]
-        records = jax.tree.map(lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), shapes)
+        row = jax.eval_shape(partial(generation, level), key, state, data)[1]
+        rows = jax.tree.map(lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), row)
 
         def body(index: jax.Array, carry: tuple) -> tuple:
-            state, records = carry
-            state, one = generation(level, key, state, data)
-            return state, jax.tree.map(lambda buffer, value: buffer.at[index].set(value), records, one)
+            state, rows = carry
+            state, row = generation(level, key, state, data)
+            return state, jax.tree.map(lambda buffer, value: buffer.at[index].set(value), rows, row)
 
-        return jax.lax.fori_loop(0, number, body, (state, records))
+        return jax.lax.fori_loop(0, number, body, (state, rows))
 
     return chunk
 
@@ -149,25 +151,16 @@ def compiled(key: jax.Array, arguments: tuple, state: Any, num_generations: int,
         if has_levels:
             # A size holds for a period, at whose end it is decided anew.
             level, number = int(state.level), min(number, PERIOD - int(state.generation) % PERIOD)
-        state, (buffers, parent_losses) = program(key, state, data, jnp.asarray(number, jnp.int32), level)
-        records = jax.tree.map(partial(_first_rows, number), buffers)
-        if (
-            completed == 0
-            and not np.isfinite(first := np.asarray(parent_losses)[0])
-            and int(state.generation) == number
-        ):
-            raise ValueError(_first_line(float(first)))
+        state, rows = program(key, state, data, jnp.asarray(number, jnp.int32), level)
+        records, parent_losses = rows.first(number)
+        if completed == 0 and not np.isfinite(parent_losses[0]) and int(state.generation) == number:
+            raise ValueError(_first_line(float(parent_losses[0])))
         seconds = time.perf_counter() - start
         yield Chunk(state, records, number)
         completed += number
         # The first call compiles, so it tells nothing of the speed.
         rate = number / seconds if completed > 1 else 2 / _CHUNK_SECONDS
         number = int(np.clip(rate * _CHUNK_SECONDS, 1, min(length, 8 * number)))
-
-
-def _first_rows(number: int, buffer: jax.Array) -> np.ndarray:
-    """Cut in NumPy: JAX would compile a slice for every length of chunk."""
-    return np.array(np.asarray(buffer)[:number])
 
 
 @lru_cache(maxsize=16)
@@ -177,7 +170,7 @@ def _generation_program(arguments: _ByIdentity, mode: Any, has_batches: bool, do
 
     @partial(jax.jit, donate_argnums=1 if donates else ())
     def generation(key: jax.Array, state: Any, batch: Any) -> tuple[Any, Any, jax.Array]:
-        step_key, _ = jax.random.split(jax.random.fold_in(key, state.generation))
+        step_key, _ = keys.split(keys.fold_in(key, state.generation))
         own = partial(_of_batch, loss_fn, batch) if has_batches else loss_fn
         evaluation = _evaluation_of(evaluator, mode)
         state, info = algorithm.step(step_key, state, own, is_resampled=has_batches, evaluation=evaluation)
@@ -205,7 +198,7 @@ def _drawn(draw_fn: Callable, key: jax.Array, data: Any) -> Any:
 
 @jax.jit
 def _keys(key: jax.Array, generation: Any) -> jax.Array:
-    return jax.random.split(jax.random.fold_in(key, generation))
+    return keys.split(keys.fold_in(key, generation))
 
 
 def _batch_source(batches: Any) -> Callable[[jax.Array], tuple[Any, bool]]:

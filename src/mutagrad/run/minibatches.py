@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mutagrad import check
+from mutagrad import check, keys
 
 __all__ = ["Minibatches", "minibatches"]
 
@@ -37,7 +37,7 @@ class Minibatches(NamedTuple):
         size = self.batch_size[level] if isinstance(self.batch_size, tuple) else self.batch_size
         if size is None:
             return data
-        rows = jax.random.randint(key, (size,), 0, _number(data))
+        rows = jax.random.randint(keys.fast(key), (size,), 0, _number(data))
         return jax.tree.map(lambda leaf: jnp.take(leaf, rows, axis=0, mode="clip"), data)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mutagrad import check, law
+from mutagrad import check, keys, law
 from mutagrad.types import Descent, Selection
 
 __all__ = ["fixation", "greedy", "logistic", "metropolis", "product"]
@@ -28,7 +28,7 @@ def _accept(
     def select(key: jax.Array, losses: jax.Array, parent_losses: jax.Array) -> Descent:
         probability = acceptance_fn(losses[0] - parent_losses[0])
         # uniform is in [0, 1): a probability of 1 always accepts and one of 0 never does.
-        return Descent.of(jnp.where(jax.random.uniform(key, dtype=losses.dtype) < probability, 0, PARENT))
+        return Descent.of(jnp.where(jax.random.uniform(keys.fast(key), dtype=losses.dtype) < probability, 0, PARENT))
 
     return Selection(select, name, options, law=law.Acceptance(acceptance_fn, kappa))
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mutagrad import check, law
+from mutagrad import check, keys, law
 from mutagrad.selection.acceptance import PARENT
 from mutagrad.types import Descent, Selection
 
@@ -35,7 +35,7 @@ def boltzmann(beta: Any) -> Selection:
         excess = candidates - jnp.min(candidates)
         # At β = ∞ the best candidate has 0 · ∞; at β = 0 a failed one has ∞ · 0.
         logits = jnp.where(excess == 0, 0.0, jnp.where(jnp.isfinite(excess), -beta * excess, -jnp.inf))
-        index = jax.random.categorical(key, logits)
+        index = jax.random.categorical(keys.fast(key), logits)
         return Descent.of(jnp.where(index == losses.size, PARENT, index))
 
     return Selection(select, "boltzmann", {"beta": beta}, law=law.Boltzmann(beta))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mutagrad import check, law
+from mutagrad import check, keys, law
 from mutagrad.types import Descent, Selection
 
 __all__ = ["crossover", "normal_scores", "rank_levels", "rank_shares", "weighted"]
@@ -110,7 +110,7 @@ def crossover(num_parents: int, inheritance: str = "parameter") -> Selection:
 
     def select(key: jax.Array, losses: jax.Array, parent_losses: jax.Array) -> Descent:
         best = jnp.argsort(losses)[:number].astype(jnp.int32)
-        further = jax.random.randint(key, (number,), 1, number)
+        further = jax.random.randint(keys.fast(key), (number,), 1, number)
         fathers = best[(jnp.arange(number) + further) % number]
         ancestors = jnp.stack([best, fathers], axis=1)
         return Descent(ancestors, jnp.full(ancestors.shape, 0.5), inheritance)

@@ -1,0 +1,123 @@
+"""Random numbers for every floating leaf of a pytree, each leaf from a stream of its own."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mutagrad import keys, tree
+
+__all__ = ["draw", "draw_with_keys"]
+
+_BLOCK = 2**18
+"""Numbers drawn at a time: the generator's counters and bits take several times the memory of what it makes."""
+_FEW = 16
+"""Leaves up to which each is drawn by code of its own."""
+_NARROWEST = 64
+"""Numbers in a row, at least."""
+
+
+def draw_with_keys(draw_fn: Callable, key: jax.Array, params: Any, is_blocked: bool = True) -> Any:
+    """Random numbers of the shape of each floating leaf, each with a key of its own as in `tree.map_with_keys`.
+
+    Large leaves are drawn in blocks. Many leaves are drawn as rows of one width by one piece of code, so that a network of
+    hundreds of leaves compiles in seconds. The numbers are the same either way: the i-th number of a leaf depends on the key
+    of the leaf and on i alone (``jax_threefry_partitionable``, JAX's default).
+
+    Parameters
+    ----------
+    draw_fn : ``draw_fn(key, shape, dtype)``, whose i-th number depends on the i-th random bits of the key alone.
+    key, params : as `tree.map_with_keys` takes them.
+    is_blocked : whether the blocks of a large leaf have keys of their own, as `draw` has it.
+    """
+    leaves, structure = jax.tree.flatten(params)
+    drawn = [jnp.zeros(jnp.shape(leaf) if jnp.size(leaf) == 0 else ()) for leaf in leaves]
+    for dtype, positions in _together(leaves, keys.is_threefry(key)):
+        key = keys.fast(key)
+        if len(positions) == 1:
+            position = positions[0]
+            own = jax.random.fold_in(key, position)
+            shape = leaves[position].shape
+            drawn[position] = draw(draw_fn, own, shape, dtype) if is_blocked else draw_fn(own, shape, dtype)
+            continue
+        rows = _rows(draw_fn, key, dtype, [(position, leaves[position].size) for position in positions], is_blocked)
+        for position, row in zip(positions, rows, strict=True):
+            drawn[position] = row.reshape(leaves[position].shape)
+    return jax.tree.unflatten(structure, drawn)
+
+
+def draw(draw_fn: Callable, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """``draw_fn(key, shape, dtype)``, in blocks where that is large."""
+    size = math.prod(shape)
+    key = keys.fast(key)
+    if size <= _BLOCK:
+        return draw_fn(key, shape, dtype)
+    blocks = jnp.arange(-(-size // _BLOCK))
+    noise = jax.lax.map(lambda block: draw_fn(jax.random.fold_in(key, block), (_BLOCK,), dtype), blocks)
+    return noise.ravel()[:size].reshape(shape)
+
+
+def _together(leaves: list, can_start_anywhere: bool) -> list[tuple[Any, list[int]]]:
+    """Positions of leaves that are drawn together, and their dtype."""
+    groups: dict[Any, list[int]] = {}
+    for position, leaf in enumerate(leaves):
+        if tree.is_floating(leaf) and leaf.size:
+            groups.setdefault(tree.compute_dtype(leaf), []).append(position)
+    # As many leaves at a time as take little memory beside all of them.
+    most = max(16 * _BLOCK, sum(leaf.size for leaf in leaves) // 4)
+    together: list[tuple[Any, list[int]]] = []
+    for dtype, positions in groups.items():
+        if len(positions) <= _FEW or not can_start_anywhere:
+            together += [(dtype, [position]) for position in positions]
+            continue
+        total = most
+        for position in positions:
+            total += leaves[position].size
+            if total > most:
+                together.append((dtype, []))
+                total = leaves[position].size
+            together[-1][1].append(position)
+    return together
+
+
+def _width(sizes: list[int]) -> int:
+    """The largest power of two by which rows of these sizes are filled up with little that is not used."""
+    width = _BLOCK
+    while width > _NARROWEST and sum(-size % width for size in sizes) * 16 > sum(sizes):
+        width //= 2
+    return width
+
+
+def _rows(
+    draw_fn: Callable, key: jax.Array, dtype: Any, sized: list[tuple[int, int]], is_blocked: bool
+) -> list[jax.Array]:
+    """The numbers of several leaves, given by position and size, each as one vector."""
+    sizes = [size for _, size in sized]
+    width = _width(sizes)
+    starts = np.concatenate([np.arange(0, size, width) for size in sizes])
+    counts = [-(-size // width) for size in sizes]
+    position = np.repeat([position for position, _ in sized], counts)
+    is_block = np.repeat([is_blocked and size > _BLOCK for size in sizes], counts)
+    own = jax.vmap(jax.random.fold_in, (None, 0))(key, position.astype(np.uint32))
+    if is_block.any():
+        inner = jax.vmap(jax.random.fold_in)(own, (starts // _BLOCK).astype(np.uint32))
+        own = jnp.where(is_block, inner, own)
+    own = jax.vmap(keys.starting_at)(own, np.where(is_block, starts % _BLOCK, starts).astype(np.uint32))
+    # At least two turns: what a loop has made is not made again by the code of each leaf, as XLA would have it.
+    turns = max(2, -(-len(starts) * width // _BLOCK))
+    each = -(-len(starts) // turns)
+    padded = own[np.arange(turns * each) % len(starts)].reshape(turns, each)
+
+    def turn(zero: jax.Array, own: tuple) -> tuple[jax.Array, jax.Array]:
+        number, row_keys = own
+        return zero * number, jax.vmap(lambda one: draw_fn(one, (width,), dtype))(row_keys)
+
+    # A zero that the compiler does not know: leaves of one shape, each read from a place that its code does not name, share
+    # their code.
+    zero, drawn = jax.lax.scan(turn, jnp.zeros((), jnp.int32), (jnp.arange(turns, dtype=jnp.int32), padded))
+    flat, offsets = drawn.ravel(), np.cumsum([0, *counts[:-1]]) * width
+    places = [jax.lax.dynamic_slice(jnp.asarray([offset, 0], jnp.int32), (zero,), (1,))[0] for offset in offsets]
+    return [jax.lax.dynamic_slice(flat, (place,), (size,)) for place, size in zip(places, sizes, strict=True)]

@@ -1,0 +1,89 @@
+"""Noise of a pytree: the i-th number of a leaf depends on the key of the leaf and on i alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mutagrad import noise
+
+KEY = jax.random.key(11)
+BLOCK = 2**18
+
+
+def plainly(draw_fn, leaves, is_blocked=True):
+    """Leaf by leaf, block by block, with JAX's own keys."""
+    drawn = []
+    for position, leaf in enumerate(leaves):
+        key, size = jax.random.fold_in(KEY, position), leaf.size
+        if is_blocked and size > BLOCK:
+            blocks = [draw_fn(jax.random.fold_in(key, block), (BLOCK,)) for block in range(-(-size // BLOCK))]
+            drawn.append(np.concatenate(blocks)[:size].reshape(leaf.shape))
+        else:
+            drawn.append(np.asarray(draw_fn(key, leaf.shape)))
+    return drawn
+
+
+def check(leaves, draw_fn=jax.random.normal, is_blocked=True):
+    found = jax.jit(lambda key: noise.draw_with_keys(draw_fn, key, leaves, is_blocked))(KEY)
+    for own, wanted in zip(found, plainly(draw_fn, leaves, is_blocked), strict=True):
+        np.testing.assert_array_equal(own, wanted)
+
+
+@pytest.mark.parametrize("draw_fn", [jax.random.normal, jax.random.rademacher])
+@pytest.mark.parametrize("number", [3, 40])
+def test_leaves_of_one_size_and_of_many(number, draw_fn):
+    check([jnp.zeros((8, 8)) for _ in range(number)], draw_fn)
+    check([jnp.zeros((3 + i, 2 + i % 7)) for i in range(number)], draw_fn)
+
+
+@pytest.mark.parametrize("is_blocked", [True, False])
+def test_large_leaves_among_many_small_ones(is_blocked):
+    check([jnp.zeros(BLOCK + 5), *(jnp.zeros(7) for _ in range(20)), jnp.zeros((2, BLOCK))], is_blocked=is_blocked)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 9), max_size=3).map(tuple), min_size=17, max_size=24))
+def test_any_shapes(shapes):
+    check([jnp.zeros(shape) for shape in shapes])
+
+
+def test_groups_that_are_drawn_one_after_another(monkeypatch):
+    monkeypatch.setattr(noise, "_BLOCK", 64)
+    leaves = [jnp.zeros((40, 10)) for _ in range(20)]
+    found = noise.draw_with_keys(jax.random.normal, KEY, leaves, is_blocked=False)
+    assert len(noise._together(leaves, True)) > 2
+    for own, wanted in zip(found, plainly(jax.random.normal, leaves, False), strict=True):
+        np.testing.assert_array_equal(own, wanted)
+
+
+@pytest.mark.parametrize("number", [2, 30])
+def test_under_vmap_as_alone(number):
+    leaves = [jnp.zeros((5, 3)) for _ in range(number)]
+    several = jax.random.split(KEY, 4)
+    together = jax.vmap(lambda key: noise.draw_with_keys(jax.random.normal, key, leaves))(several)
+    for index in range(4):
+        alone = noise.draw_with_keys(jax.random.normal, several[index], leaves)
+        for own, wanted in zip(together, alone, strict=True):
+            np.testing.assert_array_equal(own[index], wanted)
+
+
+def test_leaves_of_other_kinds_among_many():
+    leaves = [jnp.zeros(4, dtype) for dtype in ("float32", "int32", "bfloat16", "bool", "float16")] * 5
+    found = noise.draw_with_keys(jax.random.normal, KEY, leaves)
+    for position, (leaf, own) in enumerate(zip(leaves, found, strict=True)):
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            wanted = jax.random.normal(jax.random.fold_in(KEY, position), (4,), jnp.float32)
+            np.testing.assert_array_equal(own, wanted)
+            assert own.dtype == jnp.float32
+        else:
+            assert own.shape == ()
+
+
+@pytest.mark.parametrize("kind", ["rbg", "unsafe_rbg"])
+def test_keys_of_other_kinds(kind):
+    key = jax.random.key(1, impl=kind)
+    found = noise.draw_with_keys(jax.random.normal, key, [jnp.zeros(4)] * 20)
+    np.testing.assert_array_equal(found[7], jax.random.normal(jax.random.fold_in(key, 7), (4,)))
