@@ -38,20 +38,22 @@ def arguments(description: str, repetitions: int = 7, **defaults: Any) -> argpar
 # --- timing -----------------------------------------------------------------------------------------------------------
 
 
-def interleaved(
-    runs: dict[str, Callable[[], float]], repetitions: int, rounds_before: int = 2
-) -> dict[str, list[float]]:
+def interleaved(runs: dict[str, Callable[[], Any]], repetitions: int, rounds_before: int = 2) -> dict[str, list]:
     """What each run returns, measured A, B, C, A, B, C, … after two rounds that do not count.
 
     Two, because what the first one returns may differ in type from what it was given, and compiles once more.
 
     A run does its own timing, so that preparation and compilation can be left out of it.
     """
-    measured: dict[str, list[float]] = {name: [] for name in runs}
+    measured: dict[str, list] = {name: [] for name in runs}
     for repetition in range(1 - rounds_before, repetitions + 1):
         for name, run in runs.items():
             value = run()
-            print(f"  {repetition}/{repetitions} {name}: {value:.4g}", file=sys.stderr, flush=True)
+            print(
+                f"  {repetition}/{repetitions} {name}: {value if isinstance(value, dict) else number(value)}",
+                file=sys.stderr,
+                flush=True,
+            )
             if repetition > 0:
                 measured[name].append(value)
     return measured

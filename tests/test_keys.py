@@ -84,3 +84,13 @@ def test_threefry_of_old():
         key = jax.random.key(10)
         assert keys.fast(key) is key
         np.testing.assert_array_equal(data(keys.split(key, 3)), data(jax.random.split(key, 3)))
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the compiler of a CPU")
+def test_a_chain_of_keys_is_no_single_piece_of_code():
+    def last(key):
+        for _ in range(5):
+            key = keys.fold_in(key, 3)
+        return jax.random.normal(keys.fast(key), (9,))
+
+    assert jax.jit(last).lower(jax.random.key(0)).compile().as_text().count(" call(") >= 4

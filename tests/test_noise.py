@@ -44,7 +44,7 @@ def test_large_leaves_among_many_small_ones(is_blocked):
     check([jnp.zeros(BLOCK + 5), *(jnp.zeros(7) for _ in range(20)), jnp.zeros((2, BLOCK))], is_blocked=is_blocked)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 9), max_size=3).map(tuple), min_size=17, max_size=24))
 def test_any_shapes(shapes):
     check([jnp.zeros(shape) for shape in shapes])

@@ -5,14 +5,16 @@ one pass that makes, scales and adds the noise. The bits are those of JAX.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.extend.random
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.xla_metadata import set_xla_metadata
 
-__all__ = ["fast", "fold_in", "is_threefry", "split", "starting_at"]
+__all__ = ["alone", "fast", "fold_in", "is_fast", "is_threefry", "split", "starting_at"]
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
@@ -32,19 +34,36 @@ def _hash(key: tuple[jax.Array, jax.Array], high: Any, low: Any) -> tuple[jax.Ar
     return x, y
 
 
+def alone(function: Callable) -> Callable:
+    """The function as a piece of code of its own, which the compiler of a CPU does not merge with what is around it."""
+    compiled = jax.jit(function)
+
+    def call(*args: Any) -> Any:
+        if jax.default_backend() != "cpu":
+            return compiled(*args)
+        with set_xla_metadata(inlineable="false"):
+            return compiled(*args)
+
+    return call
+
+
+_hash_alone = alone(_hash)
+"""A chain of hashes in one piece would take the compiler seconds."""
+
+
 def _seed(seed: jax.Array) -> jax.Array:
     data = jax.random.key_data(jax.random.key(seed, impl="threefry2x32"))
     return jnp.concatenate([data, jnp.zeros(1, np.uint32)])
 
 
 def _fold_in(key: jax.Array, data: Any) -> jax.Array:
-    pair = _hash((key[0], key[1]), np.uint32(0), data.astype(np.uint32))
+    pair = _hash_alone((key[0], key[1]), np.uint32(0), data.astype(np.uint32))
     return jnp.stack([*pair, jnp.zeros_like(key[2])])
 
 
 def _split(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     numbers = jnp.arange(math.prod(shape), dtype=np.uint32).reshape(shape)
-    pair = _hash((key[0], key[1]), np.uint32(0), numbers)
+    pair = _hash_alone((key[0], key[1]), np.uint32(0), numbers)
     return jnp.stack([*pair, jnp.zeros_like(numbers)], axis=-1)
 
 
@@ -76,6 +95,11 @@ def fast(key: jax.Array) -> jax.Array:
     data = jax.random.key_data(key)
     start = jnp.zeros((*data.shape[:-1], 1), np.uint32)
     return jax.random.wrap_key_data(jnp.concatenate([data, start], axis=-1), impl=_FAST)
+
+
+def is_fast(key: jax.Array) -> bool:
+    """Whether `fast` made a key."""
+    return jax.random.key_impl(key) == _FAST
 
 
 def starting_at(key: jax.Array, counter: Any) -> jax.Array:

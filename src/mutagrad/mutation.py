@@ -45,7 +45,8 @@ def _radial(name: str, radius_fn: Callable[[jax.Array, int], jax.Array], own: la
         direction = _normal_noise(key, params)
         radius = radius_fn(tree.radius_key(key, params), tree.size(params))
         # The direction is uniform on the sphere because the normal density is radially symmetric.
-        square = tree.squared_norm(direction)
+        # Alone, or the numbers would be drawn once for the norm and once to be scaled.
+        square = keys.alone(tree.squared_norm)(direction)
         return tree.scale(direction, radius.astype(square.dtype) * jax.lax.rsqrt(square))
 
     return Mutation(sample, name, law=own)

@@ -55,8 +55,13 @@ def draw(draw_fn: Callable, key: jax.Array, shape: tuple[int, ...], dtype: Any) 
     key = keys.fast(key)
     if size <= _BLOCK:
         return draw_fn(key, shape, dtype)
-    blocks = jnp.arange(-(-size // _BLOCK))
-    noise = jax.lax.map(lambda block: draw_fn(jax.random.fold_in(key, block), (_BLOCK,), dtype), blocks)
+    block_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(-(-size // _BLOCK)))
+
+    def one(block_key: jax.Array) -> jax.Array:
+        return draw_fn(block_key, (_BLOCK,), dtype)
+
+    # Bits that fuse take no memory.
+    noise = jax.vmap(one)(block_keys) if keys.is_fast(key) else jax.lax.map(one, block_keys)
     return noise.ravel()[:size].reshape(shape)
 
 
@@ -106,18 +111,19 @@ def _rows(
         inner = jax.vmap(jax.random.fold_in)(own, (starts // _BLOCK).astype(np.uint32))
         own = jnp.where(is_block, inner, own)
     own = jax.vmap(keys.starting_at)(own, np.where(is_block, starts % _BLOCK, starts).astype(np.uint32))
-    # At least two turns: what a loop has made is not made again by the code of each leaf, as XLA would have it.
-    turns = max(2, -(-len(starts) * width // _BLOCK))
-    each = -(-len(starts) // turns)
-    padded = own[np.arange(turns * each) % len(starts)].reshape(turns, each)
 
-    def turn(zero: jax.Array, own: tuple) -> tuple[jax.Array, jax.Array]:
-        number, row_keys = own
-        return zero * number, jax.vmap(lambda one: draw_fn(one, (width,), dtype))(row_keys)
+    @keys.alone
+    def drawn_rows(own: jax.Array) -> jax.Array:
+        return jax.vmap(lambda one: draw_fn(one, (width,), dtype))(own).ravel()
 
     # A zero that the compiler does not know: leaves of one shape, each read from a place that its code does not name, share
     # their code.
-    zero, drawn = jax.lax.scan(turn, jnp.zeros((), jnp.int32), (jnp.arange(turns, dtype=jnp.int32), padded))
-    flat, offsets = drawn.ravel(), np.cumsum([0, *counts[:-1]]) * width
+    flat, zero = drawn_rows(own), _zero()
+    offsets = np.cumsum([0, *counts[:-1]]) * width
     places = [jax.lax.dynamic_slice(jnp.asarray([offset, 0], jnp.int32), (zero,), (1,))[0] for offset in offsets]
     return [jax.lax.dynamic_slice(flat, (place,), (size,)) for place, size in zip(places, sizes, strict=True)]
+
+
+@keys.alone
+def _zero() -> jax.Array:
+    return jnp.zeros((), jnp.int32)
