@@ -86,6 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if command == "inspect":
             return _inspect(**options)
         return _reproduce(**options) if command == "reproduce" else _claims()
+    except ModuleNotFoundError as error:
+        return _refused(command, f"{error}; install the lab extra: pip install 'mutagrad[lab]'")
     except (ValueError, OSError, ImportError) as error:
         return _refused(command, error)
     except RuntimeError as error:
@@ -96,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refused(command, error)
 
 
-def _refused(command: str, error: Exception) -> int:
+def _refused(command: str, error: Exception | str) -> int:
     print(f"mutagrad {command}: {error}", file=sys.stderr)
     return 2
 

@@ -40,13 +40,16 @@ def gaussian() -> Mutation:
     return Mutation(_normal_noise, "gaussian", law=law.Gaussian())
 
 
+_squared_norm = keys.alone(tree.squared_norm)
+"""Alone, or the numbers would be drawn once for the norm and once to be scaled."""
+
+
 def _radial(name: str, radius_fn: Callable[[jax.Array, int], jax.Array], own: law.DensityLaw) -> Mutation:
     def sample(key, params):
         direction = _normal_noise(key, params)
         radius = radius_fn(tree.radius_key(key, params), tree.size(params))
         # The direction is uniform on the sphere because the normal density is radially symmetric.
-        # Alone, or the numbers would be drawn once for the norm and once to be scaled.
-        square = keys.alone(tree.squared_norm)(direction)
+        square = _squared_norm(direction)
         return tree.scale(direction, radius.astype(square.dtype) * jax.lax.rsqrt(square))
 
     return Mutation(sample, name, law=own)

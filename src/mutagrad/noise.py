@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -111,17 +112,17 @@ def _rows(
         inner = jax.vmap(jax.random.fold_in)(own, (starts // _BLOCK).astype(np.uint32))
         own = jnp.where(is_block, inner, own)
     own = jax.vmap(keys.starting_at)(own, np.where(is_block, starts % _BLOCK, starts).astype(np.uint32))
-
-    @keys.alone
-    def drawn_rows(own: jax.Array) -> jax.Array:
-        return jax.vmap(lambda one: draw_fn(one, (width,), dtype))(own).ravel()
-
     # A zero that the compiler does not know: leaves of one shape, each read from a place that its code does not name, share
     # their code.
-    flat, zero = drawn_rows(own), _zero()
+    flat, zero = _drawn(draw_fn, width, dtype, own), _zero()
     offsets = np.cumsum([0, *counts[:-1]]) * width
     places = [jax.lax.dynamic_slice(jnp.asarray([offset, 0], jnp.int32), (zero,), (1,))[0] for offset in offsets]
     return [jax.lax.dynamic_slice(flat, (place,), (size,)) for place, size in zip(places, sizes, strict=True)]
+
+
+@partial(keys.alone, static_argnums=(0, 1, 2))
+def _drawn(draw_fn: Callable, width: int, dtype: Any, row_keys: jax.Array) -> jax.Array:
+    return jax.vmap(lambda one: draw_fn(one, (width,), dtype))(row_keys).ravel()
 
 
 @keys.alone

@@ -44,7 +44,7 @@ class Regime(NamedTuple):
     decrease : mean decrease of a batch's loss by the generation that met it [loss]. Where the next parent is none of the
         candidates it is the decrease on the batch after.
     skewness : of the losses of offspring, κ₃(ΔU)/Var(ΔU)^1.5; 0 for normal ones. Curvature along the slope makes it
-        3σ ĝ·Hĝ/|g_B|, and few dominating curvatures Tr(H³)/Tr(H²)^1.5 far from where they are small.
+        3σ ĝ·Hĝ/|g_B|, and few dominating curvatures √8 Tr(H³)/Tr(H²)^1.5 far from where they are small.
     participation_ratio : (TrH)²/Tr(H²), from pairs of gaussian mutations alone; too large by about a share 2/n + 4/n P of
         itself for n pairs.
     definition : of the algorithm, if it was passed; what the regime is held against.
@@ -166,7 +166,7 @@ def _window(columns: dict[str, np.ndarray], first: int, last: int) -> tuple[np.n
         # A generation of one offspring shows no variance, and one of two no third moment.
         is_known = np.isfinite(rows[name])
         usable &= is_known | ~is_known.any()
-    rows["squared_grad_noise"] = noise * rows["is_resampled"]
+    rows["squared_grad_noise"] = np.where(rows["is_resampled"], noise, 0)
     rows["decrease"] = -np.where(np.isfinite(rows["loss_change"]), rows["loss_change"], rows["validated_change"])
     rows = {name: values[usable] for name, values in rows.items()}
     return *jackknife(_values, rows), (first + last) / 2, int(usable.sum())

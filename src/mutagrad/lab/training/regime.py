@@ -39,9 +39,7 @@ def last_third(records: Mapping[str, Any], algorithm: Algorithm) -> diagnostics.
     if number < 2:
         return None
     ending = {name: np.asarray(values)[first:] for name, values in records.items()}
-    # A run that has reached a loss of 0 may record noise that is not finite, over which `regime` multiplies.
-    with np.errstate(invalid="ignore"):
-        return diagnostics.regime(ending, algorithm=algorithm)
+    return diagnostics.regime(ending, algorithm=algorithm)
 
 
 def last_thirds(records: Mapping[str, Any], config: TrainConfig) -> dict[str, diagnostics.Regime]:
