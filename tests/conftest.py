@@ -1,5 +1,6 @@
 """Strictness for every test: CPU, no silent dtype or rank promotion, and Hypothesis without chance."""
 
+import fnmatch
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -9,6 +10,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 import jax
 import pytest
 from hypothesis import settings
+from tiers import KEPT
 
 jax.config.update("jax_platforms", "cpu")
 
@@ -20,6 +22,16 @@ def pytest_configure(config):
     config.addinivalue_line(
         "markers", "permissive: runs third-party code that needs JAX's default dtype and rank promotion"
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark the cases that `make test` leaves out (tests/tiers.py)."""
+    for item in items:
+        test, _, case = item.nodeid.removeprefix("tests/").partition("[")
+        kept = KEPT.get(test)
+        if kept is not None and not any(fnmatch.fnmatchcase(case.removesuffix("]"), pattern) for pattern in kept):
+            item.add_marker("verify")
 
 
 @pytest.fixture(autouse=True)
