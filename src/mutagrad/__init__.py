@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mutagrad.gradient_transformation import GradientTransformationState, as_gradient_transformation
     from mutagrad.offspring import Offspring
     from mutagrad.run.evolve import Result, RunError, evolve
-    from mutagrad.run.loop import Chunk, default_record, generations
+    from mutagrad.run.loop import Chunk, default_record, generation_key, generations
     from mutagrad.run.minibatches import Minibatches, minibatches
     from mutagrad.run.observers import History, stop_after, stop_at_loss, stop_on_plateau
     from mutagrad.types import (
@@ -54,7 +54,7 @@ _PLACES = {
     "gradient_transformation": "GradientTransformationState as_gradient_transformation",
     "offspring": "Offspring",
     "run.evolve": "Result RunError evolve",
-    "run.loop": "Chunk default_record generations",
+    "run.loop": "Chunk default_record generation_key generations",
     "run.minibatches": "Minibatches minibatches",
     "run.observers": "History stop_after stop_at_loss stop_on_plateau",
     "types": "Algorithm Definition Descent Info Mutation PopulationState Selection State UnknownDefinition",
@@ -99,6 +99,7 @@ __all__ = [
     "evolve",
     "executor",
     "fixation",
+    "generation_key",
     "generations",
     "greedy",
     "law",

@@ -198,12 +198,27 @@ def draw(sample_fn: Callable[[jax.Array, Params], Params], key: jax.Array, index
     call becomes a loop.
     """
     if keys.is_threefry(key):
-        return sample_fn(keys.fold_in(key, index), params)
+        return _checked(sample_fn(keys.fold_in(key, index), params), params)
     structure = jax.tree.structure(params)
 
     @jax.custom_batching.sequential_vmap
     def alone(data: jax.Array, index: Any, leaves: list) -> Params:
         own = jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
-        return sample_fn(jax.random.fold_in(own, index), jax.tree.unflatten(structure, leaves))
+        params = jax.tree.unflatten(structure, leaves)
+        return _checked(sample_fn(jax.random.fold_in(own, index), params), params)
 
     return alone(jax.random.key_data(key), index, jax.tree.leaves(params))
+
+
+def _checked(noise: Params, params: Params) -> Params:
+    """The noise, or a ValueError if a leaf has another shape than what it mutates."""
+
+    def check_shape(path: Any, leaf: Any, change: Any) -> None:
+        if change is not None and tree.is_floating(leaf) and jnp.shape(change) != leaf.shape:
+            raise ValueError(
+                f"mutation: got noise of shape {jnp.shape(change)} for params{jax.tree_util.keystr(path)} of shape {leaf.shape}; "
+                "return noise of the shape of each leaf, or None for one that stays as it is"
+            )
+
+    jax.tree_util.tree_map_with_path(check_shape, params, noise, is_leaf=lambda leaf: leaf is None)
+    return noise

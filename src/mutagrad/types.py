@@ -132,6 +132,8 @@ class Descent(NamedTuple):
     @classmethod
     def of(cls, winners: Any) -> "Descent":
         """Each next parent is one candidate: ``winners`` is an index, or (K,) of them, best first."""
+        if not jnp.issubdtype(jnp.result_type(winners), jnp.integer):
+            raise ValueError(f"select_fn: got {jnp.result_type(winners)} back; return an index, or a Descent")
         ancestors = jnp.reshape(jnp.asarray(winners, jnp.int32), (-1, 1))
         return cls(ancestors, jnp.ones(ancestors.shape, jnp.result_type(float)))
 

@@ -178,3 +178,45 @@ def test_what_is_no_pool_is_refused(pool):
 def test_a_batched_loss_of_the_wrong_number_is_refused():
     with pytest.raises(ValueError, match=r"^losses: got shape \(1,\) for 6 candidates"):
         evolved(lambda params: np.zeros(1), evaluation=mutagrad.executor(is_batched=True))
+
+
+def test_a_generation_that_raises_as_a_whole_has_failed_as_a_whole():
+    calls = []
+
+    def flaky(params):
+        calls.append(params)
+        if len(calls) == 3:
+            raise OSError("disk")
+        return np.sum(np.square(params), axis=1)
+
+    with pytest.warns(UserWarning, match="OSError: disk"):
+        result = mutagrad.evolve(
+            jax.random.key(0),
+            mutagrad.elitist(0.1, 4),
+            jnp.ones(3),
+            flaky,
+            6,
+            evaluation=mutagrad.executor(is_batched=True),
+            progress=False,
+        )
+    assert result.history["num_nonfinite"].tolist() == [0, 0, 4, 0, 0, 0]
+
+
+def test_none_is_a_failed_evaluation():
+    calls = []
+
+    def forgetful(params):
+        calls.append(params)
+        return None if len(calls) == 4 else float(np.sum(np.square(params)))
+
+    with pytest.warns(UserWarning, match="it returned None"):
+        result = mutagrad.evolve(
+            jax.random.key(0),
+            mutagrad.elitist(0.1, 4),
+            jnp.ones(3),
+            forgetful,
+            3,
+            evaluation=mutagrad.executor(),
+            progress=False,
+        )
+    assert result.history["num_nonfinite"].tolist() == [1, 0, 0]

@@ -132,3 +132,14 @@ def test_a_population_goes_on():
     cut, uncut = run(30, run(11)), run(30)
     np.testing.assert_array_equal(cut.state.parents["w"], uncut.state.parents["w"])
     np.testing.assert_array_equal(cut.history["loss"], uncut.history["loss"])
+
+
+def test_evaluations_are_those_of_the_checkpoint_that_is_found(tmp_path):
+    algorithm, key = mutagrad.elitist(0.1, 4), jax.random.key(0)
+
+    def run(number, start, **options):
+        return mutagrad.evolve(key, algorithm, start, lambda x: jnp.sum(x**2), number, progress=False, **options)
+
+    run(50, jnp.ones(3), checkpoint=tmp_path / "saved")
+    short = run(10, jnp.ones(3))
+    assert run(60, short, checkpoint=tmp_path / "saved").num_evaluations == 60 * 5

@@ -22,6 +22,10 @@ def evolved(number=5, algorithm=ALGORITHM, start=None, loss_fn=loss_fn, batches=
     return mutagrad.evolve(KEY, algorithm, start, loss_fn, number, batches, progress=False, **options)
 
 
+def of_rule(select_fn):
+    return mutagrad.mutation_selection(density.gaussian(), select_fn, 4, sigma=0.1)
+
+
 REFUSED = {
     "a string as algorithm": (lambda: evolved(algorithm="elitist"), "algorithm: got 'elitist'; pass an algorithm"),
     "a function as algorithm": (lambda: evolved(algorithm=mutagrad.elitist), "algorithm: got .*; pass an algorithm"),
@@ -45,6 +49,33 @@ REFUSED = {
     "a string as selection": (
         lambda: mutagrad.mutation_selection(density.gaussian(), "comma", 4),
         "selection: got 'comma'; pass one",
+    ),
+    "a Result of a wrapper for what it wraps": (
+        lambda: evolved(9, start=evolved(algorithm=mutagrad.adapt_sigma(ALGORITHM))),
+        "params: got the Result of another algorithm",
+    ),
+    "a Result of an algorithm for its wrapper": (
+        lambda: evolved(9, algorithm=mutagrad.adapt_sigma(ALGORITHM), start=evolved()),
+        "params: got the Result of another algorithm",
+    ),
+    "data as a tuple": (
+        lambda: evolved(loss_fn=lambda x, batch: loss_fn(x), batches=(np.ones(4), np.ones(4))),
+        "batches: got a tuple",
+    ),
+    "a file as checkpoint": (lambda: evolved(checkpoint=__file__), "checkpoint: got .*, which is a file"),
+    "an index that is a float": (
+        lambda: evolved(algorithm=of_rule(lambda key, losses, parents: jnp.float32(1))),
+        "select_fn: got float32 back; return an index",
+    ),
+    "ancestors that are floats": (
+        lambda: evolved(
+            algorithm=of_rule(lambda key, losses, parents: mutagrad.Descent(jnp.zeros((1, 1)), jnp.ones((1, 1))))
+        ),
+        "select_fn: got ancestors of float32 back",
+    ),
+    "noise of another shape": (
+        lambda: evolved(algorithm=mutagrad.elitist(0.1, 4, mutation=mutagrad.Mutation(lambda key, x: jnp.ones(1)))),
+        r"mutation: got noise of shape \(1,\) for params of shape \(3,\)",
     ),
     "σ adapted twice": (
         lambda: mutagrad.adapt_sigma(mutagrad.adapt_sigma(ALGORITHM)),
@@ -220,3 +251,9 @@ def test_an_error_before_anything_happened_is_itself():
 
     with pytest.raises(KeyError, match="no such field"):
         evolved(record=record)
+
+
+def test_an_observer_that_returns_something_else_than_a_text_ends_the_run_with_everything_kept():
+    with pytest.raises(mutagrad.RunError, match="observers: got .False. back; return a text") as caught:
+        evolved(observers=[lambda chunk: False])
+    assert len(caught.value.result.history["loss"]) == int(caught.value.result.state.generation) > 0

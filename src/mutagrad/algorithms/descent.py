@@ -22,6 +22,10 @@ def with_finite_ancestors(descent: Descent, is_finite: jax.Array, num_parents: i
     """The same descent with the first parent in place of offspring whose loss is not finite; a ValueError if it is none."""
     if not isinstance(descent, Descent):
         descent = Descent.of(descent)
+    if not jnp.issubdtype(jnp.result_type(descent.ancestors), jnp.integer):
+        raise ValueError(
+            f"select_fn: got ancestors of {jnp.result_type(descent.ancestors)} back; return indices, of int32"
+        )
     ancestors, shares = jnp.asarray(descent.ancestors, jnp.int32), jnp.asarray(descent.shares)
     if ancestors.shape != shares.shape or ancestors.ndim != 2 or ancestors.shape[0] != num_parents:
         raise ValueError(

@@ -68,7 +68,8 @@ def executor(pool: Executor | None = None, *, is_batched: bool = False) -> Evalu
     def evaluate(loss_fn: Callable, offspring: Offspring) -> list | np.ndarray:
         if is_batched:
             params = jax.tree.map(np.asarray, offspring.stacked())
-            return np.asarray(_result(pool, partial(_call, loss_fn, params)))
+            found = _result(pool, partial(_call, loss_fn, params))
+            return [found] * len(offspring) if isinstance(found, Failure) else found
         candidates = (jax.tree.map(np.asarray, params) for params in offspring)
         if pool is None:
             return [_call(loss_fn, params) for params in candidates]
@@ -98,7 +99,8 @@ def _outcome(future: Any) -> Any:
 
 def _call(loss_fn: Callable, params: Any) -> Any:
     try:
-        return np.asarray(loss_fn(params))
+        found = loss_fn(params)
+        return Failure("nothing: it returned None") if found is None else np.asarray(found)
     except Exception as error:
         first = str(error).strip().splitlines()[:1]
         return Failure(f"{type(error).__name__}: {first[0][:200] if first else ''}")

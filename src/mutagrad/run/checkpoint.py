@@ -58,6 +58,8 @@ def restore_or(folder: str | PathLike, key: jax.Array, state: Any, history: Any 
     path = Path(folder).resolve()
     if not path.exists():
         return state, history
+    if not path.is_dir():
+        raise ValueError(f"checkpoint: got {folder}, which is a file; pass a folder")
     with ocp.CheckpointManager(path) as manager:
         step = manager.latest_step()
         if step is None:

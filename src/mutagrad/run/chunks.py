@@ -17,7 +17,7 @@ from mutagrad.evaluation.pool import Failure
 from mutagrad.run.minibatches import PERIOD, Minibatches
 from mutagrad.run.rows import Rows
 
-__all__ = ["Chunk", "compiled", "one_by_one"]
+__all__ = ["Chunk", "compiled", "keys_of", "one_by_one"]
 
 _CHUNK_SECONDS = 0.25
 _LONGEST_CHUNK = 4096
@@ -43,6 +43,14 @@ class Chunk(NamedTuple):
     def generation(self) -> int:
         """Generations completed since the start of the run."""
         return int(self.state.generation)
+
+
+def keys_of(key: jax.Array, generation: Any) -> jax.Array:
+    """(2,) keys of a generation of the run with this key: that of its step, and that of its batch."""
+    return keys.split(keys.fold_in(key, generation))
+
+
+_compiled_keys_of = jax.jit(keys_of)
 
 
 class _ByIdentity(NamedTuple):
@@ -72,7 +80,7 @@ def _chunk_program(arguments: _ByIdentity, mode: Any, draw_fn: Any, length: int,
     evaluation = _evaluation_of(evaluator, mode)
 
     def generation(level: int, key: jax.Array, state: Any, data: Any) -> tuple[Any, Any]:
-        step_key, batch_key = keys.split(keys.fold_in(key, state.generation))
+        step_key, batch_key = keys_of(key, state.generation)
         own, is_resampled = loss_fn, False
         if draw_fn is not None:
             batch, is_resampled = draw_fn(batch_key, data, level)
@@ -170,7 +178,7 @@ def _generation_program(arguments: _ByIdentity, mode: Any, has_batches: bool, do
 
     @partial(jax.jit, donate_argnums=1 if donates else ())
     def generation(key: jax.Array, state: Any, batch: Any) -> tuple[Any, Any, jax.Array]:
-        step_key, _ = keys.split(keys.fold_in(key, state.generation))
+        step_key, _ = keys_of(key, state.generation)
         own = partial(_of_batch, loss_fn, batch) if has_batches else loss_fn
         evaluation = _evaluation_of(evaluator, mode)
         state, info = algorithm.step(step_key, state, own, is_resampled=has_batches, evaluation=evaluation)
@@ -194,11 +202,6 @@ def _tell_program(arguments: _ByIdentity) -> Callable:
 @partial(jax.jit, static_argnums=0)
 def _drawn(draw_fn: Callable, key: jax.Array, data: Any) -> Any:
     return draw_fn(key, data, 0)[0]
-
-
-@jax.jit
-def _keys(key: jax.Array, generation: Any) -> jax.Array:
-    return keys.split(keys.fold_in(key, generation))
 
 
 def _batch_source(batches: Any) -> Callable[[jax.Array], tuple[Any, bool]]:
@@ -230,7 +233,7 @@ def one_by_one(
     start, is_first, has_warned = time.perf_counter(), int(state.generation) == 0, False
     failed: Exception | None = None
     for completed in range(1, num_generations + 1):
-        step_key, batch_key = _keys(key, state.generation)
+        step_key, batch_key = _compiled_keys_of(key, state.generation)
         try:
             batch, is_resampled = source(batch_key)
             if is_traceable:

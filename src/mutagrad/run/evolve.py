@@ -99,6 +99,7 @@ def _start(algorithm: Algorithm, params: Any, loss_fn: Callable, batches: Any) -
     """State, history and evaluations to begin with."""
     if isinstance(params, Result):
         state, history, evaluations = params.state, params.history, params.num_evaluations
+        _check_state(algorithm, state)
     else:
         definition = algorithm.definition
         keeps = not isinstance(definition, UnknownDefinition) and not definition.reevaluate_parent
@@ -106,6 +107,17 @@ def _start(algorithm: Algorithm, params: Any, loss_fn: Callable, batches: Any) -
         history, evaluations = None, 0
     # A large state is donated to each next chunk; the caller's arrays are not to be consumed.
     return jax.tree.map(jnp.copy, state), history, evaluations
+
+
+def _check_state(algorithm: Algorithm, state: Any) -> None:
+    """Refuse the state of another algorithm."""
+    try:
+        jax.eval_shape(algorithm.ask, jax.random.key(0), state)
+    except (AttributeError, TypeError):
+        raise ValueError(
+            f"params: got the Result of another algorithm (its state is {type(state).__name__}); continue with the one that made "
+            "it, or start from result.params"
+        ) from None
 
 
 def _later(batches: Any, completed: int) -> Any:
@@ -139,7 +151,7 @@ def evolve(
 
     Parameters
     ----------
-    key : a key. Generation t uses ``fold_in(key, t)``: the same key gives the same run.
+    key : a key: the same key gives the same run. Generation t uses `mutagrad.generation_key` of it.
     algorithm : any algorithm, such as ``mutagrad.adapt_sigma(mutagrad.elitist(sigma=0.01, num_offspring=20))``.
     params : pytree to start from; several parents as `mutagrad.parents`; or a `Result`, whose run goes on.
     loss_fn : ``loss_fn(params)``, or ``loss_fn(params, batch)`` where there are batches; a scalar or per-example losses. With
@@ -180,6 +192,11 @@ def evolve(
         raise ValueError(
             f"batches: got {batches!r}; pass mutagrad.minibatches(data, batch_size), a function or an iterable"
         )
+    if isinstance(batches, tuple) and not isinstance(batches, Minibatches):
+        raise ValueError(
+            "batches: got a tuple, which may be one batch or many; pass mutagrad.minibatches(data, batch_size) for data, or a "
+            "list of batches"
+        )
     if record is not None and not callable(record):
         raise ValueError(f"record: got {record!r}; pass a function record(state, info) -> arrays")
     if callable(observers) or not all(callable(observer) for observer in observers):
@@ -190,7 +207,10 @@ def evolve(
     if checkpoint is not None:
         from mutagrad.run.checkpoint import restore_or
 
+        given = int(state.generation)
         state, past = restore_or(checkpoint, key, state, past)
+        # Those of the checkpoint, where it is another run than the one given.
+        evaluations = evaluations if int(state.generation) == given else 0
     first, per_generation = int(state.generation), len(algorithm.ask(key, state))
     if past is None:
         history = History()
@@ -224,7 +244,9 @@ def evolve(
             for chunk in run:
                 state = chunk.state
                 reasons = [reason for observer in watching if (reason := observer(chunk)) is not None]
-                stopped = "interrupted" if interrupted.is_set() else str(reasons[0]) if reasons else ""
+                if not all(isinstance(reason, str) for reason in reasons):
+                    raise ValueError(f"observers: got {reasons!r} back; return a text, which stops the run, or None")
+                stopped = "interrupted" if interrupted.is_set() else reasons[0] if reasons else ""
                 if stopped:
                     break
     except Exception as error:

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from mutagrad import check
 from mutagrad.evaluation.local import resolve
 from mutagrad.evaluation.losses import check_loss_fn
-from mutagrad.run.chunks import Chunk, compiled, one_by_one
+from mutagrad.run.chunks import Chunk, compiled, keys_of, one_by_one
 from mutagrad.run.minibatches import Minibatches
 from mutagrad.types import Algorithm, Info, UnknownDefinition
 
-__all__ = ["Chunk", "default_record", "generations"]
+__all__ = ["Chunk", "default_record", "generation_key", "generations"]
 
 
 def default_record(state: Any, info: Info) -> dict[str, jax.Array]:
@@ -50,6 +50,30 @@ def default_record(state: Any, info: Info) -> dict[str, jax.Array]:
     }
 
 
+def generation_key(key: jax.Array, generation: Any) -> jax.Array:
+    """The key with which a run steps in a generation: for ``ask``, ``tell`` and ``step`` by hand as `mutagrad.evolve` has them.
+
+    Parameters
+    ----------
+    key : of the run.
+    generation : t = 0, 1, …, the ``generation`` of the state that the step starts from.
+
+    Returns
+    -------
+    ``jax.random.split(jax.random.fold_in(key, t))[0]``. The other half draws the batch, where batches are drawn.
+
+    >>> import jax, jax.numpy as jnp, mutagrad
+    >>> algorithm, key = mutagrad.elitist(sigma=0.1, num_offspring=4), jax.random.key(0)
+    >>> state, loss_fn = algorithm.init(jnp.ones(3)), lambda x: jnp.sum(x**2)
+    >>> for generation in range(5):
+    ...     own = mutagrad.generation_key(key, generation)
+    ...     state, info = algorithm.step(own, state, loss_fn, is_resampled=False)
+    >>> bool(jnp.all(state.params == mutagrad.evolve(key, algorithm, jnp.ones(3), loss_fn, 5, progress=False).params))
+    True
+    """
+    return keys_of(check.key(key), generation)[0]
+
+
 def generations(
     key: jax.Array,
     algorithm: Algorithm,
@@ -63,8 +87,8 @@ def generations(
 ) -> Iterator[Chunk]:
     """Run generations, and yield what happened about every quarter of a second.
 
-    Generation t uses ``fold_in(key, t)``, so that a run continued from a state is the run that was never stopped. A state of
-    more than a million numbers is donated to the next chunk: do not use it after asking for that.
+    Generation t uses the key `generation_key(key, t)`, so that a run continued from a state is the run that was never stopped.
+    A state of more than a million numbers is donated to the next chunk: do not use it after asking for that.
 
     Parameters
     ----------

@@ -49,8 +49,10 @@ def learning_rate(algorithm: Algorithm, regime: str = "plain", sigma: Any = None
     kappa, is_ranked = inverse_temperature(definition), sees_ranks_only(definition)
     if kappa is None or (regime == "plain" and is_ranked):
         why = "whose law has no inverse temperature" if kappa is None else "which sees only the order of the losses"
-        instead = "crossover" if kappa is None else "normalized"
-        raise ValueError(f"regime: got {regime!r} with {definition.selection.name} selection, {why}: use {instead!r}")
+        instead = "use 'normalized'"
+        if kappa is None:
+            instead = "use equivalent_gradient_descent(algorithm, 'crossover')"
+        raise ValueError(f"regime: got {regime!r} with {definition.selection.name} selection, {why}: {instead}")
     if check.concrete(kappa) == 0:
         raise ValueError(f"regime: got {regime!r} with β = 0, a random walk that descends no gradient; pass β > 0")
 
