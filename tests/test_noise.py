@@ -87,3 +87,16 @@ def test_keys_of_other_kinds(kind):
     key = jax.random.key(1, impl=kind)
     found = noise.draw_with_keys(jax.random.normal, key, [jnp.zeros(4)] * 20)
     np.testing.assert_array_equal(found[7], jax.random.normal(jax.random.fold_in(key, 7), (4,)))
+
+
+def test_threefry_of_old_and_numbers_of_python():
+    with jax.threefry_partitionable(False):
+        found = noise.draw_with_keys(jax.random.normal, KEY, [jnp.zeros(3)] * 20)
+        np.testing.assert_array_equal(found[7], jax.random.normal(jax.random.fold_in(KEY, 7), (3,)))
+    assert noise.draw_with_keys(jax.random.normal, KEY, [1.0] * 20)[3].shape == ()
+
+
+def test_no_more_memory_than_the_noise_takes():
+    leaves = [jnp.zeros((300, 500)) for _ in range(20)]
+    program = jax.jit(lambda key: noise.draw_with_keys(jax.random.normal, key, leaves)).lower(KEY).compile()
+    assert program.memory_analysis().temp_size_in_bytes < 1.1 * 4 * sum(leaf.size for leaf in leaves)

@@ -36,7 +36,12 @@ def _hash(key: tuple[jax.Array, jax.Array], high: Any, low: Any) -> tuple[jax.Ar
 
 def alone(function: Callable, static_argnums: int | tuple[int, ...] = ()) -> Callable:
     """The function as a piece of code of its own, which the compiler of a CPU does not merge with what is around it."""
-    compiled = jax.jit(function, static_argnums=static_argnums)
+
+    def inlined(*args: Any) -> Any:
+        with set_xla_metadata(inlineable="true"):
+            return function(*args)
+
+    compiled = jax.jit(inlined, static_argnums=static_argnums)
 
     def call(*args: Any) -> Any:
         if jax.default_backend() != "cpu":

@@ -35,9 +35,10 @@ def draw_with_keys(draw_fn: Callable, key: jax.Array, params: Any, is_blocked: b
     is_blocked : whether the blocks of a large leaf have keys of their own, as `draw` has it.
     """
     leaves, structure = jax.tree.flatten(params)
+    leaves = [np.asarray(leaf) if isinstance(leaf, bool | int | float) else leaf for leaf in leaves]
     drawn = [jnp.zeros(jnp.shape(leaf) if jnp.size(leaf) == 0 else ()) for leaf in leaves]
-    for dtype, positions in _together(leaves, keys.is_threefry(key)):
-        key = keys.fast(key)
+    key = keys.fast(key)
+    for dtype, positions in _together(leaves, keys.is_fast(key)):
         if len(positions) == 1:
             position = positions[0]
             own = jax.random.fold_in(key, position)

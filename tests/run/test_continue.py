@@ -143,3 +143,51 @@ def test_evaluations_are_those_of_the_checkpoint_that_is_found(tmp_path):
     run(50, jnp.ones(3), checkpoint=tmp_path / "saved")
     short = run(10, jnp.ones(3))
     assert run(60, short, checkpoint=tmp_path / "saved").num_evaluations == 60 * 5
+
+
+def test_leaves_without_entries_are_saved_and_found_again(tmp_path):
+    algorithm, start = mutagrad.elitist(0.1, 4), {"a": jnp.ones(3), "z": jnp.zeros((0, 3))}
+
+    def run(number, **options):
+        return mutagrad.evolve(
+            jax.random.key(0), algorithm, start, lambda p: jnp.sum(p["a"] ** 2), number, progress=False, **options
+        )
+
+    run(4, checkpoint=tmp_path / "saved")
+    again = run(9, checkpoint=tmp_path / "saved")
+    np.testing.assert_array_equal(again.params["a"], run(9).params["a"])
+    assert again.params["z"].shape == (0, 3)
+
+
+def test_a_save_that_fails_loses_nothing(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("mutagrad.run.checkpoint.save", full)
+    closed = []
+
+    class Watching:
+        def __call__(self, chunk):
+            return None
+
+        def close(self):
+            closed.append(True)
+
+    with pytest.raises(mutagrad.RunError, match="no space left when the run had ended") as caught:
+        evolved(20, BATCHES["all the data"], checkpoint=tmp_path / "saved", observers=[Watching()])
+    assert caught.value.result.history["loss"].shape == (20,)
+    assert closed == [True]
+
+
+def test_records_of_nothing_go_on_and_those_of_another_shape_are_refused():
+    algorithm = mutagrad.elitist(0.1, 4)
+
+    def run(number, start, record):
+        return mutagrad.evolve(
+            jax.random.key(0), algorithm, start, lambda x: jnp.sum(x**2), number, record=record, progress=False
+        )
+
+    assert run(9, run(5, jnp.ones(3), lambda state, info: {}), lambda state, info: {}).history == {}
+    past = run(5, jnp.ones(3), lambda state, info: {"a": state.params})
+    with pytest.raises(ValueError, match=r"record\['a'\]: got shape \(4,\) where the history .* has \(3,\)"):
+        run(9, past, lambda state, info: {"a": jnp.zeros(4)})

@@ -17,7 +17,7 @@ from mutagrad import check, tree
 from mutagrad.evaluation.losses import check_loss_fn
 from mutagrad.run.loop import default_record, generations
 from mutagrad.run.minibatches import Minibatches
-from mutagrad.run.observers import Checkpoint, History, Observer, Progress
+from mutagrad.run.observers import Checkpoint, History, Observer, Progress, is_consumed
 from mutagrad.types import Algorithm, Info, Params, UnknownDefinition
 
 __all__ = ["Result", "RunError", "evolve", "interruptible"]
@@ -155,7 +155,8 @@ def evolve(
     algorithm : any algorithm, such as ``mutagrad.adapt_sigma(mutagrad.elitist(sigma=0.01, num_offspring=20))``.
     params : pytree to start from; several parents as `mutagrad.parents`; or a `Result`, whose run goes on.
     loss_fn : ``loss_fn(params)``, or ``loss_fn(params, batch)`` where there are batches; a scalar or per-example losses. With
-        ``evaluation=mutagrad.executor()`` it may be any Python.
+        ``evaluation=mutagrad.executor()`` it may be any Python. As with ``jax.jit``, one function is one program: where data
+        that it reads change between runs, pass another function, or the data as ``batches``.
     num_generations : how many generations to run, those of a continued run counted in.
     batches : ``None``; or `mutagrad.minibatches`, of several sizes if the algorithm chooses among them; or a function
         ``batches(key) -> batch`` that JAX can trace; or an iterable of batches of one shape, one a generation (slower: every
@@ -250,19 +251,36 @@ def evolve(
                 if stopped:
                     break
     except Exception as error:
-        number = int(state.generation) if not _is_consumed(state) else -1
+        _close(watching)
+        number = int(state.generation) if not is_consumed(state) else -1
         if number == first:
             raise
         if number < 0:
             raise RuntimeError(
-                f"evolve: {_one_line(error)}; the state was consumed, go on from a checkpoint"
+                f"evolve: {_one_line(error)}; the state was consumed, go on from the last checkpoint, if there is one"
             ) from error
         message = f"evolve: {_one_line(error)} after generation {number}; error.result holds the run up to it"
         raise RunError(message, result("error")) from error
-    finally:
-        for observer in watching:
+    except BaseException:
+        _close(watching)
+        raise
+    outcome = result(stopped or ("generations" if int(state.generation) >= num_generations else "batches"))
+    if (failed := _close(watching)) is not None:
+        raise RunError(
+            f"evolve: {_one_line(failed)} when the run had ended; error.result holds all of it", outcome
+        ) from failed
+    return outcome
+
+
+def _close(observers: Sequence[Any]) -> Exception | None:
+    """End all observers; the first error of them."""
+    failed = None
+    for observer in observers:
+        try:
             getattr(observer, "close", lambda: None)()
-    return result(stopped or ("generations" if int(state.generation) >= num_generations else "batches"))
+        except Exception as error:
+            failed = failed or error
+    return failed
 
 
 def _same_records(
@@ -275,7 +293,7 @@ def _same_records(
 
     wanted = jax.eval_shape(recorded, key, state)
     if jax.tree.structure(past) == jax.tree.structure(wanted):  # type: ignore[operator]
-        return past
+        return _of_shapes(past, wanted)
     # A checkpoint knows the names of what was recorded, and no structure.
     names, found = set(tree.by_name(wanted)), set(past if isinstance(past, dict) else tree.by_name(past))
     if names != found:
@@ -283,11 +301,17 @@ def _same_records(
         raise ValueError(
             f"record: got other records than the history that it goes on with ({other}); record what was recorded before"
         )
-    return tree.from_names(past, wanted)
+    return _of_shapes(tree.from_names(past, wanted), wanted)
 
 
-def _is_consumed(state: Any) -> bool:
-    return any(leaf.is_deleted() for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array))
+def _of_shapes(past: Any, wanted: Any) -> Any:
+    for (path, leaf), one in zip(jax.tree_util.tree_leaves_with_path(past), jax.tree.leaves(wanted), strict=True):
+        if np.shape(leaf)[1:] != one.shape:
+            raise ValueError(
+                f"record{jax.tree_util.keystr(path)}: got shape {one.shape} where the history that it goes on with has "
+                f"{np.shape(leaf)[1:]}; record what was recorded before"
+            )
+    return past
 
 
 def _one_line(error: Exception) -> str:

@@ -13,7 +13,16 @@ from tqdm import tqdm
 from mutagrad import check, tree
 from mutagrad.run.loop import Chunk
 
-__all__ = ["Checkpoint", "History", "Observer", "Progress", "stop_after", "stop_at_loss", "stop_on_plateau"]
+__all__ = [
+    "Checkpoint",
+    "History",
+    "Observer",
+    "Progress",
+    "is_consumed",
+    "stop_after",
+    "stop_at_loss",
+    "stop_on_plateau",
+]
 
 Observer = Callable[[Chunk], str | None]
 """``observer(chunk) -> None``, or why to stop, in words. A method ``close()``, if there is one, is called at the end."""
@@ -26,7 +35,7 @@ class History:
 
     def __init__(self, records: Any = None):
         self._buffers = records
-        self._number = 0 if records is None else len(jax.tree.leaves(records)[0])
+        self._number = max((len(leaf) for leaf in jax.tree.leaves(records)), default=0)
 
     def __call__(self, chunk: Chunk) -> None:
         """Append the records of a chunk."""
@@ -75,6 +84,11 @@ class Progress:
         self._bar.close()
 
 
+def is_consumed(state: Any) -> bool:
+    """Whether a state was donated to a chunk that did not end."""
+    return any(leaf.is_deleted() for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array))
+
+
 class Checkpoint:
     """Saves state and history in a folder about every minute, and at the end."""
 
@@ -91,7 +105,7 @@ class Checkpoint:
 
     def close(self) -> None:
         """Save what has not been saved."""
-        if self._state is not None:
+        if self._state is not None and not is_consumed(self._state):
             from mutagrad.run.checkpoint import save
 
             save(self._folder, self._key, self._state, self._history.records)
