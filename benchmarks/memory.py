@@ -181,7 +181,7 @@ def main() -> None:
         common.table(["run", *phases[:4], "XLA temporary", "peak / evosax's peak"], rows),
         f"Demanded of ours: at most {DEMANDED:g}. {'; '.join(verdicts)}.",
     ]
-    common.report("memory", sections, args)
+    common.report("memory", sections, args, "each a process of its own")
 
 
 if __name__ == "__main__":

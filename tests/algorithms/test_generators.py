@@ -73,8 +73,8 @@ def test_gaussian_mutations_too(name, evaluation):
 
 
 @pytest.mark.parametrize("name", ["rbg", "unsafe_rbg"])
-def test_several_parents_and_runs_under_vmap(name):
-    """Truncation draws its parents' offspring alike; a run is the same alone and beside others."""
+def test_several_parents(name):
+    """The parents are the offspring whose losses were the lowest: what was made again is what was evaluated."""
     algorithm = mutagrad.truncation(0.125, 6, 2, mutation=SIGNS)
     keys = jax.random.split(KEYS[name](), 3)
 

@@ -67,11 +67,24 @@ def test_a_result_goes_on(whole, name):
     assert_same(result, whole[name])
 
 
+class Generations:
+    """Counts the generations that a run makes itself, so that going on is told from starting over."""
+
+    number = 0
+
+    def __call__(self, chunk):
+        self.number += chunk.num_generations
+
+
 @pytest.mark.parametrize("name", ["minibatches", "a list"])
 def test_a_checkpoint_goes_on(whole, name, tmp_path):
+    before = 0
     for number in CUTS:
-        result = evolved(number, BATCHES[name], checkpoint=tmp_path / "run")
+        made = Generations()
+        result = evolved(number, BATCHES[name], checkpoint=tmp_path / "run", observers=[made])
         assert len(result.history["loss"]) == number
+        assert made.number == number - before
+        before = number
     assert_same(result, whole[name])
     # Nothing is left to do: the same result again.
     assert_same(evolved(NUMBER, BATCHES[name], checkpoint=tmp_path / "run"), whole[name])
@@ -88,7 +101,10 @@ def test_a_raised_error_leaves_a_checkpoint_to_go_on_from(whole, tmp_path):
 
     with pytest.raises(mutagrad.RunError, match="KeyError.*after generation"):
         evolved(NUMBER, BATCHES["minibatches"], checkpoint=tmp_path / "run", observers=[broken])
-    assert_same(evolved(NUMBER, BATCHES["minibatches"], checkpoint=tmp_path / "run"), whole["minibatches"])
+    made = Generations()
+    result = evolved(NUMBER, BATCHES["minibatches"], checkpoint=tmp_path / "run", observers=[made])
+    assert_same(result, whole["minibatches"])
+    assert made.number < NUMBER
 
 
 def test_an_iterator_is_refused_where_a_run_goes_on():
@@ -142,7 +158,9 @@ def test_evaluations_are_those_of_the_checkpoint_that_is_found(tmp_path):
 
     run(50, jnp.ones(3), checkpoint=tmp_path / "saved")
     short = run(10, jnp.ones(3))
-    assert run(60, short, checkpoint=tmp_path / "saved").num_evaluations == 60 * 5
+    made = Generations()
+    assert run(60, short, checkpoint=tmp_path / "saved", observers=[made]).num_evaluations == 60 * 5
+    assert made.number == 10
 
 
 def test_leaves_without_entries_are_saved_and_found_again(tmp_path):
@@ -154,7 +172,9 @@ def test_leaves_without_entries_are_saved_and_found_again(tmp_path):
         )
 
     run(4, checkpoint=tmp_path / "saved")
-    again = run(9, checkpoint=tmp_path / "saved")
+    made = Generations()
+    again = run(9, checkpoint=tmp_path / "saved", observers=[made])
+    assert made.number == 5
     np.testing.assert_array_equal(again.params["a"], run(9).params["a"])
     assert again.params["z"].shape == (0, 3)
 

@@ -101,7 +101,10 @@ def projections(inheritance, size, runs=6000):
 
 @pytest.mark.parametrize("runs", [3000, pytest.param(60_000, marks=pytest.mark.verify)])
 def test_drift_and_second_moments(runs):
-    """Within 4 standard errors; a law without crossing, or without the coin's own variance, is rejected."""
+    """Within 4 standard errors, a false alarm in 5,000 runs of the three.
+
+    A law without crossing, or without the coin's own variance, is rejected.
+    """
     size = 64
     law = crossed("parameter").definition.selection.law
     assert law == mutagrad.law.OrderStatistic(K, mixes=True)
@@ -121,8 +124,8 @@ def test_drift_and_second_moments(runs):
     exact = (second + m11) / 2 + (2 * (size - 1) + 2 * second - 2 * m11) / (4 * size)
     assert abs(exact - limit) < 1 / size
     check(along**2, exact, [second, (second + m11) / 2])
-    # Across, a child is as far from its grandparent as an offspring is.
-    check(across**2, 1.0, [0.9])
+    # Across, a child is nearly as far from its grandparent as an offspring is: the slope is a share of every parameter.
+    check(across**2, 1 + (second - m11 - 1) / (2 * size), [0.9])
 
 
 def test_leaves_state_no_law_and_theory_says_so():
