@@ -5,6 +5,7 @@ Every compilation is a process of its own. Both times include tracing.
 """
 
 import argparse
+import itertools
 import os
 import statistics
 import subprocess
@@ -23,17 +24,22 @@ M = 20
 DEMANDED_RATIO, DEMANDED_SECONDS = 2.0, 60.0
 
 
-def perceptron(leaves: int):
-    """Square layers, all of one shape."""
-    params = [{"w": jnp.full((64, 64), 0.01), "b": jnp.zeros(64)} for _ in range(leaves // 2)]
+def layered(widths):
+    """Layers of tanh between these widths."""
+    params = [{"w": jnp.full(shape, 0.01), "b": jnp.zeros(shape[1])} for shape in itertools.pairwise(widths)]
 
     def losses(params):
-        x = jnp.ones((32, 64))
+        x = jnp.ones((32, widths[0]))
         for layer in params:
             x = jnp.tanh(x @ layer["w"] + layer["b"])
         return jnp.mean(jnp.square(x), axis=1)
 
     return params, losses
+
+
+def perceptron(leaves: int):
+    """Square layers, all of one shape."""
+    return layered([64] * (leaves // 2 + 1))
 
 
 def residual(leaves: int):
@@ -66,16 +72,7 @@ def residual(leaves: int):
 
 def pyramid(leaves: int):
     """Layers, each of a shape of its own."""
-    sizes = range(40, 41 + leaves // 2)
-    params = [{"w": jnp.full((n, n + 1), 0.01), "b": jnp.zeros(n + 1)} for n in sizes[:-1]]
-
-    def losses(params):
-        x = jnp.ones((32, 40))
-        for layer in params:
-            x = jnp.tanh(x @ layer["w"] + layer["b"])
-        return jnp.mean(jnp.square(x), axis=1)
-
-    return params, losses
+    return layered(range(40, 41 + leaves // 2))
 
 
 MODELS = {"perceptron": perceptron, "residual": residual, "pyramid": pyramid}

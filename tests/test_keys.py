@@ -94,3 +94,9 @@ def test_a_chain_of_keys_is_no_single_piece_of_code():
         return jax.random.normal(keys.fast(key), (9,))
 
     assert jax.jit(last).lower(jax.random.key(0)).compile().as_text().count(" call(") >= 4
+
+
+def test_more_numbers_than_a_word_counts():
+    """Their shape: the numbers are JAX's own, of counters of two words."""
+    program = jax.make_jaxpr(lambda key: jax.random.bits(keys.fast(key), (keys.COUNTERS,), "uint8"))(jax.random.key(0))
+    assert program.out_avals[0].shape == (2**32,)

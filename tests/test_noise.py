@@ -111,3 +111,11 @@ def test_the_rows_are_stored_once_beside_the_leaves():
     leaves = [jnp.zeros((300, 500)) for _ in range(20)]
     program = jax.jit(lambda key: noise.draw_with_keys(jax.random.normal, key, leaves)).lower(KEY).compile()
     assert program.memory_analysis().temp_size_in_bytes < 1.1 * 4 * sum(leaf.size for leaf in leaves)
+
+
+def test_leaves_of_more_numbers_than_a_word_counts(monkeypatch):
+    """They are drawn alone, by JAX's counters of two words; here with a word that counts to 100."""
+    monkeypatch.setattr("mutagrad.keys.COUNTERS", 100)
+    leaves = [*(jnp.zeros(9) for _ in range(20)), jnp.zeros(211), jnp.zeros(9)]
+    assert sorted(map(len, (positions for _, positions in noise._together(leaves, True)))) == [1, 21]
+    check(leaves, jax.random.rademacher, is_blocked=False)

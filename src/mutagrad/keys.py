@@ -18,6 +18,8 @@ __all__ = ["alone", "fast", "fold_in", "is_fast", "is_threefry", "split", "start
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
+COUNTERS = 2**32
+"""Numbers of one key that a counter of one word tells apart."""
 
 
 def _hash(key: tuple[jax.Array, jax.Array], high: Any, low: Any) -> tuple[jax.Array, jax.Array]:
@@ -73,8 +75,9 @@ def _split(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def _random_bits(key: jax.Array, bit_width: int, shape: tuple[int, ...]) -> jax.Array:
-    if math.prod(shape) >= 2**32:
-        raise NotImplementedError("2³² random numbers or more of one key")
+    if math.prod(shape) >= COUNTERS:
+        # Counters of two words, which nobody starts in the middle: JAX has them.
+        return jax.random.bits(jax.random.wrap_key_data(key[:2], impl="threefry2x32"), shape, f"uint{bit_width}")
     low = key[2] + jax.lax.iota(np.uint32, math.prod(shape)).reshape(shape)
     first, second = _hash((key[0], key[1]), np.uint32(0), low)
     if bit_width == 64:
@@ -95,7 +98,7 @@ def is_threefry(key: jax.Array) -> bool:
 
 def fast(key: jax.Array) -> jax.Array:
     """The same key, as one whose bits fuse; any other kind of key is returned as it is."""
-    if not (is_threefry(key) and jax.config.jax_threefry_partitionable):  # type: ignore[attr-defined]
+    if not (is_threefry(key) and jax.config.jax_threefry_partitionable):  # type: ignore[attr-defined]  # a flag, made at run time
         return key
     data = jax.random.key_data(key)
     start = jnp.zeros((*data.shape[:-1], 1), np.uint32)

@@ -77,11 +77,11 @@ def _together(leaves: list, can_start_anywhere: bool) -> list[tuple[Any, list[in
     most = max(16 * _BLOCK, sum(leaf.size for leaf in leaves) // 4)
     together: list[tuple[Any, list[int]]] = []
     for dtype, positions in groups.items():
-        if len(positions) <= _FEW or not can_start_anywhere:
-            together += [(dtype, [position]) for position in positions]
-            continue
+        is_row = can_start_anywhere and len(positions) > _FEW
+        alone = [position for position in positions if not is_row or leaves[position].size >= keys.COUNTERS]
+        together += [(dtype, [position]) for position in alone]
         total = most
-        for position in positions:
+        for position in (one for one in positions if one not in alone):
             total += leaves[position].size
             if total > most:
                 together.append((dtype, []))

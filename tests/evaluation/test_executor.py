@@ -180,6 +180,9 @@ def test_a_batched_loss_of_the_wrong_number_is_refused():
         evolved(lambda params: np.zeros(1), evaluation=mutagrad.executor(is_batched=True))
 
 
+SMALL = mutagrad.elitist(0.1, 4)
+
+
 def test_a_generation_that_raises_as_a_whole_has_failed_as_a_whole():
     calls = []
 
@@ -190,15 +193,7 @@ def test_a_generation_that_raises_as_a_whole_has_failed_as_a_whole():
         return np.sum(np.square(params), axis=1)
 
     with pytest.warns(UserWarning, match="OSError: disk"):
-        result = mutagrad.evolve(
-            jax.random.key(0),
-            mutagrad.elitist(0.1, 4),
-            jnp.ones(3),
-            flaky,
-            6,
-            evaluation=mutagrad.executor(is_batched=True),
-            progress=False,
-        )
+        result = evolved(flaky, 6, SMALL, jnp.ones(3), evaluation=mutagrad.executor(is_batched=True))
     assert result.history["num_nonfinite"].tolist() == [0, 0, 4, 0, 0, 0]
 
 
@@ -210,13 +205,5 @@ def test_none_is_a_failed_evaluation():
         return None if len(calls) == 4 else float(np.sum(np.square(params)))
 
     with pytest.warns(UserWarning, match="it returned None"):
-        result = mutagrad.evolve(
-            jax.random.key(0),
-            mutagrad.elitist(0.1, 4),
-            jnp.ones(3),
-            forgetful,
-            3,
-            evaluation=mutagrad.executor(),
-            progress=False,
-        )
+        result = evolved(forgetful, 3, SMALL, jnp.ones(3), evaluation=mutagrad.executor())
     assert result.history["num_nonfinite"].tolist() == [1, 0, 0]

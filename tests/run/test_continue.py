@@ -198,6 +198,13 @@ def test_a_save_that_fails_loses_nothing(tmp_path, monkeypatch):
     assert caught.value.result.history["loss"].shape == (20,)
     assert closed == [True]
 
+    def broken(chunk):
+        if chunk.generation > 5:
+            raise KeyError("broken")
+
+    with pytest.raises(mutagrad.RunError, match="KeyError.*no space left when its observers were closed"):
+        evolved(20, BATCHES["all the data"], checkpoint=tmp_path / "other", observers=[broken])
+
 
 def test_records_of_nothing_go_on_and_those_of_another_shape_are_refused():
     algorithm = mutagrad.elitist(0.1, 4)

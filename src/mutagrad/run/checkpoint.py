@@ -21,12 +21,14 @@ def _orbax() -> Any:
     return ocp
 
 
+def _by_path(state: Any) -> dict[str, jax.Array]:
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
+
+
 def _as_dict(key: jax.Array, state: Any) -> dict[str, Any]:
     """Arrays by the path of their leaf, so that no class of ours is part of the format."""
     # Orbax saves no arrays without entries.
-    leaves = {
-        jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state) if leaf.size
-    }
+    leaves = {name: leaf for name, leaf in _by_path(state).items() if leaf.size}
     return {"state": leaves, "key": jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key}
 
 
@@ -79,10 +81,7 @@ def restore_or(folder: str | PathLike, key: jax.Array, state: Any, history: Any 
         )
     if not np.array_equal(saved["key"], wanted["key"]):
         raise ValueError(f"checkpoint: got {folder}, saved by a run with another key; pass that run's key")
-    leaves = [
-        jnp.asarray(saved["state"][jax.tree_util.keystr(path)]) if leaf.size else leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
-    ]
+    leaves = [jnp.asarray(saved["state"].get(name, leaf)) for name, leaf in _by_path(state).items()]
     records = saved.get("history")
     past = None if records is None else {name: np.array(leaf) for name, leaf in records.items()}
     return jax.tree.unflatten(jax.tree.structure(state), leaves), past

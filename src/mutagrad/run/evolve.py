@@ -251,15 +251,16 @@ def evolve(
                 if stopped:
                     break
     except Exception as error:
-        _close(watching)
+        failed = _close(watching)
+        also = "" if failed is None else f" ({_one_line(failed)} when its observers were closed)"
         number = int(state.generation) if not is_consumed(state) else -1
         if number == first:
             raise
         if number < 0:
             raise RuntimeError(
-                f"evolve: {_one_line(error)}; the state was consumed, go on from the last checkpoint, if there is one"
+                f"evolve: {_one_line(error)}{also}; the state was consumed, go on from the last checkpoint, if there is one"
             ) from error
-        message = f"evolve: {_one_line(error)} after generation {number}; error.result holds the run up to it"
+        message = f"evolve: {_one_line(error)} after generation {number}{also}; error.result holds the run up to it"
         raise RunError(message, result("error")) from error
     except BaseException:
         _close(watching)
