@@ -285,6 +285,10 @@ TRIALS: dict[str, Callable[[], Problem]] = {
     "mean 32, digits": lambda: supervised(digits(), (10,), batch=32, as_mean=True),
     "each 32, digits": lambda: supervised(digits(), (10,), batch=32),
     "each 64, wine": lambda: supervised(tabular("wine"), (8, 3), batch=64),
+    "signs, mean 64, cancer": lambda: supervised(
+        tabular("breast_cancer"), (10, 2), activation=jnp.sign, batch=64, as_mean=True
+    ),
+    "mean 8, wine": lambda: supervised(tabular("wine"), (6, 3), batch=8, as_mean=True),
     "mean 256, digits": lambda: supervised(digits(), (10,), batch=256, as_mean=True),
     "smooth, sphere": lambda: quadratic(100, 0.0),
     "smooth, power 1": lambda: quadratic(1000, 1.0),

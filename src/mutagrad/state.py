@@ -41,6 +41,10 @@ class State(NamedTuple):
         """The same state with another mutation scale."""
         return State(self.params, sigma, self.generation, self.parent_loss, self.previous)
 
+    def with_previous(self, previous: Params) -> "State":
+        """The same state with a parent before, which is then evaluated on every other batch."""
+        return State(self.params, self.sigma, self.generation, self.parent_loss, previous)
+
 
 class PopulationState(NamedTuple):
     """What an algorithm with several parents needs for its next generation.

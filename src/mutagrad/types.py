@@ -212,7 +212,7 @@ class InitFn(Protocol):
 class AskFn(Protocol):
     """``ask(key, state) -> Offspring``: the candidates of a generation, not made yet."""
 
-    def __call__(self, key: jax.Array, state: Any) -> Any:
+    def __call__(self, key: jax.Array, state: Any, *, is_resampled: Any = True) -> Any:
         """The candidates, parents first."""
 
 
@@ -238,7 +238,8 @@ class Algorithm(NamedTuple):
     Attributes
     ----------
     init : ``init(params, loss_fn=None) -> state``; several start parents are passed as `mutagrad.parents`.
-    ask : ``ask(key, state) -> Offspring``: the candidates of a generation, parents first; none of them is made yet.
+    ask : ``ask(key, state) -> Offspring``: the candidates of a generation, parents first; none of them is made yet. Where an
+        algorithm evaluates the parent before, it is the second; ``is_resampled=False`` leaves it out if that is needless.
     tell : ``tell(key, state, losses) -> (state, info)``, losses in the order of ``ask``: (n,) numbers, or (n, B) per
         example; NaN or ``None`` is a failed evaluation. ``is_resampled=False`` says that the batch is that of the
         generation before, so that nothing of the slope is sampling noise.
@@ -284,8 +285,8 @@ class Algorithm(NamedTuple):
         0.1
         """
 
-        def ask(key: jax.Array, state: Any) -> Any:
-            return self.ask(key, before(state))
+        def ask(key: jax.Array, state: Any, *, is_resampled: Any = True) -> Any:
+            return self.ask(key, before(state), is_resampled=is_resampled)
 
         def tell(key: jax.Array, state: Any, losses: Any, *, is_resampled: Any = True) -> tuple[Any, Info]:
             return after(state, *self.tell(key, before(state), losses, is_resampled=is_resampled))

@@ -28,7 +28,7 @@ from mutagrad.types import (
     State,
 )
 
-__all__ = ["Parents", "assemble", "mutation_selection", "parents"]
+__all__ = ["Parents", "assemble", "mutated_leaves", "mutation_selection", "parents"]
 
 
 class Parents(NamedTuple):
@@ -91,11 +91,11 @@ def _init(definition: Definition, params: Params, loss_fn: LossFn | None) -> Sta
                 "loss_fn: got None with reevaluate_parent=False; pass init(params, loss_fn) the loss, which never changes"
             )
         parent_loss = check_losses(loss_fn(params))
-    previous = _mutated_leaves(definition, params) if definition.validate else None
+    previous = mutated_leaves(definition, params) if definition.validate else None
     return State(params, sigma, generation, parent_loss, previous)
 
 
-def _mutated_leaves(definition: Definition, params: Params) -> Params:
+def mutated_leaves(definition: Definition, params: Params) -> Params:
     """Copies of the leaves that the mutation changes, ``None`` for the others."""
     noise = jax.eval_shape(definition.mutation.sample_fn, jax.random.key(0), params)
 
@@ -105,13 +105,16 @@ def _mutated_leaves(definition: Definition, params: Params) -> Params:
     return jax.tree.map(own, params, noise, is_leaf=lambda leaf: leaf is None)
 
 
-def _ask(definition: Definition, key: jax.Array, state: Any) -> tuple[Offspring, jax.Array]:
+def _ask(definition: Definition, key: jax.Array, state: Any, is_resampled: Any) -> tuple[Offspring, jax.Array]:
     """The candidates of a generation, and the key of its selection."""
     key, number = check.key(key), definition.selection.num_parents
     parent_of = None
     if number == 1:
         mutation_key, selection_key = keys.split(key)
-        everyone, previous, kept = state.params, state.previous, state.parent_loss
+        # On the same batch the parent before has the loss that it had.
+        is_needless = is_resampled is False and not definition.validate
+        everyone, kept = state.params, state.parent_loss
+        previous = None if is_needless else state.previous
     else:
         mutation_key, selection_key, parent_key = keys.split(key, 3)
         parent_of = jax.random.randint(keys.fast(parent_key), (definition.num_offspring,), 0, number)
@@ -176,7 +179,7 @@ def _tell(
     else:
         kept = None if cached is None else _kept_losses(of_offspring, winner[0], cached)
         previous = state.previous
-        if previous is not None:
+        if offspring.previous is not None:
             before = losses.take(slice(number, number + 1))
             is_known = jnp.isfinite(before.means[0]) & jnp.isfinite(parent_losses[0])
             validated = jnp.where(is_known, -before.differences[0], jnp.nan)
@@ -184,6 +187,8 @@ def _tell(
             has_failed = ~jnp.isfinite(parent_losses[0]) & jnp.isfinite(before.means[0]) & ~has_offspring[0]
             following = _merged(following, previous, has_failed)
             previous = _merged(previous, state.params, ~has_failed)
+        elif previous is not None:
+            previous = _merged(previous, state.params, jnp.bool_(True))
         after = State(following, state.sigma, state.generation + 1, kept, previous)
     found = estimates.estimates(estimates.moments(own, of_offspring.variances, state.sigma), state.sigma)
     info = Info(
@@ -208,6 +213,14 @@ def _tell(
     return after, info
 
 
+def _number(losses: Any) -> int:
+    """Of the candidates that a caller of ``tell`` has evaluated, or −1 if there is no saying."""
+    try:
+        return len(losses.means if isinstance(losses, Losses) else losses)
+    except TypeError:
+        return -1
+
+
 def _kept_losses(of_offspring: Losses, winner: jax.Array, cached: jax.Array) -> jax.Array:
     assert of_offspring.values is not None
     return jnp.where(winner >= 0, of_offspring.values[jnp.maximum(winner, 0)], cached).astype(cached.dtype)
@@ -228,11 +241,15 @@ def assemble(definition: Definition) -> Algorithm:
     def init(params: Params, loss_fn: LossFn | None = None) -> Any:
         return _init(definition, params, loss_fn)
 
-    def ask(key: jax.Array, state: Any) -> Offspring:
-        return _ask(definition, key, state)[0]
+    def ask(key: jax.Array, state: Any, *, is_resampled: Any = True) -> Offspring:
+        return _ask(definition, key, state, is_resampled)[0]
 
     def tell(key: jax.Array, state: Any, losses: Any, *, is_resampled: Any = True) -> tuple[Any, Info]:
-        offspring, selection_key = _ask(definition, key, state)
+        offspring, selection_key = _ask(definition, key, state, is_resampled)
+        if _number(losses) != len(offspring):
+            # Whoever asked did not say that the batch is the same, or says so only now.
+            other = _ask(definition, key, state, is_resampled is False)
+            offspring, selection_key = other if _number(losses) == len(other[0]) else (offspring, selection_key)
         losses = told(losses, len(offspring), offspring.parent_losses)
         return told_step(offspring, selection_key, state, losses, is_resampled)
 
@@ -245,7 +262,7 @@ def assemble(definition: Definition) -> Algorithm:
     def step(
         key: jax.Array, state: Any, loss_fn: LossFn, *, is_resampled: Any = True, evaluation: Any = None
     ) -> tuple[Any, Info]:
-        offspring, selection_key = _ask(definition, key, state)
+        offspring, selection_key = _ask(definition, key, state, is_resampled)
         evaluator = resolve(evaluation, definition.evaluation)
         offspring = evaluator.prepared(offspring)
         losses = told(evaluator.evaluate_fn(loss_fn, offspring), len(offspring), offspring.parent_losses)

@@ -106,14 +106,14 @@ def alternate(algorithms: Sequence[Algorithm], generations: Sequence[int] | None
         turn = jnp.asarray(turns)[state.generation % len(turns)]
         return jax.lax.switch(turn, [turn_fn(index) for index in range(len(algorithms))], state)
 
-    def ask(key: jax.Array, state: AlternateState) -> Offspring:
+    def ask(key: jax.Array, state: AlternateState, *, is_resampled: Any = True) -> Offspring:
         if not check.is_concrete(state.generation):
             raise ValueError(
                 "ask: got a traced state of algorithms that take turns, whose candidates are of one of them; call ask outside "
                 "jit, or step inside"
             )
         index = int(turns[int(state.generation) % len(turns)])
-        return algorithms[index].ask(key, state.own(index))
+        return algorithms[index].ask(key, state.own(index), is_resampled=is_resampled)
 
     def told_by(tell_fn: Callable[[int, Any], tuple[Any, Info]]) -> Callable[[int], Callable]:
         def turn_of(index: int) -> Callable:
@@ -204,8 +204,8 @@ def rotate(algorithm: Algorithm, rotate_fn: Callable[[Params], Params], number: 
             return rotated(state) if has_ended else state
         return jax.lax.cond(has_ended, rotated, lambda state: state, state)
 
-    def ask(key: jax.Array, state: AlternateState) -> Offspring:
-        return algorithm.ask(key, before(state).own(0))
+    def ask(key: jax.Array, state: AlternateState, *, is_resampled: Any = True) -> Offspring:
+        return algorithm.ask(key, before(state).own(0), is_resampled=is_resampled)
 
     def tell(
         key: jax.Array, state: AlternateState, losses: Any, *, is_resampled: Any = True

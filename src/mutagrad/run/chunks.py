@@ -14,7 +14,7 @@ from mutagrad import keys
 from mutagrad.evaluation.local import Evaluator
 from mutagrad.evaluation.losses import told
 from mutagrad.evaluation.pool import Failure
-from mutagrad.run.minibatches import PERIOD, Minibatches
+from mutagrad.run.minibatches import PERIOD, Minibatches, changes
 from mutagrad.run.rows import Rows
 
 __all__ = ["Chunk", "compiled", "keys_of", "one_by_one"]
@@ -210,7 +210,7 @@ def _batch_source(batches: Any) -> Callable[[jax.Array], tuple[Any, bool]]:
         return lambda key: (None, False)
     if isinstance(batches, Minibatches) or callable(batches):
         draw_fn, data = _drawer(batches)
-        is_resampled = not (isinstance(batches, Minibatches) and batches.batch_size is None)
+        is_resampled = changes(batches)
         return lambda key: (_drawn(draw_fn, key, data), is_resampled)
     iterator = iter(batches)
     return lambda key: (next(iterator), True)
@@ -241,7 +241,7 @@ def one_by_one(
                 reason = ""
             else:
                 own = loss_fn if batches is None else partial(_of_batch, loss_fn, jax.tree.map(np.asarray, batch))
-                offspring = algorithm.ask(step_key, state)
+                offspring = algorithm.ask(step_key, state, is_resampled=is_resampled)
                 raw = evaluator.evaluate_fn(own, offspring)
                 reason = _first_failure(raw)
                 losses = told(raw, len(offspring), offspring.parent_losses)

@@ -16,7 +16,7 @@ import numpy as np
 from mutagrad import check, tree
 from mutagrad.evaluation.losses import check_loss_fn
 from mutagrad.run.loop import default_record, generations
-from mutagrad.run.minibatches import Minibatches
+from mutagrad.run.minibatches import Minibatches, changes
 from mutagrad.run.observers import Checkpoint, History, Observer, Progress, is_consumed
 from mutagrad.types import Algorithm, Info, Params, UnknownDefinition
 
@@ -87,7 +87,7 @@ def _constant_loss(loss_fn: Callable, batches: Any) -> Callable:
     """The loss that never changes, which an algorithm with ``reevaluate_parent=False`` may keep."""
     if batches is None:
         return loss_fn
-    if isinstance(batches, Minibatches) and batches.batch_size is None:
+    if not changes(batches):
         return partial(_of_batch, loss_fn, batches.data)
     raise ValueError(
         "reevaluate_parent: got False with batches that change, so the parent's kept loss would be of another batch; "
@@ -212,7 +212,8 @@ def evolve(
         state, past = restore_or(checkpoint, key, state, past)
         # Those of the checkpoint, where it is another run than the one given.
         evaluations = evaluations if int(state.generation) == given else 0
-    first, per_generation = int(state.generation), len(algorithm.ask(key, state))
+    first = int(state.generation)
+    per_generation = len(algorithm.ask(key, state, is_resampled=changes(batches)))
     if past is None:
         history = History()
     else:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from mutagrad import check, keys
 
-__all__ = ["Minibatches", "minibatches"]
+__all__ = ["Minibatches", "changes", "minibatches"]
 
 PERIOD = 100
 """Where there are several sizes, one of them is chosen for so many generations."""
@@ -43,6 +43,11 @@ class Minibatches(NamedTuple):
 
 def _number(data: Any) -> int:
     return jax.tree.leaves(data)[0].shape[0]
+
+
+def changes(batches: Any) -> bool:
+    """Whether generations of a run meet other batches than those before."""
+    return batches is not None and not (isinstance(batches, Minibatches) and batches.batch_size is None)
 
 
 def minibatches(data: Any, batch_size: int | Sequence[int | None] | None = None) -> Minibatches:

@@ -11,6 +11,7 @@ from mutagrad.lab.training import run_folder
 from mutagrad.lab.training.problem import Problem
 from mutagrad.run import checkpoint
 from mutagrad.run.loop import Chunk
+from mutagrad.run.minibatches import changes
 from mutagrad.run.observers import History, Observer, Progress
 
 __all__ = ["Measurements", "Saving", "TrainingProgress", "stop_at_score"]
@@ -91,7 +92,8 @@ def attributes(problem: Problem) -> dict[str, Any]:
 
 def evaluations(problem: Problem) -> int:
     """Loss evaluations in a generation, parents included."""
-    return len(problem.algorithm.ask(problem.key, problem.state))
+    is_resampled = changes(problem.batches)
+    return len(problem.algorithm.ask(problem.key, problem.state, is_resampled=is_resampled))
 
 
 class TrainingProgress:

@@ -1,0 +1,199 @@
+"""The σ that holds a normalised mutation strength s, or a share of successes: two rules of `mutagrad.adapt_sigma`."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mutagrad.estimates import moments
+from mutagrad.law import RankWeights
+from mutagrad.selection.recombination import rank_shares
+from mutagrad.theory.optimum import best_strength
+from mutagrad.types import Definition, Info
+
+__all__ = ["StrengthMemory", "strength_rule", "success_rule"]
+
+_FULL_SPEED = 10
+"""Offspring a generation from which σ may change by the factor `_MAX_CHANGE`; with fewer, in proportion more slowly."""
+_MAX_CHANGE = 2.0
+_CURVATURE_MEMORY = 200
+"""Offspring over which TrH is averaged: it changes slowly while training, and one estimate is noisy."""
+_SLOPE_MEMORY = 20
+"""Offspring over which |∇U|² is averaged: it changes fast, and 20 offspring give |∇U| within 16 %."""
+_NOISE_MEMORY = 400
+"""Offspring over which the share of sampling noise in |∇U|² is averaged."""
+_SMALLEST_SIGNAL = 0.05
+"""The smallest share of signal that is told from none; below it the batch is too small for any σ."""
+_TREND_MEMORY = 200
+"""Offspring over which the trend of |∇U| is averaged."""
+
+
+class StrengthMemory(NamedTuple):
+    """What the controller remembers: running averages over offspring, and how many offspring each stands for.
+
+    Attributes
+    ----------
+    half_trace, success, trace_count : TrH/2, the share of successes, and the offspring behind both.
+    squared_slope, slope_count : |∇U|² on the batch, and the offspring behind it.
+    slope_trend : change of ln |∇U| in a generation.
+    squared_slope_long, noise_long, noise_count : over a longer time, |∇U|² on the batch and the part of it that is
+        sampling noise, TrC/B.
+    gain, half_curvature : of weighted recombination, the decrease that the slope predicts for a step in units of σ, and what
+        curvature takes back in units of σ²; 0 for other rules.
+    step_count : the offspring behind the latter.
+    step_gain, step_sigma : of its last step, what the slope predicted in units of σ, and its σ.
+    push : average direction in which σ is driven, from −1 to 1, to tell a σ that is far off from one that jitters.
+    """
+
+    half_trace: jax.Array
+    success: jax.Array
+    trace_count: jax.Array
+    squared_slope: jax.Array
+    slope_count: jax.Array
+    slope_trend: jax.Array
+    squared_slope_long: jax.Array
+    noise_long: jax.Array
+    noise_count: jax.Array
+    gain: jax.Array
+    half_curvature: jax.Array
+    step_count: jax.Array
+    step_gain: jax.Array
+    step_sigma: jax.Array
+    push: jax.Array
+
+    @classmethod
+    def first(cls, sigma: jax.Array) -> "StrengthMemory":
+        """Nothing yet."""
+        start = dict.fromkeys(cls._fields, jnp.zeros_like(sigma))
+        return cls(**start | {"push": jnp.ones_like(sigma), "step_sigma": sigma})
+
+
+def _speed(num_offspring: int) -> float:
+    """Largest |Δ ln σ| in one generation."""
+    return math.log(_MAX_CHANGE) * min(1.0, num_offspring / _FULL_SPEED)
+
+
+def success_rule(num_offspring: int, target: float) -> Callable:
+    speed = _speed(num_offspring)
+
+    def update(info: Info, memory: None) -> tuple:
+        # A comparison with NaN or +inf is false: a failed offspring is no success.
+        share = jnp.mean(info.loss_differences <= 0)
+        has_failed = jnp.mean(jnp.isfinite(info.loss_differences)) < 0.5
+        change = jnp.where(has_failed, -1, share - target).astype(info.sigma.dtype)
+        return info.sigma * jnp.exp(speed * change), memory, None
+
+    return update
+
+
+def strength_rule(definition: Definition, target: float) -> Callable:
+    num_offspring, own = definition.num_offspring, definition.selection.law
+    weights = own.weights if isinstance(own, RankWeights) else None
+    best_ratio = best_strength(definition) if weights is not None else 1.0
+    speed = _speed(num_offspring)
+    slope_lag = max(1.0, _SLOPE_MEMORY / num_offspring)
+    trend_weight = min(1.0, num_offspring / _TREND_MEMORY)
+    push_weight = min(0.25, num_offspring / 40)
+
+    def update(info: Info, old: StrengthMemory) -> tuple:
+        sigma = info.sigma
+        found = moments(info.loss_differences.astype(sigma.dtype), info.loss_difference_variances, sigma)
+        number, some = found.number, jnp.maximum(found.number, 1)
+        mean, noise = found.mean, found.noise
+        # Of one offspring, about what was measured before.
+        about_before = jnp.square(mean - old.half_trace * sigma)
+        square = about_before if num_offspring == 1 else found.squares / jnp.maximum(number - 1, 1)
+        is_finite = jnp.isfinite(info.loss_differences)
+        share = jnp.sum(info.loss_differences <= 0, where=is_finite).astype(sigma.dtype) / some
+
+        # The smaller s is held, the more offspring it takes to see the curvature: its standard error is 2/√n.
+        signal = _signal(old)
+        trace_memory = _CURVATURE_MEMORY / jnp.square(signal)
+        half_trace, trace_count = _average(old.half_trace, old.trace_count, mean / sigma, number, trace_memory)
+        success, _ = _average(old.success, old.trace_count, share, number, trace_memory)
+        squared_slope, slope_count = _average(old.squared_slope, old.slope_count, square, number, _SLOPE_MEMORY)
+        squared_slope_long, noise_count = _average(
+            old.squared_slope_long, old.noise_count, square, number, _NOISE_MEMORY
+        )
+        # A loss that never changes has no sampling noise, however much its examples differ.
+        fresh_noise = jnp.where(info.is_resampled, noise, 0)
+        noise_long, _ = _average(old.noise_long, old.noise_count, fresh_noise, number, _NOISE_MEMORY)
+
+        moment_strength = 2 * half_trace * sigma * jax.lax.rsqrt(squared_slope)
+        held, gain, half_curvature = moment_strength, old.gain, old.half_curvature
+        step_count, step_gain = old.step_count, old.step_gain
+        if weights is not None:
+            # What the last step was worth is known: curvature along it, which single offspring hardly see, counts too.
+            # Without it this is s. Of what the slope predicted only the signal is on another batch.
+            lost = (
+                info.validated_change.astype(sigma.dtype) / old.step_sigma + old.step_gain * signal
+            ) / old.step_sigma
+            lost = jnp.where(old.step_gain > 0, lost, jnp.nan)
+            shares = rank_shares(weights, jnp.where(is_finite, info.loss_differences, jnp.inf)).astype(sigma.dtype)
+            scaled = jnp.where(is_finite, info.loss_differences.astype(sigma.dtype) / sigma, mean)
+            step_gain = -jnp.sum(shares * (scaled - mean))
+            gain, _ = _average(old.gain, old.slope_count, step_gain, number, _SLOPE_MEMORY)
+            half_curvature, step_count = _average(old.half_curvature, old.step_count, lost, number, trace_memory)
+            held = jnp.where(step_count > 0, best_ratio * 2 * half_curvature * sigma / gain, moment_strength)
+        # Where σ is so large that the loss is far from quadratic, mean/std stays near 1 however large σ is; that hardly
+        # any offspring succeeds then shows it. One standard error of caution keeps this out of the way elsewhere.
+        likely = success + jnp.sqrt(success * (1 - success) / trace_count) + 1 / trace_count
+        strength = jnp.fmax(held, -2 * jax.scipy.special.ndtri(jnp.minimum(likely, 0.5)))
+        # Act on the part of the deviation that stands out of the noise: a curvature that cannot be seen yet must send σ
+        # neither up nor down without end.
+        error = 2 * jax.lax.rsqrt(trace_count)
+        goal = target * signal
+        significance = jnp.square((goal - strength) / error)
+        wanted = significance / (1 + significance) * jnp.log(goal / jnp.maximum(strength, error / 2))
+        # |∇U| was measured a little while ago; with few parameters it falls by several percent a generation.
+        wanted = wanted + jnp.clip(slope_lag * old.slope_trend, -1, 1)
+        # On a plateau the strength is 0/0: look further away.
+        change = jnp.clip(jnp.where(jnp.isnan(wanted), speed, wanted), -speed, speed)
+        change = jnp.where(number < num_offspring / 2, -speed, change)
+
+        # While σ is driven far, what was measured before is forgotten: at a smaller σ it was imprecise, at a larger one
+        # not local.
+        push = old.push + push_weight * (change / speed - old.push)
+        remembered = jnp.where(jnp.abs(push) > 0.6, jnp.exp(-2 * jnp.abs(change)), 1.0)
+        slope_change = jnp.log(squared_slope / old.squared_slope) / 2
+        trend = old.slope_trend + trend_weight * remembered * (slope_change - old.slope_trend)
+        new = StrengthMemory(
+            half_trace=half_trace,
+            success=success,
+            trace_count=trace_count * remembered,
+            squared_slope=squared_slope,
+            slope_count=slope_count * remembered,
+            slope_trend=jnp.where(jnp.isfinite(trend), trend, old.slope_trend),
+            squared_slope_long=squared_slope_long,
+            noise_long=noise_long,
+            noise_count=noise_count * remembered,
+            gain=gain,
+            half_curvature=half_curvature,
+            step_count=step_count * remembered,
+            step_gain=step_gain,
+            step_sigma=sigma,
+            push=push,
+        )
+        return sigma * jnp.exp(change), new, moment_strength
+
+    return update
+
+
+def _signal(memory: StrengthMemory) -> jax.Array:
+    """The share of the batch gradient's square that is not sampling noise, |∇U|²/(|∇U|² + TrC/B) (theory.md 8).
+
+    The drift along −∇U is its root times c_Mσ, so the best σ is smaller by this factor than the batch alone suggests.
+    """
+    share = 1 - memory.noise_long / memory.squared_slope_long
+    # On a plateau, or before anything is known, it is 0/0.
+    return jnp.where(memory.squared_slope_long > 0, jnp.clip(share, _SMALLEST_SIGNAL, 1), 1)
+
+
+def _average(average: Any, count: Any, value: Any, number: Any, memory: Any) -> tuple[jax.Array, jax.Array]:
+    """Running average of ``value``, the mean of ``number`` observations, over at most ``memory`` observations."""
+    kept = jnp.clip(memory - number, 0, count)
+    updated = average + number / jnp.maximum(kept + number, 1) * (value - average)
+    is_usable = (number > 0) & jnp.isfinite(updated)
+    return jnp.where(is_usable, updated, average), jnp.where(is_usable, kept + number, kept)
