@@ -86,6 +86,14 @@ class CumulativeState(NamedTuple):
         return self._replace(inner=self.inner.with_sigma(sigma))
 
     @property
+    def params(self) -> Any:
+        return self.inner.params
+
+    @property
+    def sigma(self) -> jax.Array:
+        return self.inner.sigma
+
+    @property
     def generation(self) -> jax.Array:
         return self.inner.generation
 
@@ -99,8 +107,7 @@ def cumulative(num_offspring: int, size: int) -> mutagrad.Algorithm:
     def init(params, loss_fn=None):
         return CumulativeState(algorithm.init(params, loss_fn), jax.tree.map(jnp.zeros_like, params))
 
-    def step(key, state, loss_fn):
-        inner, info = algorithm.step(key, state.inner, loss_fn)
+    def after(state, inner, info):
         path = jax.tree.map(
             lambda p, new, old: (1 - memory) * p + math.sqrt(memory * (2 - memory)) * (new - old) / info.sigma,
             state.path,
@@ -111,7 +118,7 @@ def cumulative(num_offspring: int, size: int) -> mutagrad.Algorithm:
         sigma = info.sigma * jnp.exp(memory / (1 + memory) * (length / expected - 1))
         return CumulativeState(inner.with_sigma(sigma), path), info
 
-    return mutagrad.Algorithm(init, step, algorithm.definition)
+    return algorithm.wrapped(init, lambda state: state.inner, after)
 
 
 def runner(algorithm: mutagrad.Algorithm, problem: Problem, sigmas: np.ndarray, keys: jax.Array) -> Callable:
@@ -128,7 +135,8 @@ def runner(algorithm: mutagrad.Algorithm, problem: Problem, sigmas: np.ndarray, 
             def body(carry, _):
                 state, reached = carry
                 generation = state.generation
-                state, info = algorithm.step(jax.random.fold_in(key, generation), state, problem.losses)
+                key_now = jax.random.fold_in(key, generation)
+                state, info = algorithm.step(key_now, state, problem.losses, is_resampled=False)
                 is_there = (info.parent_loss <= problem.target) & (reached == 0)
                 return (state, jnp.where(is_there, generation, reached)), None
 

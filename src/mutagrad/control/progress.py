@@ -14,28 +14,33 @@ import jax
 import jax.numpy as jnp
 from scipy import stats
 
+from mutagrad.control.strength import StrengthMemory, strength_rule
 from mutagrad.estimates import moments
 from mutagrad.theory.progress import optimal_strength
-from mutagrad.types import Info
+from mutagrad.types import Definition, Info
 
 __all__ = ["ProgressMemory", "progress_rule"]
 
 _SHARE_OF_LOAD = 0.6
-"""L counts for this much. Less than 1, since a run gains more than its generations: what a large σ loses along steep directions
-is regained when σ falls. It holds s = 1.25 times that of the best generation, as the rule "strength" does."""
+"""On batches L counts for this much. Less than 1, since a run gains more than its generations: what a large σ loses along steep
+directions is regained when σ falls (theory.md 3)."""
+_FALL = 0.15
+"""Largest fall of ln σ in a generation while the loss is the same: so slow that a rough loss is known before σ is lost."""
 _OFFSPRING = 20
 """Offspring over which the load is averaged: one generation of 20."""
-_SLOWEST, _FASTEST, _FASTEST_RESAMPLED = 0.02, 0.25, 0.15
-"""Speed at which ln σ follows R − L: where its sign is noise, where it is plain, and where batches change."""
+_SELDOM = 0.3
+"""Rise of ln σ after a generation with a success, on a rough loss."""
+_SLOWEST, _FASTEST = 0.02, 0.15
+"""Speed at which ln σ follows R − L, on batches: where its sign is noise, and where it is plain."""
 _PLAIN = 8.0
 """The squared ratio of the mean direction to its error at which the speed is halfway."""
-_MEMORY_SPREAD, _MEMORY_DIRECTION, _MEMORY_RESPONSE = 20, 20, 40
-"""Generations that are remembered while the loss is the same; of the last, accepted ones."""
+_MEMORY_SPREAD, _MEMORY_RESPONSE = 20, 40
+"""Generations that are remembered while the loss is the same: of the spread, and accepted ones."""
 _SHORTEST, _LONGEST = 30, 600
 """Generations that are remembered where batches change: a third of those that have passed, within these."""
 _RARE = 0.05
 """Share of generations with a success that is held on a rough loss, with many offspring."""
-_DOUBT, _CERTAINTY = 1.75, 2.75
+_DOUBT, _CERTAINTY = 3.0, 4.0
 """Standard errors of luck up to which a loss passes for smooth, and from which on for rough."""
 _BLIND = 9.2
 """Largest rise of ln σ without progress, 10⁴: a scale that is not found on that way does not exist."""
@@ -82,8 +87,8 @@ class Response(NamedTuple):
         kept = 1 - weight / window
         return Response(*(old * kept + weight * new for old, new in zip(self, observed, strict=True)))
 
-    def luck(self) -> tuple[jax.Array, jax.Array]:
-        """By how much the load is luck of the chosen parent, and over its standard error."""
+    def luck(self) -> jax.Array:
+        """By how much the load is luck of the chosen parent, over its standard error."""
         number = jnp.maximum(self.number, 1e-3)
         mean, response, load = (one / number for one in (self.differential, self.response, self.load))
         spread = jnp.maximum(self.squares / number - mean**2, 1e-3)
@@ -91,8 +96,7 @@ class Response(NamedTuple):
         heritability = jnp.clip(joint / spread, 0, 1)
         rest = jnp.maximum(self.response_squares / number - response**2 - heritability * joint, 1e-3)
         error = mean * jnp.sqrt(rest / (spread * jnp.maximum(number, 1)))
-        luck = jnp.maximum(response + load - heritability * mean, 0)
-        return luck, luck / (error + 1e-6)
+        return jnp.maximum(response + load - heritability * mean, 0) / (error + 1e-6)
 
 
 class Last(NamedTuple):
@@ -100,6 +104,7 @@ class Last(NamedTuple):
 
     is_known: jax.Array
     is_accepted: jax.Array
+    has_success: jax.Array
     gain: jax.Array
     spread: jax.Array
     sigma: jax.Array
@@ -116,10 +121,10 @@ class ProgressMemory(NamedTuple):
     generation : generations that it has seen.
     spread : std(ΔU)/σ, and the number of generations behind it.
     half_trace : mean of ΔU/σ², of which the load is made.
-    acceptance : share of generations with a success.
     last : the last step.
     response : of which heritability and luck are made.
     direction, progress, load : R − L, R and L, in units of the spread.
+    strength : what the rule "strength" remembers, for smooth losses that stay the same.
     ceiling : ln σ up to which it may rise without progress.
     """
 
@@ -127,12 +132,12 @@ class ProgressMemory(NamedTuple):
     spread: jax.Array
     spread_number: jax.Array
     half_trace: Running
-    acceptance: Running
     last: Last
     response: Response
     direction: Running
     progress: Running
     load: Running
+    strength: StrengthMemory
     ceiling: jax.Array
 
     @classmethod
@@ -140,23 +145,27 @@ class ProgressMemory(NamedTuple):
         """Nothing yet."""
         zero = jnp.zeros_like(sigma)
         nothing = Running(zero, zero, zero)
-        last = Last(zero, zero, zero, zero + 1, sigma, zero, zero, zero)
+        last = Last(zero, zero, zero, zero, zero + 1, sigma, zero, zero, zero)
         response = Response(*[zero] * len(Response._fields))
         ceiling = jnp.log(sigma) + _BLIND
-        return cls(zero, zero, zero, nothing, nothing, last, response, nothing, nothing, nothing, ceiling)
+        return cls(
+            zero, zero, zero, nothing, last, response, nothing, nothing, nothing, StrengthMemory.first(sigma), ceiling
+        )
 
 
-def progress_rule(num_offspring: int) -> Callable[[Info, ProgressMemory], tuple[jax.Array, ProgressMemory, jax.Array]]:
+def progress_rule(
+    definition: Definition, strength: float
+) -> Callable[[Info, ProgressMemory], tuple[jax.Array, ProgressMemory, jax.Array]]:
     """``update(info, memory) -> (σ, memory, s)`` of an algorithm with one parent and M offspring.
 
     Domain: any selection rule whose next parent is one candidate. Where ``info.is_resampled``, the parent before must have
     been evaluated too (``info.validated_change``); otherwise σ is held.
     """
+    num_offspring, smooth_rule = definition.num_offspring, strength_rule(definition, strength)
     speed = min(1.0, num_offspring / 10)
     window_response = _MEMORY_RESPONSE * max(1.0, min(20 / num_offspring, 10.0))
-    # Of generations at the best σ on a smooth loss.
-    usual = 1 - (1 - stats.norm.cdf(-float(optimal_strength(num_offspring)) / 2)) ** num_offspring
-    rare = _RARE * float(usual)
+    # Of generations at the best σ on a smooth loss that many would succeed.
+    rare = _RARE * (1 - float(stats.norm.cdf(float(optimal_strength(num_offspring)) / 2)) ** num_offspring)
 
     def update(info: Info, old: ProgressMemory) -> tuple[jax.Array, ProgressMemory, jax.Array]:
         sigma, last, fresh = info.sigma, old.last, info.is_resampled
@@ -189,46 +198,46 @@ def progress_rule(num_offspring: int) -> Callable[[Info, ProgressMemory], tuple[
         # The last step, now that its offspring have been seen.
         accepted = jnp.where(is_known, last.is_accepted, 0)
         won = jnp.clip(worth / last.spread, -_OUTLIER, _OUTLIER)
-        response = jnp.clip(worth / last.spread + last.mean - mean / scale, -_OUTLIER, _OUTLIER)
+        # The mean offspring as they would be at the same σ.
+        after = mean * jnp.square(last.sigma / sigma) / last.spread
+        response = jnp.clip(worth / last.spread + last.mean - after, -_OUTLIER, _OUTLIER)
         own_load = last.load if num_offspring < 10 else last.mean
         weight = jnp.where(is_usable, accepted, 0)
         regression = old.response.with_(weight, last.differential, response, own_load, window_response)
-        luck, certainty = regression.luck()
+        certainty = regression.luck()
         rough = jnp.clip((certainty - _DOUBT) / (_CERTAINTY - _DOUBT), 0, 1)
         rough = jnp.where((regression.number > 8) & ~fresh, rough, 0)
 
         # On batches a step gets the credit that stands out of the noise, by what was known before it.
-        memory = jnp.where(fresh, jnp.clip(generation / 3, _SHORTEST, _LONGEST), _MEMORY_DIRECTION)
         seen = jnp.where(generation > 3, jnp.clip(1 - 0.25 / jnp.maximum(old.progress.ratio, 1e-9), 0, 1), 1)
-        credit = jnp.where(fresh & (old.progress.mean > 0), seen, 1)
+        credit = jnp.where(old.progress.mean > 0, seen, 1)
         long = jnp.clip(generation / 3, _SHORTEST, _LONGEST)
         progress = old.progress.with_(won, long)
-        load = old.load.with_(jnp.clip(last.load - rough * luck * accepted, -4, 4), long)
+        load = old.load.with_(jnp.clip(last.load, -4, 4), long)
 
-        # R − L; where σ is so large that nothing succeeds, down.
-        few = jnp.clip(1 - 2 * old.acceptance.mean / usual, 0, 1)
-        smooth = jnp.where(
-            accepted > 0, credit * won - _SHARE_OF_LOAD * last.load, -0.5 * few * jnp.clip(last.load, -2, 2)
-        )
-        direction = (1 - rough) * smooth + rough * 1.2 * (accepted - rare) / (1 - rare)
-        direction = jnp.clip(direction, *jnp.where(fresh, 4, 2) * jnp.array([-1, 1]))
-        directed = old.direction.with_(direction, memory)
-        clear = jnp.where(fresh, jnp.maximum(jnp.square(old.direction.ratio) - 2, 0), jnp.square(directed.ratio))
-        fastest = jnp.where(fresh, _FASTEST_RESAMPLED, _FASTEST)
-        slowest = _SLOWEST * jnp.where(fresh, jnp.sqrt(jnp.minimum(1, 300 / generation)), 1)
-        rate = jnp.maximum(slowest + (fastest - slowest) * clear / (clear + _PLAIN), rough * _FASTEST)
+        # R − L.
+        direction = jnp.clip(credit * won - _SHARE_OF_LOAD * last.load, -4, 4)
+        directed = old.direction.with_(direction, long)
+        clear = jnp.maximum(jnp.square(old.direction.ratio) - 2, 0)
+        slowest = _SLOWEST * jnp.sqrt(jnp.minimum(1, 300 / generation))
+        rate = slowest + (_FASTEST - slowest) * clear / (clear + _PLAIN)
 
         # Where noise hides progress: up while the load is hidden too, down while it is not.
         log_sigma = jnp.log(sigma)
         has_won = (old.progress.ratio > 4) & (generation > 10)
         ceiling = jnp.where(has_won & is_known, log_sigma + _BLIND_AFTER, old.ceiling)
-        up = 0.05 * jnp.clip(1 - load.ratio, 0, 1) * (log_sigma < ceiling)
+        up = jnp.where(log_sigma < ceiling, 0.05 * jnp.clip(1 - load.ratio, 0, 1), 0)
         down = 6 / (generation + 30) * jnp.clip(1 - old.progress.ratio, 0, 1) * jnp.clip(load.ratio - 1, 0, 1)
-        change = rate * direction * speed + jnp.where(fresh, up - down, 0)
-        loses = fresh & (progress.mean <= 0) & (generation > 10)
+        change = rate * direction * speed + up - down
+        loses = (progress.mean <= 0) & (generation > 10)
         evidence = jnp.maximum(jnp.square(progress.ratio) - 2, 0)
         change = jnp.where(loses, jnp.minimum(change, 0) - 0.05 * evidence / (evidence + 4), change)
         change = jnp.where(is_known, change, 0)
+        # Where the loss stays the same, of the smooth one the best strength is known, and of a rough one that few succeed.
+        strong, smooth_memory, _ = smooth_rule(info, old.strength)
+        smooth = jnp.maximum(jnp.log(strong / sigma), -_FALL * speed)
+        seldom = _SELDOM * speed * (last.has_success - rare) / (1 - rare)
+        change = jnp.where(fresh, change, (1 - rough) * smooth + rough * seldom)
         # On a plateau, where all losses are equal, look further away.
         change = jnp.where(spread_now > 0, change, jnp.where(log_sigma < ceiling, 0.1 * speed, 0))
         change = jnp.where(found.number < num_offspring / 2, -0.3 * speed, change)
@@ -242,10 +251,10 @@ def progress_rule(num_offspring: int) -> Callable[[Info, ProgressMemory], tuple[
             spread=spread,
             spread_number=jnp.where(is_usable, number, old.spread_number),
             half_trace=half_trace,
-            acceptance=old.acceptance.with_(success, _MEMORY_SPREAD),
             last=Last(
                 is_known=(spread > 0).astype(dtype),
                 is_accepted=success,
+                has_success=(best <= 0).astype(dtype),
                 gain=kept,
                 spread=scale,
                 sigma=sigma,
@@ -254,6 +263,7 @@ def progress_rule(num_offspring: int) -> Callable[[Info, ProgressMemory], tuple[
                 load=jnp.clip(pooled / scale, -_OUTLIER, _OUTLIER),
             ),
             response=regression,
+            strength=smooth_memory,
             direction=jax.tree.map(lambda a, b: jnp.where(is_known, a, b), directed, old.direction),
             progress=jax.tree.map(lambda a, b: jnp.where(is_known, a, b), progress, old.progress),
             load=jax.tree.map(lambda a, b: jnp.where(is_known, a, b), load, old.load),

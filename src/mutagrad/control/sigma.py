@@ -12,8 +12,8 @@ from mutagrad.algorithms.generation import mutated_leaves
 from mutagrad.control.progress import ProgressMemory, progress_rule
 from mutagrad.control.strength import StrengthMemory, strength_rule, success_rule
 from mutagrad.law import Acceptance, RankWeights
-from mutagrad.theory.optimum import strength_over_a_run
-from mutagrad.theory.progress import success_rate
+from mutagrad.theory.optimum import OVER_A_RUN, strength_over_a_run
+from mutagrad.theory.progress import optimal_strength, success_rate
 from mutagrad.types import Algorithm, Definition, Info, LossFn, Params, UnknownDefinition, WrappedState
 
 __all__ = ["AdaptedState", "adapt_sigma", "schedule_sigma"]
@@ -169,7 +169,10 @@ def _by_progress(algorithm: Algorithm, definition: Definition, target: float | N
             inner = inner.with_previous(mutated_leaves(definition, inner.params))
         return AdaptedState(inner, ProgressMemory.first(inner.sigma))
 
-    return _adapted(algorithm, definition, ProgressMemory.first, progress_rule(definition.num_offspring), init)
+    of_a_user = definition.selection.law is None
+    number = definition.num_offspring
+    strength = OVER_A_RUN * float(optimal_strength(number)) if of_a_user else strength_over_a_run(definition)
+    return _adapted(algorithm, definition, ProgressMemory.first, progress_rule(definition, strength), init)
 
 
 def _adapted(

@@ -76,6 +76,7 @@ def _speed(num_offspring: int) -> float:
 
 
 def success_rule(num_offspring: int, target: float) -> Callable:
+    """``update(info, None) -> (σ, None, None)`` that holds a share of successes."""
     speed = _speed(num_offspring)
 
     def update(info: Info, memory: None) -> tuple:
@@ -89,6 +90,7 @@ def success_rule(num_offspring: int, target: float) -> Callable:
 
 
 def strength_rule(definition: Definition, target: float) -> Callable:
+    """``update(info, memory) -> (σ, memory, s)`` that holds a normalised mutation strength."""
     num_offspring, own = definition.num_offspring, definition.selection.law
     weights = own.weights if isinstance(own, RankWeights) else None
     best_ratio = best_strength(definition) if weights is not None else 1.0

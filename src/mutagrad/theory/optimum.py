@@ -7,9 +7,10 @@ from mutagrad.theory.progress import best_of_mean, optimal_strength
 from mutagrad.theory.recombination import recombination_moments
 from mutagrad.types import Definition
 
-__all__ = ["best_strength", "keeps_the_better", "strength_over_a_run"]
+__all__ = ["OVER_A_RUN", "best_strength", "keeps_the_better", "strength_over_a_run"]
 
-_OVER_A_RUN = 1.25
+OVER_A_RUN = 1.25
+"""s over a run, in units of the s at which a generation gains most."""
 
 
 def best_strength(definition: Definition) -> float:
@@ -86,7 +87,7 @@ def strength_over_a_run(definition: Definition) -> float:
     (1.53, 0.22)
     """
     strength = best_strength(definition)
-    return strength if isinstance(definition.selection.law, RankWeights) else _OVER_A_RUN * strength
+    return strength if isinstance(definition.selection.law, RankWeights) else OVER_A_RUN * strength
 
 
 def keeps_the_better(definition: Definition) -> bool:

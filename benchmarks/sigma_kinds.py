@@ -1,0 +1,120 @@
+"""Final loss with σ automatic over that of the best of 12 fixed σ, on rough, noisy and batched losses.
+
+Every run of a problem has the same number of generations; a candidate more a generation is paid with generations. The loss that
+is reported is on all the data, or without noise. One that is below 1 % of the start's counts as 1 %: such a problem is solved.
+Beside the automatic σ stand the 1/5 rule of (1+1), the share of successes that is best for M = 20, the rule "strength", and
+cumulative step-size adaptation of (1,20); all start at σ = 0.01. Problems and targets are those of benchmarks/sigma_problems.py.
+Run with ``python -m benchmarks.sigma_kinds``; ``--only argmax`` runs those problems whose names have it.
+"""
+
+import math
+import sys
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import mutagrad
+from benchmarks import common
+from benchmarks.sigma import cumulative
+from benchmarks.sigma_problems import REPORTED, TRIALS, Problem
+
+M = 20
+GRID = np.logspace(-4, 0, 12)
+FIRST_SIGMA = 0.01
+SOLVED = 0.01
+
+
+def final_losses(algorithm: mutagrad.Algorithm, problem: Problem, sigmas: np.ndarray, keys: jax.Array) -> tuple:
+    """(σ, keys) losses after the run, and σ at its end."""
+    is_resampled = problem.draw_fn is not None
+    state = algorithm.init(problem.start)
+    # What the other runs evaluate in as many generations, (1+M) with its parent; all but one candidate.
+    candidates = len(algorithm.ask(keys[0], state, is_resampled=is_resampled))
+    number = math.ceil(problem.num_generations * (M + 1) / max(candidates, 1))
+
+    def run(sigma, key):
+        def generation(state, key):
+            step_key, batch_key = jax.random.split(key)
+            batch = problem.draw_fn(batch_key) if is_resampled else None
+            step = algorithm.step(
+                step_key, state, lambda params: problem.loss_fn(params, batch), is_resampled=is_resampled
+            )
+            return step[0], None
+
+        end, _ = jax.lax.scan(generation, state.with_sigma(sigma), jax.random.split(key, number))
+        return problem.measure_fn(end.params), end.sigma
+
+    run_all = jax.jit(lambda sigmas: jax.lax.map(lambda one: jax.lax.map(lambda key: run(one, key), keys), sigmas))
+    losses, ends = run_all(jnp.asarray(sigmas, jnp.float32))
+    return np.asarray(losses), np.asarray(ends)
+
+
+def controllers(size: int) -> dict[str, Callable[[], mutagrad.Algorithm]]:
+    def elitist(number: int = M) -> mutagrad.Algorithm:
+        return mutagrad.elitist(FIRST_SIGMA, number)
+
+    return {
+        "automatic": lambda: mutagrad.adapt_sigma(elitist()),
+        "strength": lambda: mutagrad.adapt_sigma(elitist(), rule="strength"),
+        "successes": lambda: mutagrad.adapt_sigma(elitist(), rule="success"),
+        "1/5 rule, (1+1)": lambda: mutagrad.adapt_sigma(elitist(1), rule="success", target=0.2),
+        "cumulative, (1,20)": lambda: cumulative(M, size),
+    }
+
+
+def ratios(losses: np.ndarray, best: float, start: float) -> str:
+    counted = np.maximum(np.where(np.isfinite(losses), losses, np.inf), SOLVED * start) / best
+    return common.spread([float(one) for one in counted.ravel()])
+
+
+def measure(name: str, problem: Problem, keys: jax.Array) -> tuple[list[str], float, float]:
+    start = float(problem.measure_fn(problem.start))
+    fixed, _ = final_losses(mutagrad.elitist(FIRST_SIGMA, M), problem, GRID, keys)
+    medians = np.median(np.maximum(np.where(np.isfinite(fixed), fixed, np.inf), SOLVED * start), axis=1)
+    best = float(medians.min())
+    cells, own, ends = [], np.zeros(0), np.zeros(0)
+    for title, make in controllers(mutagrad.tree.size(problem.start)).items():
+        losses, sigmas = final_losses(make(), problem, np.array([FIRST_SIGMA]), keys)
+        cells.append(ratios(losses, best, start))
+        if title == "automatic":
+            own, ends = losses[0], sigmas[0]
+    counted = np.maximum(own, SOLVED * start) / best
+    low, middle, high = np.quantile(ends, [0, 0.5, 1], method="nearest")
+    row = [
+        name,
+        f"{start:.3g}",
+        f"{best:.3g}",
+        f"{GRID[medians.argmin()]:.2g}",
+        *cells,
+        f"{middle:.2g} ({low:.2g} to {high:.2g})",
+    ]
+    return row, float(np.median(counted)), float((own / start).max())
+
+
+def main() -> None:
+    args = common.arguments(__doc__, repetitions=5, only="", key=1, trials=0)
+    keys = jax.random.split(jax.random.key(args.key), args.repetitions)
+    rows, medians, worst = [], [], []
+    for name, make in (TRIALS if args.trials else REPORTED).items():
+        if args.only not in name:
+            continue
+        row, median, of_start = measure(name, make(), keys)
+        rows.append(row)
+        medians.append(median)
+        worst.append(of_start)
+        print(row, file=sys.stderr, flush=True)
+    head = ["problem", "loss at the start", "best fixed σ's", "which σ", *controllers(1), "σ at the end, automatic"]
+    text = (
+        f"Final loss over that of the best fixed σ: median (min to max) over {args.repetitions} keys; M = {M}; fixed: "
+        f"{len(GRID)} σ from {GRID[0]:g} to {GRID[-1]:g}, by the median of their losses. Automatic is at most 1.25 on "
+        f"{sum(one <= 1.25 for one in medians)} of {len(medians)} problems; largest median {max(medians):.2f}. The worst run of "
+        f"any problem ends at {max(worst):.2g} of its starting loss."
+    )
+    name = "sigma_kinds" + ("_trials" if args.trials else "") + ("_" + args.only.replace(" ", "_") if args.only else "")
+    common.report(name, [common.table(head, rows), text], args, "one key after another")
+
+
+if __name__ == "__main__":
+    main()
