@@ -279,7 +279,7 @@ def test_each_group_is_told_whether_the_batch_is_another_one(is_resampled):
         batch = centres[generation % 2 if is_resampled else 0]
         return sum(jnp.sum(jnp.square(group[None] - batch), axis=1) for group in groups)
 
-    algorithm = mutagrad.rotate(mutagrad.adapt_sigma(FIRST), turn, 3, 2)
+    algorithm = mutagrad.rotate(mutagrad.adapt_sigma(FIRST, "strength"), turn, 3, 2)
 
     @jax.jit
     def step(key, state):

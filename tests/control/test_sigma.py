@@ -71,7 +71,7 @@ def test_one_offspring_is_enough(size, wrong_by):
 def test_strength_is_held_while_the_slope_falls_a_thousandfold():
     """On the sphere s = σN/|x| at a fixed σ would change by as much. In every tenth of the way the median is within 1.3."""
     size = 100
-    algorithm = mutagrad.adapt_sigma(mutagrad.elitist(0.2, 20))
+    algorithm = mutagrad.adapt_sigma(mutagrad.elitist(0.2, 20), "strength")
 
     def record(state, info):
         norm = jnp.linalg.norm(state.params)
@@ -94,7 +94,7 @@ def test_strength_is_held_while_the_slope_falls_a_thousandfold():
 def test_strength_is_found_again_when_curvature_jumps(change, num_offspring):
     """Slope 1, curvature c before and c · change after 150 generations: s is right again within 300 offspring a decade."""
     size, slope = 200, jnp.zeros(200).at[0].set(1.0)
-    algorithm = mutagrad.adapt_sigma(mutagrad.elitist(1e-3, num_offspring))
+    algorithm = mutagrad.adapt_sigma(mutagrad.elitist(1e-3, num_offspring), "strength")
 
     def generation(curvature, state, key):
         # The parent is moved back each time, so that slope and curvature are those of the origin.
@@ -139,7 +139,7 @@ def test_adapted_run_beats_fixed_sigmas_wrong_by_three():
     best = 1.9 * float(grad_norm_fn(start)) / trace
     final = {}
     for name, algorithm in {
-        "auto": mutagrad.adapt_sigma(mutagrad.elitist(best, 20)),
+        "auto": mutagrad.adapt_sigma(mutagrad.elitist(best, 20), "strength"),
         "small": mutagrad.elitist(best / 3, 20),
         "large": mutagrad.elitist(best * 3, 20),
     }.items():
@@ -181,7 +181,7 @@ def test_sampling_noise_lowers_the_strength_held():
     for batch_size in (16, None):
         result = mutagrad.evolve(
             jax.random.key(0),
-            mutagrad.adapt_sigma(mutagrad.elitist(0.01, 20)),
+            mutagrad.adapt_sigma(mutagrad.elitist(0.01, 20), "strength"),
             jnp.zeros(50),
             loss_fn,
             200,
@@ -196,7 +196,7 @@ def test_sampling_noise_lowers_the_strength_held():
 
 def test_a_loss_that_never_changes_has_no_sampling_noise():
     targets = jax.random.normal(jax.random.key(1), (50, 8))
-    algorithm = mutagrad.adapt_sigma(mutagrad.elitist(0.1, 10))
+    algorithm = mutagrad.adapt_sigma(mutagrad.elitist(0.1, 10), "strength")
     result = mutagrad.evolve(
         jax.random.key(0),
         algorithm,
@@ -233,7 +233,7 @@ def test_schedule_sigma_follows_optax():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"rule": "fifth"}, "rule: got 'fifth'; pass one of strength, success"),
+        ({"rule": "fifth"}, "rule: got 'fifth'; pass one of progress, strength, success"),
         ({"target": -1.0}, "target: got -1.0"),
         ({"rule": "success", "target": 1.5}, "target: got 1.5"),
     ],
@@ -249,6 +249,6 @@ def test_unknown_optimum_asks_for_a_target():
 
     algorithm = mutagrad.mutation_selection(mutagrad.mutation.gaussian(), first, 5)
     with pytest.raises(ValueError, match="target: got None"):
-        mutagrad.adapt_sigma(algorithm)
+        mutagrad.adapt_sigma(algorithm, "strength")
     with pytest.raises(ValueError, match="random walk"):
-        mutagrad.adapt_sigma(mutagrad.comma(0.1, 1))
+        mutagrad.adapt_sigma(mutagrad.comma(0.1, 1), "strength")
