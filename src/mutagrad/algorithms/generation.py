@@ -14,7 +14,7 @@ from mutagrad import check, estimates, keys, law, tree
 from mutagrad.algorithms.descent import best_ancestor, descend, with_finite_ancestors
 from mutagrad.compiler import check_compiler
 from mutagrad.evaluation.local import resolve
-from mutagrad.evaluation.losses import Losses, check_losses, told
+from mutagrad.evaluation.losses import Losses, check_losses, number_told, told
 from mutagrad.offspring import Offspring
 from mutagrad.types import (
     Algorithm,
@@ -213,14 +213,6 @@ def _tell(
     return after, info
 
 
-def _number(losses: Any) -> int:
-    """Of the candidates that a caller of ``tell`` has evaluated, or −1 if there is no saying."""
-    try:
-        return len(losses.means if isinstance(losses, Losses) else losses)
-    except TypeError:
-        return -1
-
-
 def _kept_losses(of_offspring: Losses, winner: jax.Array, cached: jax.Array) -> jax.Array:
     assert of_offspring.values is not None
     return jnp.where(winner >= 0, of_offspring.values[jnp.maximum(winner, 0)], cached).astype(cached.dtype)
@@ -246,10 +238,10 @@ def assemble(definition: Definition) -> Algorithm:
 
     def tell(key: jax.Array, state: Any, losses: Any, *, is_resampled: Any = True) -> tuple[Any, Info]:
         offspring, selection_key = _ask(definition, key, state, is_resampled)
-        if _number(losses) != len(offspring):
+        if number_told(losses) != len(offspring):
             # Whoever asked did not say that the batch is the same, or says so only now.
             other = _ask(definition, key, state, is_resampled is False)
-            offspring, selection_key = other if _number(losses) == len(other[0]) else (offspring, selection_key)
+            offspring, selection_key = other if number_told(losses) == len(other[0]) else (offspring, selection_key)
         losses = told(losses, len(offspring), offspring.parent_losses)
         return told_step(offspring, selection_key, state, losses, is_resampled)
 

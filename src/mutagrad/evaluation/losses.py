@@ -11,7 +11,7 @@ import numpy as np
 from mutagrad import tree
 from mutagrad.types import LossFn, Params
 
-__all__ = ["Losses", "check_loss_fn", "compare", "finite_reference", "of_values", "per_example", "told"]
+__all__ = ["Losses", "check_loss_fn", "compare", "finite_reference", "number_told", "of_values", "per_example", "told"]
 
 
 class Losses(NamedTuple):
@@ -131,6 +131,14 @@ def of_values(values: jax.Array, reference: jax.Array | None = None, keep_values
     first = finite_reference(values[0] if reference is None else reference)
     differences, variances = jax.vmap(lambda one: compare(one, first))(values)
     return Losses(jnp.mean(values, axis=1), differences, variances, values if keep_values else None, values.shape[1])
+
+
+def number_told(losses: Any) -> int:
+    """Of the candidates whose losses a caller of ``tell`` passes; −1 if there is no saying."""
+    try:
+        return len(losses.means if isinstance(losses, Losses) else losses)
+    except TypeError:
+        return -1
 
 
 def told(losses: Any, number: int, reference: jax.Array | None) -> Losses:
