@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from scipy import stats
 
+from mutagrad.control.response import Response, Running
 from mutagrad.control.strength import StrengthMemory, strength_rule
 from mutagrad.estimates import moments
 from mutagrad.theory.progress import optimal_strength
@@ -47,56 +48,6 @@ _BLIND = 9.2
 _BLIND_AFTER = 1.6
 """The same above a σ that has made progress."""
 _OUTLIER = 8.0
-
-
-class Running(NamedTuple):
-    """Mean and mean square over a moving window, and the number of observations in it."""
-
-    mean: jax.Array
-    square: jax.Array
-    number: jax.Array
-
-    def with_(self, value: jax.Array, window: Any) -> "Running":
-        """After one more observation."""
-        number = jnp.minimum(self.number + 1, window)
-        return Running(
-            self.mean + (value - self.mean) / number, self.square + (value * value - self.square) / number, number
-        )
-
-    @property
-    def ratio(self) -> jax.Array:
-        """The mean over its standard error."""
-        variance = jnp.maximum(self.square - jnp.square(self.mean), 1e-9)
-        return self.mean * jnp.sqrt(self.number / variance)
-
-
-class Response(NamedTuple):
-    """Sums over accepted generations, of weights that fade: what the regression of the response on the differential needs."""
-
-    number: jax.Array
-    differential: jax.Array
-    response: jax.Array
-    load: jax.Array
-    squares: jax.Array
-    products: jax.Array
-    response_squares: jax.Array
-
-    def with_(self, weight: jax.Array, differential: Any, response: Any, load: Any, window: float) -> "Response":
-        """After one more generation, of weight 0 or 1."""
-        observed = (1.0, differential, response, load, differential**2, differential * response, response**2)
-        kept = 1 - weight / window
-        return Response(*(old * kept + weight * new for old, new in zip(self, observed, strict=True)))
-
-    def luck(self) -> jax.Array:
-        """By how much the load is luck of the chosen parent, over its standard error."""
-        number = jnp.maximum(self.number, 1e-3)
-        mean, response, load = (one / number for one in (self.differential, self.response, self.load))
-        spread = jnp.maximum(self.squares / number - mean**2, 1e-3)
-        joint = self.products / number - mean * response
-        heritability = jnp.clip(joint / spread, 0, 1)
-        rest = jnp.maximum(self.response_squares / number - response**2 - heritability * joint, 1e-3)
-        error = mean * jnp.sqrt(rest / (spread * jnp.maximum(number, 1)))
-        return jnp.maximum(response + load - heritability * mean, 0) / (error + 1e-6)
 
 
 class Last(NamedTuple):
@@ -153,6 +104,89 @@ class ProgressMemory(NamedTuple):
         )
 
 
+class _Seen(NamedTuple):
+    """What the offspring of a generation show; ``mean`` and ``load`` in units of the loss."""
+
+    number: jax.Array
+    mean: jax.Array
+    best: jax.Array
+    half_trace: Running
+    load: jax.Array
+    spread: jax.Array
+    is_usable: jax.Array
+
+
+def _seen(info: Info, half_trace: Running, num_offspring: int) -> _Seen:
+    sigma = info.sigma
+    found = moments(info.loss_differences.astype(sigma.dtype), info.loss_difference_variances, sigma)
+    mean = found.mean * sigma
+    pooled = half_trace.with_(found.mean / sigma, max(1.0, _OFFSPRING / num_offspring))
+    if num_offspring == 1:
+        about = jnp.where(half_trace.number > 0, half_trace.mean * sigma**2, 0)
+        spread = jnp.where(mean == 0, 0, jnp.abs(mean - about)) / sigma
+    else:
+        spread = jnp.sqrt(found.squares / jnp.maximum(found.number - 1, 1))
+    best = jnp.min(jnp.where(jnp.isfinite(info.loss_differences), info.loss_differences, jnp.inf)).astype(sigma.dtype)
+    is_usable = (found.number >= min(num_offspring, 2)) & (spread > 0)
+    return _Seen(found.number, mean, best, pooled, pooled.mean * sigma**2, spread, is_usable)
+
+
+def _spread(old: ProgressMemory, seen: _Seen, worth: jax.Array, fresh: jax.Array) -> jax.Array:
+    """The spread to measure by: of one loss its mean; where batches change the root of the mean square of all that happened,
+    since the few batches with large losses decide what a step is worth."""
+    near = jnp.clip(seen.spread, 0.5 * old.spread, 1.5 * old.spread)
+    number = jnp.minimum(old.spread_number + 1, _MEMORY_SPREAD)
+    of_one = jnp.where(old.spread_number == 0, seen.spread, old.spread + (near - old.spread) / number)
+    window = jnp.minimum(old.generation + 1, jnp.minimum(10 + old.generation / 3, 300))
+    happened = seen.spread**2 + jnp.where(fresh, worth / old.last.sigma, 0) ** 2
+    of_many = jnp.sqrt(old.spread**2 + (happened - old.spread**2) / window)
+    return jnp.where(seen.is_usable, jnp.where(fresh, of_many, of_one), old.spread)
+
+
+class _OnBatches(NamedTuple):
+    """What R and L say where batches change: by how much ln σ is to change, and what is remembered of it."""
+
+    change: jax.Array
+    direction: Running
+    progress: Running
+    load: Running
+    ceiling: jax.Array
+
+
+def _on_batches(old: ProgressMemory, won: jax.Array, log_sigma: jax.Array, speed: float) -> _OnBatches:
+    """Gates and speeds depend on what was known before the step that they weigh: with the step in them, rare losses would be
+    weighed less than frequent gains."""
+    generation = old.generation + 1
+    window = jnp.clip(generation / 3, _SHORTEST, _LONGEST)
+    progress = old.progress.with_(won, window)
+    load = old.load.with_(jnp.clip(old.last.load, -4, 4), window)
+
+    # Progress gets the credit that stands out of its noise.
+    stands_out = jnp.clip(1 - 0.25 / jnp.maximum(old.progress.ratio, 1e-9), 0, 1)
+    credit = jnp.where((old.progress.mean > 0) & (generation > 3), stands_out, 1)
+    direction = jnp.clip(credit * won - _SHARE_OF_LOAD * old.last.load, -4, 4)
+    clear = jnp.maximum(jnp.square(old.direction.ratio) - 2, 0)
+    slowest = _SLOWEST * jnp.sqrt(jnp.minimum(1, 300 / generation))
+    rate = slowest + (_FASTEST - slowest) * clear / (clear + _PLAIN)
+
+    # Where noise hides progress: up while the load is hidden too, down while it is not.
+    has_won = (old.progress.ratio > 4) & (generation > 10)
+    ceiling = jnp.where(has_won, log_sigma + _BLIND_AFTER, old.ceiling)
+    up = jnp.where(log_sigma < ceiling, 0.05 * jnp.clip(1 - load.ratio, 0, 1), 0)
+    down = 6 / (generation + 30) * jnp.clip(1 - old.progress.ratio, 0, 1) * jnp.clip(load.ratio - 1, 0, 1)
+    change = rate * direction * speed + up - down
+
+    # Never up while steps are worth nothing.
+    evidence = jnp.maximum(jnp.square(progress.ratio) - 2, 0)
+    is_losing = (progress.mean <= 0) & (generation > 10)
+    change = jnp.where(is_losing, jnp.minimum(change, 0) - 0.05 * evidence / (evidence + 4), change)
+    return _OnBatches(change, old.direction.with_(direction, window), progress, load, ceiling)
+
+
+def _chosen(condition: jax.Array, one: Any, other: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
+
+
 def progress_rule(
     definition: Definition, strength: float
 ) -> Callable[[Info, ProgressMemory], tuple[jax.Array, ProgressMemory, jax.Array]]:
@@ -163,118 +197,76 @@ def progress_rule(
     """
     num_offspring, smooth_rule = definition.num_offspring, strength_rule(definition, strength)
     speed = min(1.0, num_offspring / 10)
-    window_response = _MEMORY_RESPONSE * max(1.0, min(20 / num_offspring, 10.0))
+    window = _MEMORY_RESPONSE * max(1.0, min(20 / num_offspring, 10.0))
     # Of generations at the best σ on a smooth loss that many would succeed.
     rare = _RARE * (1 - float(stats.norm.cdf(float(optimal_strength(num_offspring)) / 2)) ** num_offspring)
 
     def update(info: Info, old: ProgressMemory) -> tuple[jax.Array, ProgressMemory, jax.Array]:
         sigma, last, fresh = info.sigma, old.last, info.is_resampled
-        dtype, generation = sigma.dtype, old.generation + 1
-        found = moments(info.loss_differences.astype(dtype), info.loss_difference_variances, sigma)
-        mean = found.mean * sigma
-        half_trace = old.half_trace.with_(found.mean / sigma, max(1.0, _OFFSPRING / num_offspring))
-        pooled = half_trace.mean * sigma**2
-        about_before = jnp.where(old.half_trace.number > 0, old.half_trace.mean * sigma**2, 0)
-        alone = jnp.where(mean == 0, 0, jnp.abs(mean - about_before)) / sigma
-        spread_now = alone if num_offspring == 1 else jnp.sqrt(found.squares / jnp.maximum(found.number - 1, 1))
-        is_usable = (found.number >= min(num_offspring, 2)) & (spread_now > 0)
-
-        validated = -info.validated_change.astype(dtype)
-        worth = jnp.where(fresh, validated, last.gain)
+        dtype, log_sigma = sigma.dtype, jnp.log(sigma)
+        seen = _seen(info, old.half_trace, num_offspring)
+        worth = jnp.where(fresh, -info.validated_change.astype(dtype), last.gain)
         is_known = (last.is_known > 0) & jnp.isfinite(worth)
         worth = jnp.where(is_known, worth, 0)
-
-        # What is remembered of the spread: of one loss its mean; where batches change the root of the mean square of all that
-        # happened, since the few batches with large losses decide what a step is worth.
-        number = jnp.minimum(old.spread_number + 1, _MEMORY_SPREAD)
-        near = jnp.clip(spread_now, 0.5 * old.spread, 1.5 * old.spread)
-        of_one = jnp.where(old.spread_number == 0, spread_now, old.spread + (near - old.spread) / number)
-        window = jnp.minimum(generation, jnp.minimum(10 + (generation - 1) / 3, 300))
-        happened = spread_now**2 + jnp.where(fresh, worth / last.sigma, 0) ** 2
-        of_many = jnp.sqrt(old.spread**2 + (happened - old.spread**2) / window)
-        spread = jnp.where(is_usable, jnp.where(fresh, of_many, of_one), old.spread)
+        spread = _spread(old, seen, worth, fresh)
         scale = jnp.maximum(spread * sigma, jnp.finfo(dtype).tiny)
 
-        # The last step, now that its offspring have been seen.
-        accepted = jnp.where(is_known, last.is_accepted, 0)
-        won = jnp.clip(worth / last.spread, -_OUTLIER, _OUTLIER)
-        # The mean offspring as they would be at the same σ.
-        after = mean * jnp.square(last.sigma / sigma) / last.spread
-        response = jnp.clip(worth / last.spread + last.mean - after, -_OUTLIER, _OUTLIER)
+        # The last step, now that its offspring have been seen; their mean as it would be at the same σ.
+        won = worth / last.spread
+        response = won + last.mean - seen.mean * jnp.square(last.sigma / sigma) / last.spread
+        accepted = jnp.where(is_known & seen.is_usable, last.is_accepted, 0)
         own_load = last.load if num_offspring < 10 else last.mean
-        weight = jnp.where(is_usable, accepted, 0)
-        regression = old.response.with_(weight, last.differential, response, own_load, window_response)
-        certainty = regression.luck()
-        rough = jnp.clip((certainty - _DOUBT) / (_CERTAINTY - _DOUBT), 0, 1)
+        regression = old.response.with_(
+            accepted, last.differential, jnp.clip(response, -_OUTLIER, _OUTLIER), own_load, window
+        )
+        rough = jnp.clip((regression.luck() - _DOUBT) / (_CERTAINTY - _DOUBT), 0, 1)
         rough = jnp.where((regression.number > 8) & ~fresh, rough, 0)
 
-        # On batches a step gets the credit that stands out of the noise, by what was known before it.
-        seen = jnp.where(generation > 3, jnp.clip(1 - 0.25 / jnp.maximum(old.progress.ratio, 1e-9), 0, 1), 1)
-        credit = jnp.where(old.progress.mean > 0, seen, 1)
-        long = jnp.clip(generation / 3, _SHORTEST, _LONGEST)
-        progress = old.progress.with_(won, long)
-        load = old.load.with_(jnp.clip(last.load, -4, 4), long)
-
-        # R − L.
-        direction = jnp.clip(credit * won - _SHARE_OF_LOAD * last.load, -4, 4)
-        directed = old.direction.with_(direction, long)
-        clear = jnp.maximum(jnp.square(old.direction.ratio) - 2, 0)
-        slowest = _SLOWEST * jnp.sqrt(jnp.minimum(1, 300 / generation))
-        rate = slowest + (_FASTEST - slowest) * clear / (clear + _PLAIN)
-
-        # Where noise hides progress: up while the load is hidden too, down while it is not.
-        log_sigma = jnp.log(sigma)
-        has_won = (old.progress.ratio > 4) & (generation > 10)
-        ceiling = jnp.where(has_won & is_known, log_sigma + _BLIND_AFTER, old.ceiling)
-        up = jnp.where(log_sigma < ceiling, 0.05 * jnp.clip(1 - load.ratio, 0, 1), 0)
-        down = 6 / (generation + 30) * jnp.clip(1 - old.progress.ratio, 0, 1) * jnp.clip(load.ratio - 1, 0, 1)
-        change = rate * direction * speed + up - down
-        loses = (progress.mean <= 0) & (generation > 10)
-        evidence = jnp.maximum(jnp.square(progress.ratio) - 2, 0)
-        change = jnp.where(loses, jnp.minimum(change, 0) - 0.05 * evidence / (evidence + 4), change)
-        change = jnp.where(is_known, change, 0)
+        on_batches = _on_batches(old, jnp.clip(won, -_OUTLIER, _OUTLIER), log_sigma, speed)
+        ceiling = jnp.where(is_known, on_batches.ceiling, old.ceiling)
         # Where the loss stays the same, of the smooth one the best strength is known, and of a rough one that few succeed.
-        strong, smooth_memory, _ = smooth_rule(info, old.strength)
+        strong, smooth_memory, pooled_strength = smooth_rule(info, old.strength)
         smooth = jnp.maximum(jnp.log(strong / sigma), -_FALL * speed)
         seldom = _SELDOM * speed * (last.has_success - rare) / (1 - rare)
-        change = jnp.where(fresh, change, (1 - rough) * smooth + rough * seldom)
+        change = jnp.where(fresh, on_batches.change * is_known.astype(dtype), (1 - rough) * smooth + rough * seldom)
         # On a plateau, where all losses are equal, look further away.
-        change = jnp.where(spread_now > 0, change, jnp.where(log_sigma < ceiling, 0.1 * speed, 0))
-        change = jnp.where(found.number < num_offspring / 2, -0.3 * speed, change)
+        change = jnp.where(seen.spread > 0, change, jnp.where(log_sigma < ceiling, 0.1 * speed, 0))
+        change = jnp.where(seen.number < num_offspring / 2, -0.3 * speed, change)
 
-        kept = jnp.where(jnp.isfinite(info.loss_change), -info.loss_change, 0).astype(dtype)
-        best = jnp.min(jnp.where(jnp.isfinite(info.loss_differences), info.loss_differences, jnp.inf)).astype(dtype)
-        base = pooled if num_offspring == 1 else mean
-        success = info.is_accepted.astype(dtype)
+        base = seen.load if num_offspring == 1 else seen.mean
+        differential = jnp.where(info.is_accepted, (base - seen.best) / scale, 0)
+        this = Last(
+            is_known=(spread > 0).astype(dtype),
+            is_accepted=info.is_accepted.astype(dtype),
+            has_success=(seen.best <= 0).astype(dtype),
+            gain=jnp.where(jnp.isfinite(info.loss_change), -info.loss_change, 0).astype(dtype),
+            spread=scale,
+            sigma=sigma,
+            differential=jnp.clip(differential, 0, _OUTLIER),
+            mean=jnp.clip(seen.mean / scale, -_OUTLIER, _OUTLIER),
+            load=jnp.clip(seen.load / scale, -_OUTLIER, _OUTLIER),
+        )
         new = ProgressMemory(
-            generation=generation,
+            generation=old.generation + 1,
             spread=spread,
-            spread_number=jnp.where(is_usable, number, old.spread_number),
-            half_trace=half_trace,
-            last=Last(
-                is_known=(spread > 0).astype(dtype),
-                is_accepted=success,
-                has_success=(best <= 0).astype(dtype),
-                gain=kept,
-                spread=scale,
-                sigma=sigma,
-                differential=jnp.clip(jnp.where(info.is_accepted, (base - best) / scale, 0), 0, _OUTLIER),
-                mean=jnp.clip(mean / scale, -_OUTLIER, _OUTLIER),
-                load=jnp.clip(pooled / scale, -_OUTLIER, _OUTLIER),
-            ),
+            spread_number=jnp.minimum(old.spread_number + seen.is_usable.astype(dtype), _MEMORY_SPREAD),
+            half_trace=seen.half_trace,
+            last=this,
             response=regression,
+            direction=_chosen(is_known, on_batches.direction, old.direction),
+            progress=_chosen(is_known, on_batches.progress, old.progress),
+            load=_chosen(is_known, on_batches.load, old.load),
             strength=smooth_memory,
-            direction=jax.tree.map(lambda a, b: jnp.where(is_known, a, b), directed, old.direction),
-            progress=jax.tree.map(lambda a, b: jnp.where(is_known, a, b), progress, old.progress),
-            load=jax.tree.map(lambda a, b: jnp.where(is_known, a, b), load, old.load),
             ceiling=ceiling,
         )
         # A batch on which the parent itself fails, or all offspring, says nothing of what was known before.
-        forgotten = old._replace(last=last._replace(is_known=jnp.zeros_like(sigma)))
         is_told = jnp.isfinite(info.parent_loss)
-        has_offspring = is_told & (found.number > 0)
-        new = jax.tree.map(lambda a, b: jnp.where(has_offspring, a, b), new, forgotten)
-        change = jnp.where(is_told, change, 0)
-        return sigma * jnp.exp(change), new, 2 * pooled / scale
+        unknown = old._replace(last=last._replace(is_known=jnp.zeros_like(sigma)))
+        new = _chosen(is_told & (seen.number > 0), new, unknown)
+        return (
+            jnp.where(is_told, sigma * jnp.exp(change), sigma),
+            new,
+            jnp.where(fresh, 2 * on_batches.load.mean, pooled_strength),
+        )
 
     return update
