@@ -86,7 +86,8 @@ def assert_same_run(one, other):
 def test_the_folder_holds_one_run(whole):
     folder, outcome = whole
     assert_consistent(folder, 30)
-    assert outcome["evaluations"] == 30 * 5
+    # Parent, parent before and offspring, since batches change.
+    assert outcome["evaluations"] == 30 * 6
     assert json.loads((folder / "config.json").read_text())["outcome"] == outcome
     (regime,) = outcome["regime"].values()
     assert regime["learning_rate"] == pytest.approx(outcome["drift"] * regime["sigma"])
