@@ -47,7 +47,10 @@ _BLIND = 9.2
 """Largest rise of ln σ without progress, 10⁴: a scale that is not found on that way does not exist."""
 _BLIND_AFTER = 1.6
 """The same above a σ that has made progress."""
+_WON = 4.0
+"""Standard errors by which validated progress must stand above 0 for a σ to have won: chance does so once in 30,000 windows."""
 _OUTLIER = 8.0
+"""Spreads beyond which no one step counts for more."""
 
 
 class Last(NamedTuple):
@@ -170,7 +173,7 @@ def _on_batches(old: ProgressMemory, won: jax.Array, log_sigma: jax.Array, speed
     rate = slowest + (_FASTEST - slowest) * clear / (clear + _PLAIN)
 
     # Where noise hides progress: up while the load is hidden too, down while it is not.
-    has_won = (old.progress.ratio > 4) & (generation > 10)
+    has_won = (old.progress.ratio > _WON) & (generation > 10)
     ceiling = jnp.where(has_won, log_sigma + _BLIND_AFTER, old.ceiling)
     up = jnp.where(log_sigma < ceiling, 0.05 * jnp.clip(1 - load.ratio, 0, 1), 0)
     down = 6 / (generation + 30) * jnp.clip(1 - old.progress.ratio, 0, 1) * jnp.clip(load.ratio - 1, 0, 1)
@@ -234,12 +237,14 @@ def progress_rule(
         change = jnp.where(seen.number < num_offspring / 2, -0.3 * speed, change)
 
         base = seen.load if num_offspring == 1 else seen.mean
-        differential = jnp.where(info.is_accepted, (base - seen.best) / scale, 0)
+        # Of whoever was selected, which need not be the best.
+        changed = jnp.where(jnp.isfinite(info.loss_change), info.loss_change, 0).astype(dtype)
+        differential = jnp.where(info.is_accepted, (base - changed) / scale, 0)
         this = Last(
             is_known=(spread > 0).astype(dtype),
             is_accepted=info.is_accepted.astype(dtype),
             has_success=(seen.best <= 0).astype(dtype),
-            gain=jnp.where(jnp.isfinite(info.loss_change), -info.loss_change, 0).astype(dtype),
+            gain=-changed,
             spread=scale,
             sigma=sigma,
             differential=jnp.clip(differential, 0, _OUTLIER),
