@@ -93,9 +93,14 @@ def as_gradient_transformation(algorithm: Algorithm, key: jax.Array) -> optax.Gr
             jax.random.fold_in(run_key, parent.generation), parent, value_fn, is_resampled=is_resampled
         )
         info = jax.tree.map(lambda new, old: new.astype(old.dtype), info, state.info)
-        difference = jax.tree.map(
-            lambda new, old: new - old if tree.is_floating(old) else jnp.zeros_like(old), new_state.params, params
-        )
+        difference = jax.tree.map(_difference, new_state.params, params)
         return difference, GradientTransformationState(run_key, new_state.with_params(None), info)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _difference(new: jax.Array, old: jax.Array) -> jax.Array:
+    """What `optax.apply_updates` adds to the old leaf to make the new one."""
+    if jnp.issubdtype(old.dtype, jnp.number):
+        return new - old
+    return new.astype(jnp.int8) - old.astype(jnp.int8) if old.dtype == bool else jnp.zeros_like(old)

@@ -29,7 +29,7 @@ class Offspring:
     Attributes
     ----------
     key : of the mutations; offspring i has the key ``fold_in(key, i)``.
-    parents : the parent; with several parents, floating leaves carry a leading axis (num_parents,).
+    parents : the parent; with several parents, leaves carry a leading axis (num_parents,).
     previous : the mutated leaves of the parent before, ``None`` for the others, if it is a candidate too: the second one.
     sigma : mutation scale [parameter].
     parent_of : (M,) the parent of each offspring; ``None`` with one parent.
@@ -71,7 +71,7 @@ class Offspring:
         return (self[index] for index in range(len(self)))
 
     def stacked(self) -> Params:
-        """All candidates at once: floating leaves with a leading axis (n,), the others as they are."""
+        """All candidates at once: leaves that are mutated or floating with a leading axis (n,), the others as they are."""
         return _stacked(self)
 
     def rows(self) -> tuple[Params, Params]:
@@ -79,7 +79,7 @@ class Offspring:
         made = self.made()
         parents, is_own = self.parents, lambda leaf: leaf is None
         if self.num_parents == 1:
-            parents = tree.map_floating(lambda leaf: leaf[None], parents)
+            parents = jax.tree.map(lambda leaf: leaf[None], parents)
         axes = jax.tree.map(lambda leaf, mutants: None if mutants is None else 0, parents, made.mutants, is_leaf=is_own)
         if self.num_before == 0:
             return jax.tree.map(
@@ -88,7 +88,7 @@ class Offspring:
 
         def joined(leaf: Any, mutants: Any, previous: Any = None) -> Any:
             if mutants is None:
-                return leaf[0] if tree.is_floating(leaf) else leaf
+                return None if leaf is None else leaf[0]
             return jnp.concatenate([leaf] + ([] if previous is None else [previous[None]]) + [mutants])
 
         rest = (made.mutants,) if self.previous is None else (made.mutants, self.previous)
@@ -98,7 +98,7 @@ class Offspring:
         """A parent."""
         if self.parent_of is None:
             return self.parents
-        return tree.map_floating(lambda leaf: leaf[index], self.parents)
+        return jax.tree.map(lambda leaf: leaf[index], self.parents)
 
     def noise(self, index: Any) -> Params:
         """The mutation of an offspring, in units of σ."""
@@ -163,7 +163,7 @@ class Offspring:
 
         def own(index: jax.Array) -> Params:
             def kept(leaf: Any, noise: Any) -> Any:
-                return None if noise is None or not tree.is_floating(leaf) else leaf
+                return leaf if tree.is_mutated(leaf, noise) else None
 
             return jax.tree.map(kept, self.mutant(index), shared, is_leaf=lambda leaf: leaf is None)
 
@@ -214,9 +214,10 @@ def _checked(noise: Params, params: Params) -> Params:
     """The noise, or a ValueError if a leaf has another shape than what it mutates."""
 
     def check_shape(path: Any, leaf: Any, change: Any) -> None:
-        if change is not None and tree.is_floating(leaf) and jnp.shape(change) != leaf.shape:
+        shape = change.shape if tree.has_own_change(change) else jnp.shape(change) if change is not None else None
+        if tree.is_mutated(leaf, change) and shape != leaf.shape:
             raise ValueError(
-                f"mutation: got noise of shape {jnp.shape(change)} for params{jax.tree_util.keystr(path)} of shape {leaf.shape}; "
+                f"mutation: got noise of shape {shape} for params{jax.tree_util.keystr(path)} of shape {leaf.shape}; "
                 "return noise of the shape of each leaf, or None for one that stays as it is"
             )
 

@@ -5,12 +5,11 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 
-from mutagrad import tree
-
 __all__ = ["InnerState", "Params", "PopulationState", "State", "WrappedState"]
 
 Params = Any
-"""Any pytree of arrays. Floating leaves are mutated; integer, boolean and key leaves are passed on untouched."""
+"""Any pytree of arrays. Floating leaves are mutated; integer and boolean ones are where the mutation says so
+(`mutagrad.mutation.discrete`), and are passed on untouched otherwise, as keys are."""
 
 
 class State(NamedTuple):
@@ -51,8 +50,7 @@ class PopulationState(NamedTuple):
 
     Attributes
     ----------
-    parents : pytree whose floating leaves carry a leading axis (num_parents,), best parent first. Other leaves are
-        shared by all parents and carry no such axis.
+    parents : pytree whose leaves carry a leading axis (num_parents,), best parent first.
     sigma, generation : as in `State`.
     """
 
@@ -63,13 +61,13 @@ class PopulationState(NamedTuple):
     @property
     def params(self) -> Params:
         """The best parent, without the leading axis."""
-        return tree.map_floating(lambda leaf: leaf[0], self.parents)
+        return jax.tree.map(lambda leaf: leaf[0], self.parents)
 
     def with_params(self, params: Params) -> "PopulationState":
         """The same state with another best parent; ``None`` keeps the parents."""
         if params is None:
             return self
-        parents = tree.map_floating(lambda stack, leaf: stack.at[0].set(leaf), self.parents, params)
+        parents = jax.tree.map(lambda stack, leaf: stack.at[0].set(leaf), self.parents, params)
         return PopulationState(parents, self.sigma, self.generation)
 
     def with_sigma(self, sigma: jax.Array) -> "PopulationState":

@@ -13,10 +13,20 @@ Tree = Any
 
 
 def is_floating(leaf: Any) -> bool:
-    """Whether a leaf is a floating array (real), that is, whether it is mutated."""
+    """Whether a leaf is a floating array (real): one that densities mutate unless they say otherwise."""
     return isinstance(leaf, jax.Array | np.ndarray | np.generic | float) and jnp.issubdtype(
         jnp.result_type(leaf), jnp.floating
     )
+
+
+def has_own_change(noise: Any) -> bool:
+    """Whether the noise of a leaf says itself how it changes the leaf, as ``noise.applied(leaf, sigma)``."""
+    return hasattr(noise, "applied")
+
+
+def is_mutated(leaf: Any, noise: Any) -> bool:
+    """Whether a leaf is changed by this noise."""
+    return noise is not None and (is_floating(leaf) or has_own_change(noise))
 
 
 def compute_dtype(leaf: Any) -> jnp.dtype:
@@ -77,17 +87,20 @@ def radius_key(key: jax.Array, tree: Tree) -> jax.Array:
 def add_scaled(params: Tree, noise: Tree, sigma: jax.Array) -> Tree:
     """``params + sigma * noise`` on the floating leaves, summed in `compute_dtype` and rounded once.
 
-    Where the noise is ``None`` the leaf itself is passed on: no arithmetic ties it to one offspring.
+    Where the noise is ``None`` the leaf itself is passed on: no arithmetic ties it to one offspring. Noise that says how it
+    changes a leaf is asked.
     """
 
     def add(leaf, noise_leaf):
-        if noise_leaf is None:
+        if not is_mutated(leaf, noise_leaf):
             return leaf
+        if has_own_change(noise_leaf):
+            return noise_leaf.applied(leaf, sigma)
         dtype = compute_dtype(leaf)
         total = leaf.astype(dtype) + sigma.astype(dtype) * jnp.asarray(noise_leaf).astype(dtype)
         return total.astype(leaf.dtype)
 
-    return map_floating(add, params, noise)
+    return jax.tree.map(add, params, noise)
 
 
 def scale(tree: Tree, factor: jax.Array) -> Tree:
@@ -101,8 +114,8 @@ def scale(tree: Tree, factor: jax.Array) -> Tree:
 
 
 def where(condition: jax.Array, if_true: Tree, if_false: Tree) -> Tree:
-    """Leaf by leaf ``jnp.where`` on the floating leaves; the others are those of ``if_true``."""
-    return map_floating(lambda a, b: jnp.where(condition, a, b), if_true, if_false)
+    """Leaf by leaf ``jnp.where``; a leaf that both trees share is passed on."""
+    return jax.tree.map(lambda a, b: a if a is b else jnp.where(condition, a, b), if_true, if_false)
 
 
 def broadcast_prefix(name: str, prefix: Any, tree: Tree, entry: str) -> Tree:
@@ -119,6 +132,11 @@ def broadcast_prefix(name: str, prefix: Any, tree: Tree, entry: str) -> Tree:
 def size(tree: Tree) -> int:
     """How many parameters are mutated: the number N of entries in floating leaves."""
     return sum(int(np.prod(jnp.shape(leaf))) for leaf in jax.tree.leaves(tree) if is_floating(leaf))
+
+
+def num_entries(tree: Tree) -> int:
+    """Entries of all leaves, mutated or not."""
+    return sum(int(np.prod(jnp.shape(leaf))) for leaf in jax.tree.leaves(tree))
 
 
 def squared_norm(tree: Tree) -> jax.Array:
@@ -167,14 +185,14 @@ def are_finite(leaves: list) -> list[bool]:
         return [bool(one) for one in _are_finite(leaves)]
 
 
-def check_params(params: Tree) -> Tree:
+def check_params(params: Tree, is_discrete: bool = False) -> Tree:
     """The params as arrays, refused with a ValueError if nothing can be mutated or a value is not finite."""
     params = as_arrays(params)
-    if not any(is_floating(leaf) for leaf in jax.tree.leaves(params)):
+    if not is_discrete and not any(is_floating(leaf) for leaf in jax.tree.leaves(params)):
         dtypes = sorted({str(leaf.dtype) for leaf in jax.tree.leaves(params)})
         raise ValueError(
             f"params: got no floating leaf (leaf dtypes: {', '.join(dtypes) or 'none, the tree is empty'}), so there "
-            "is nothing to mutate; pass at least one float array"
+            "is nothing to mutate; pass at least one float array, or mutation=mutagrad.mutation.discrete()"
         )
     checked = [
         (path, leaf)

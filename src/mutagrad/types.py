@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
+from mutagrad import tree
 from mutagrad.law import DensityLaw, SelectionLaw
 from mutagrad.state import InnerState, Params, PopulationState, State, WrappedState
 
@@ -94,18 +95,29 @@ class Mutation(NamedTuple):
 
     Attributes
     ----------
-    sample_fn : ``sample_fn(key, params) -> noise``, a pytree of the structure of ``params``. Entries at leaves that are
+    sample_fn : ``sample_fn(key, params) -> noise``, a pytree of the structure of ``params``. Numbers at leaves that are
         not floating are ignored; ``None`` for a leaf leaves it as it is. The noise has mean zero and covariance I (or
         the documented one); the library multiplies it by σ.
     name : the density's name, as messages and `repr` show it.
     options : the arguments that the density was built with, for `repr`.
     law : what theory reads, one of `mutagrad.law`; ``None`` if it is not stated, and then there is no theory.
+    check_fn : ``check_fn(params)`` raises a ValueError where params are outside the density's domain; ``None`` for free real
+        parameters. A density that has one may mutate leaves that are not floating: an entry of its noise then has a method
+        ``applied(leaf, sigma)``, which makes the mutant's leaf, with as large a change for −σ the opposite way.
     """
 
     sample_fn: Callable[[jax.Array, Params], Params]
     name: str = "user"
     options: Mapping[str, Any] = MappingProxyType({})
     law: DensityLaw | None = None
+    check_fn: Callable[[Params], None] | None = None
+
+    def checked(self, params: Params) -> Params:
+        """The params as arrays, or a ValueError if there is nothing to mutate, or a value that cannot be."""
+        params = tree.check_params(params, self.check_fn is not None)
+        if self.check_fn is not None:
+            self.check_fn(params)
+        return params
 
     def __repr__(self) -> str:
         return _call(self.name, self.options)

@@ -1,4 +1,4 @@
-"""Laws of docs/theory.md 10 and 11, which no code of the library uses yet: exact sums where there are some, else simulation."""
+"""Laws of docs/theory.md 10 and 11 without the library's own mutations: exact sums where there are some, else simulation."""
 
 import math
 

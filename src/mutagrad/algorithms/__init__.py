@@ -1,6 +1,6 @@
 """Algorithms: a generation from any parts, and the named assemblies of them, a line each."""
 
-from mutagrad.algorithms.generation import Parents, mutation_selection, parents
+from mutagrad.algorithms.generation import mutation_selection
 from mutagrad.algorithms.named import (
     boltzmann,
     comma,
@@ -12,6 +12,7 @@ from mutagrad.algorithms.named import (
     truncation,
     weighted_recombination,
 )
+from mutagrad.algorithms.start import Parents, parents
 
 __all__ = [
     "Parents",

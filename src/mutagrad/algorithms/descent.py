@@ -1,5 +1,6 @@
 """The next parents, made of their ancestors: one way for a winner, K winners, a weighted mean and two parents."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -52,7 +53,7 @@ def best_ancestor(descent: Descent, losses: jax.Array, parent_losses: jax.Array)
 
 
 def descend(key: jax.Array, offspring: Offspring, descent: Descent) -> Params:
-    """The next parents; with several, floating leaves carry a leading axis (K,)."""
+    """The next parents; with several, leaves carry a leading axis (K,)."""
     number, num_ancestors = descent.ancestors.shape
 
     def one(row: Any) -> Params:
@@ -67,8 +68,7 @@ def descend(key: jax.Array, offspring: Offspring, descent: Descent) -> Params:
     rows = (jnp.arange(number), descent.ancestors, descent.shares)
     if number == 1:
         return one(jax.tree.map(lambda each: each[0], rows))
-    stack = jax.lax.map(lambda row: tree.floating_only(one(row)), rows)
-    return tree.with_floating(offspring.parents, stack)
+    return jax.lax.map(one, rows)
 
 
 def _copy(offspring: Offspring, ancestor: jax.Array) -> Params:
@@ -85,6 +85,8 @@ def _copy(offspring: Offspring, ancestor: jax.Array) -> Params:
 
 def _blend(offspring: Offspring, ancestors: jax.Array, shares: jax.Array) -> Params:
     """Parent + σ Σ share · mutation, the mutations made again one at a time; summed in full precision and rounded once."""
+    kinds = jax.eval_shape(lambda: offspring.noise(0))
+    _check_means(offspring.parents, kinds)
     if offspring.parent_of is not None:
         return _blend_of_several(offspring, ancestors, shares)
 
@@ -93,9 +95,10 @@ def _blend(offspring: Offspring, ancestors: jax.Array, shares: jax.Array) -> Par
         weight = jnp.where(ancestor < 0, 0, share)
 
         def add(total: jax.Array, noise: Any) -> jax.Array:
-            return (
-                total if noise is None else total + weight.astype(total.dtype) * jnp.asarray(noise).astype(total.dtype)
-            )
+            if noise is None:
+                return total
+            values = noise.values if tree.has_own_change(noise) else noise
+            return total + weight.astype(total.dtype) * jnp.asarray(values).astype(total.dtype)
 
         return tree.map_floating(add, totals, offspring.noise(jnp.maximum(ancestor, 0))), None
 
@@ -104,7 +107,26 @@ def _blend(offspring: Offspring, ancestors: jax.Array, shares: jax.Array) -> Par
     # A small population is added up in one piece.
     unroll = shares.size if offspring.num_offspring * tree.size(base) <= _SMALL else 1
     totals = jax.lax.scan(body, zeros, (ancestors, shares), unroll=unroll)[0]
-    return tree.add_scaled(base, totals, offspring.sigma)
+    noise = jax.tree.map(_with_values, base, totals, kinds)
+    return tree.add_scaled(base, noise, offspring.sigma)
+
+
+def _with_values(leaf: jax.Array, total: jax.Array, kind: Any) -> Any:
+    """A sum of noise as noise that changes a leaf in the same way."""
+    return dataclasses.replace(kind, values=total) if tree.has_own_change(kind) else total
+
+
+def _check_means(params: Params, kinds: Params) -> None:
+    """Refuse a weighted mean of values that have none."""
+
+    def check(path: Any, leaf: Any, kind: Any) -> None:
+        if tree.has_own_change(kind) and not hasattr(kind, "values"):
+            raise ValueError(
+                f"selection: got shares that blend, and params{jax.tree_util.keystr(path)} is discrete, so that its values have "
+                "no mean; select one ancestor, or inherit by 'parameter' or 'leaf'"
+            )
+
+    jax.tree_util.tree_map_with_path(check, params, kinds)
 
 
 def _blend_of_several(offspring: Offspring, ancestors: jax.Array, shares: jax.Array) -> Params:
@@ -133,7 +155,10 @@ def _inherit(key: jax.Array, offspring: Offspring, ancestors: jax.Array, shares:
         return jnp.minimum(jnp.searchsorted(bounds, draws, side="right"), shares.size - 1)
 
     first = offspring.parent(0)
-    choice = tree.map_with_keys(chosen, keys.fast(key), first)
+    fast = keys.fast(key)
+    leaves, structure = jax.tree.flatten(first)
+    places = [chosen(jax.random.fold_in(fast, position), leaf) for position, leaf in enumerate(leaves)]
+    choice = jax.tree.unflatten(structure, places)
 
     def body(kept: Params, one: tuple) -> tuple[Params, None]:
         position, ancestor = one
@@ -141,6 +166,6 @@ def _inherit(key: jax.Array, offspring: Offspring, ancestors: jax.Array, shares:
         def take(leaf: jax.Array, which: jax.Array, own: jax.Array) -> jax.Array:
             return jnp.where(which == position, own, leaf)
 
-        return tree.map_floating(take, kept, choice, _copy(offspring, ancestor)), None
+        return jax.tree.map(take, kept, choice, _copy(offspring, ancestor)), None
 
     return jax.lax.scan(body, first, (jnp.arange(shares.size), ancestors))[0]

@@ -4,17 +4,17 @@ One generation is one direction of data: mutation → evaluation → selection �
 mutation is made again where it is needed, so the population is never stored when offspring are mapped.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from mutagrad import check, estimates, keys, law, tree
+from mutagrad import check, estimates, keys, law
 from mutagrad.algorithms.descent import best_ancestor, descend, with_finite_ancestors
-from mutagrad.compiler import check_compiler
+from mutagrad.algorithms.start import first_state
 from mutagrad.evaluation.local import resolve
-from mutagrad.evaluation.losses import Losses, check_losses, number_told, told
+from mutagrad.evaluation.losses import Losses, number_told, told
 from mutagrad.offspring import Offspring
 from mutagrad.types import (
     Algorithm,
@@ -28,81 +28,7 @@ from mutagrad.types import (
     State,
 )
 
-__all__ = ["Parents", "assemble", "mutated_leaves", "mutation_selection", "parents"]
-
-
-class Parents(NamedTuple):
-    """Several parents to start from; see `parents`."""
-
-    stacked: Params
-    number: int
-
-
-def parents(several: Sequence[Params]) -> Parents:
-    """Several parents to start from, for an algorithm with as many: pass the result in place of the params.
-
-    Parameters
-    ----------
-    several : K pytrees of one structure, with leaves of the same shapes; leaves that are not floating are those of the first.
-
-    Raises
-    ------
-    ValueError : if there are none, or they differ in structure or shapes.
-
-    >>> import jax, jax.numpy as jnp, mutagrad
-    >>> algorithm = mutagrad.truncation(sigma=0.1, population_size=8, num_parents=2)
-    >>> algorithm.init(mutagrad.parents([jnp.zeros(3), jnp.ones(3)])).parents.shape
-    (2, 3)
-    """
-    checked = [tree.check_params(params) for params in several]
-    if not checked:
-        raise ValueError("parents: got none; pass one pytree of params or more")
-    kinds = [jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), params) for params in checked]
-    if any(kind != kinds[0] for kind in kinds[1:]):
-        raise ValueError("parents: got trees of different structure, shapes or dtypes; pass params of one model")
-    first, *others = checked
-    return Parents(tree.map_floating(lambda *leaves: jnp.stack(leaves), first, *others), len(checked))
-
-
-def _initial_sigma(sigma: Any) -> jax.Array:
-    return jnp.asarray(sigma, jnp.result_type(float))
-
-
-def _init(definition: Definition, params: Params, loss_fn: LossFn | None) -> State | PopulationState:
-    check_compiler()
-    number = definition.selection.num_parents
-    sigma, generation = _initial_sigma(definition.sigma), jnp.zeros((), jnp.int32)
-    if isinstance(params, Parents):
-        if params.number != number:
-            raise ValueError(
-                f"params: got {params.number} parents for an algorithm with {number}; pass {number}, or one"
-            )
-        if number > 1:
-            return PopulationState(params.stacked, sigma, generation)
-        params = tree.map_floating(lambda leaf: leaf[0], params.stacked)
-    params = tree.check_params(params)
-    if number > 1:
-        stacked = tree.map_floating(lambda leaf: jnp.broadcast_to(leaf, (number, *leaf.shape)), params)
-        return PopulationState(stacked, sigma, generation)
-    parent_loss = None
-    if not definition.reevaluate_parent:
-        if loss_fn is None:
-            raise ValueError(
-                "loss_fn: got None with reevaluate_parent=False; pass init(params, loss_fn) the loss, which never changes"
-            )
-        parent_loss = check_losses(loss_fn(params))
-    previous = mutated_leaves(definition, params) if definition.validate else None
-    return State(params, sigma, generation, parent_loss, previous)
-
-
-def mutated_leaves(definition: Definition, params: Params) -> Params:
-    """Copies of the leaves that the mutation changes, ``None`` for the others."""
-    noise = jax.eval_shape(definition.mutation.sample_fn, jax.random.key(0), params)
-
-    def own(leaf: Any, change: Any) -> Any:
-        return None if change is None or not tree.is_floating(leaf) else leaf
-
-    return jax.tree.map(own, params, noise, is_leaf=lambda leaf: leaf is None)
+__all__ = ["assemble", "mutation_selection"]
 
 
 def _ask(definition: Definition, key: jax.Array, state: Any, is_resampled: Any) -> tuple[Offspring, jax.Array]:
@@ -231,7 +157,7 @@ def assemble(definition: Definition) -> Algorithm:
     """The algorithm of a definition: init, ask, tell, and step, which is their composition."""
 
     def init(params: Params, loss_fn: LossFn | None = None) -> Any:
-        return _init(definition, params, loss_fn)
+        return first_state(definition, params, loss_fn)
 
     def ask(key: jax.Array, state: Any, *, is_resampled: Any = True) -> Offspring:
         return _ask(definition, key, state, is_resampled)[0]

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mutagrad import check
-from mutagrad.algorithms.generation import mutated_leaves
+from mutagrad.algorithms.start import mutated_leaves
 from mutagrad.control.progress import ProgressMemory, progress_rule
 from mutagrad.control.strength import StrengthMemory, strength_rule, success_rule
 from mutagrad.law import Acceptance, RankWeights

@@ -55,7 +55,7 @@ class Prober:
     """A loss, its parent and a mutation, compiled once to evaluate pairs of mutations of any σ."""
 
     def __init__(self, key: jax.Array, loss_fn: Callable, params: Params, mutation: Mutation, batch: Any = None):
-        self.params = tree.check_params(params)
+        self.params = mutation.checked(params)
         self.num_evaluations = 0
         self.seconds_per_evaluation = float("nan")
         self._key, self._calls, self._batch = key, 0, batch

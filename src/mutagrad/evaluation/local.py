@@ -76,7 +76,7 @@ def resolve_mode(mode: str | int, params: Params, num_offspring: int) -> str | i
     if mode != "auto":
         return mode
     on_cpu = jax.default_backend() == "cpu"
-    return "mapped" if on_cpu and num_offspring * tree.size(params) > VECTORIZED_ON_CPU else "vectorized"
+    return "mapped" if on_cpu and num_offspring * tree.num_entries(params) > VECTORIZED_ON_CPU else "vectorized"
 
 
 def _evaluate(loss_fn: LossFn, offspring: Offspring, mode: str | int) -> Losses:

@@ -14,6 +14,7 @@ from mutagrad.theory.progress import (
 )
 from mutagrad.theory.ranks import EffectiveRank, effective_rank, participation_ratio, stable_rank
 from mutagrad.theory.recombination import RecombinationMoments, recombination_gain, recombination_moments
+from mutagrad.theory.sites import mutation_probability, site_drift
 from mutagrad.theory.spectrum import PowerLaw, Spectrum, fit_power_law, hessian_spectrum
 
 __all__ = [
@@ -40,11 +41,13 @@ __all__ = [
     "learning_rate",
     "mean_loss_rate",
     "mean_step",
+    "mutation_probability",
     "normalized_mutation_strength",
     "optimal_strength",
     "participation_ratio",
     "recombination_gain",
     "recombination_moments",
+    "site_drift",
     "stable_rank",
     "success_rate",
 ]
