@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 import mutagrad
 from mutagrad.run import chunks
@@ -163,3 +164,47 @@ def test_bad_arguments_are_one_line(make, words):
     with pytest.raises(ValueError, match=words) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+def mean_loss(x, centers):
+    return jnp.mean(loss_fn(x, centers))
+
+
+def test_the_next_batch_tells_the_share_of_signal_of_a_mean_loss():
+    """What the next batch confirms of selection differentials, against the exact share, over periods of 100 generations.
+
+    A confirmation has the sampling noise √(1 − share) in units of the spread, and a differential the mean c′₂₀ = 1.87: an error
+    of √(1 − share)/18.7. The sum of squared deviations is χ². A measure that is off by a tenth of the spread would be seen.
+    """
+    batches = mutagrad.minibatches(CENTERS, SIZES)
+    algorithm = mutagrad.adapt_batch_size(mutagrad.adapt_sigma(mutagrad.elitist(0.1, 20)), batches)
+
+    def record(state, info):
+        share = state.delivered / state.promised
+        return {"x": state.params, "level": state.level, "share": share, "noise": state.squared_noise}
+
+    deviations, levels = [], set()
+    for seed in range(10, 13):
+        history = mutagrad.evolve(
+            jax.random.key(seed),
+            algorithm,
+            jnp.full(DIMENSIONS, 10.0),
+            mean_loss,
+            1000,
+            batches,
+            record=record,
+            progress=False,
+        ).history
+        assert np.all(history["noise"] == 0)
+        for end in range(100, 1000, 100):
+            # The last generation of a period is the one that decides, and forgets.
+            level = history["level"][end - 2]
+            squared = np.sum(np.square(history["x"][end - 100 : end] - np.asarray(CENTERS.mean(0))), axis=1).mean()
+            exact = 1 / (1 + NOISE / SIZES[level] / squared)
+            if exact < 0.6:
+                levels.add(int(level))
+                deviations.append((history["share"][end - 2] - exact) / (np.sqrt(1 - exact) / 18.7))
+    assert levels == {0, 1, 2}
+    deviations = np.array(deviations)
+    assert stats.chi2.sf(np.sum(deviations**2), len(deviations)) > 1e-4
+    assert stats.chi2.sf(np.sum((deviations + 1.87) ** 2), len(deviations)) < 1e-4

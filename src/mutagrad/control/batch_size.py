@@ -20,6 +20,10 @@ class _Fields(NamedTuple):
     level: jax.Array
     squared_slope: jax.Array
     squared_noise: jax.Array
+    promised: jax.Array
+    delivered: jax.Array
+    last_differential: jax.Array
+    last_load: jax.Array
 
 
 class BatchSizeState(_Fields, WrappedState):
@@ -30,6 +34,8 @@ class BatchSizeState(_Fields, WrappedState):
     inner : state of the wrapped algorithm; ``params``, ``sigma`` and ``generation`` read through to it.
     level : int32 scalar, which of the sizes the next generation draws.
     squared_slope, squared_noise : |∇U|² on the batch and the part of it that is noise, summed since the last decision.
+    promised, delivered : selection differentials of accepted steps, and what of them the next batch confirmed, summed likewise.
+    last_differential, last_load : of the last generation; 0 if no offspring was accepted.
     """
 
     __slots__ = ()
@@ -40,8 +46,10 @@ def adapt_batch_size(algorithm: Algorithm, batches: Minibatches, signal: float =
 
     Selection follows the slope of the batch, of which |∇U|²/(|∇U|² + TrC/B) is signal: the share of the drift's gain that is
     real. At B = TrC/|∇U|², the gradient noise scale, it is ½: a smaller batch wastes generations, a larger one examples.
-    Every 100 generations the share is read off the offspring's losses, and the next size is taken if it is below
-    ``signal``; the size before, if it would still be well above there.
+    Every 100 generations the share is known, and the next size is taken if it is below ``signal``; the size before, if it
+    would still be well above there. With per-example losses it is read off the offspring's paired differences. With one number
+    a batch, it is the part of the selection differential that the next batch confirms, h² of the breeder's equation, within
+    about 0.1/c_M; that needs an algorithm that evaluates the parent before (`mutagrad.adapt_sigma`).
 
     Parameters
     ----------
@@ -53,15 +61,14 @@ def adapt_batch_size(algorithm: Algorithm, batches: Minibatches, signal: float =
 
     Returns
     -------
-    Algorithm, whose state is a `BatchSizeState`. The loss must return one value per example: without them the noise cannot
-    be seen, and the first size stays.
+    Algorithm, whose state is a `BatchSizeState`. Where neither measure is to be had, the first size stays.
 
     Raises
     ------
     ValueError : if the batches have one size, the algorithm one offspring or a kept parent's loss, or ``signal`` is not
         between 0 and 1.
 
-    Source: theory.md 8, derived for this project; noise scale: McCandlish et al. 2018 (arXiv 1812.06162).
+    Source: theory.md 8 and 9, derived for this project; noise scale: McCandlish et al. 2018 (arXiv 1812.06162).
 
     >>> import jax, jax.numpy as jnp, mutagrad
     >>> targets = jax.random.normal(jax.random.key(1), (10_000, 5))
@@ -93,32 +100,55 @@ def adapt_batch_size(algorithm: Algorithm, batches: Minibatches, signal: float =
     def init(params: Params, loss_fn: LossFn | None = None) -> BatchSizeState:
         inner = algorithm.init(params, loss_fn)
         zero = jnp.zeros_like(inner.sigma)
-        return BatchSizeState(inner, jnp.zeros((), jnp.int32), zero, zero)
+        return BatchSizeState(inner, jnp.zeros((), jnp.int32), *[zero] * 6)
 
     def after(state: BatchSizeState, inner: Any, info: Info) -> tuple[BatchSizeState, Info]:
         is_usable = jnp.isfinite(info.squared_grad_norm) & jnp.isfinite(info.squared_grad_noise)
         slope = state.squared_slope + jnp.where(is_usable, info.squared_grad_norm, 0).astype(state.squared_slope.dtype)
         noise = state.squared_noise + jnp.where(is_usable, info.squared_grad_noise, 0).astype(state.squared_noise.dtype)
-        level = _decided(state.level, sizes, slope, noise, signal)
+        confirmed, differential, load = _confirmed(state, info)
+        promised, delivered = (
+            sum_of + one for sum_of, one in zip((state.promised, state.delivered), confirmed, strict=True)
+        )
+        # Noise over signal is TrC/(B|∇U|²); where the slope is lost in the noise it is above any bound.
+        ratio = jnp.where(
+            noise > 0, noise / jnp.maximum(slope - noise, 0), (promised - delivered) / jnp.maximum(delivered, 0)
+        )
+        is_known = jnp.where(noise > 0, slope > 0, promised > 0)
+        level = _decided(state.level, sizes, jnp.maximum(ratio, 0), is_known, signal)
         is_due = inner.generation % PERIOD == 0
         following = BatchSizeState(
             inner=inner,
             level=jnp.where(is_due, level, state.level),
             squared_slope=jnp.where(is_due, 0, slope),
             squared_noise=jnp.where(is_due, 0, noise),
+            promised=jnp.where(is_due, 0, promised),
+            delivered=jnp.where(is_due, 0, delivered),
+            # The next batch may be of another size, which says nothing of this one.
+            last_differential=jnp.where(is_due, 0, differential),
+            last_load=load,
         )
         return following, info
 
     return algorithm.wrapped(init, lambda state: state.inner, after)
 
 
-def _decided(level: jax.Array, sizes: jax.Array, slope: jax.Array, noise: jax.Array, signal: float) -> jax.Array:
-    """The level that these sums call for: one up, one down, or the same."""
-    # Noise over signal is TrC/(B|∇U|²); where the slope is lost in the noise it is above any bound.
-    ratio = noise / jnp.maximum(slope - noise, 0)
+def _confirmed(state: BatchSizeState, info: Info) -> tuple[tuple[jax.Array, jax.Array], jax.Array, jax.Array]:
+    """What the last step promised and what this batch confirms of it; the differential and the load of this generation."""
+    dtype = state.promised.dtype
+    is_finite = jnp.isfinite(info.loss_differences)
+    load = jnp.nan_to_num(jnp.mean(info.loss_differences, where=is_finite), nan=0.0)
+    is_step = info.is_accepted & jnp.isfinite(info.loss_change) & jnp.any(is_finite)
+    differential = jnp.where(is_step, load - info.loss_change, 0).astype(dtype)
+    is_told = jnp.isfinite(info.validated_change) & (state.last_differential > 0)
+    delivered = jnp.where(is_told, state.last_load - info.validated_change, 0).astype(dtype)
+    return (jnp.where(is_told, state.last_differential, 0), delivered), differential, load.astype(dtype)
+
+
+def _decided(level: jax.Array, sizes: jax.Array, ratio: jax.Array, is_known: jax.Array, signal: float) -> jax.Array:
+    """The level that noise over signal calls for: one up, one down, or the same."""
     smaller = sizes[jnp.maximum(level - 1, 0)]
     ratio_below = ratio * (sizes[level] / smaller).astype(ratio.dtype)
-    is_known = (noise > 0) & (slope > 0)
     is_up = is_known & (1 / (1 + ratio) < signal) & (level < sizes.size - 1)
     is_down = is_known & (1 / (1 + ratio_below) > signal + _CAUTION * (1 - signal)) & (level > 0)
     return level + is_up.astype(level.dtype) - is_down.astype(level.dtype)

@@ -15,6 +15,7 @@ import numpy as np
 
 from mutagrad import check, tree
 from mutagrad.evaluation.losses import check_loss_fn
+from mutagrad.run.hints import Hints
 from mutagrad.run.loop import default_record, generations
 from mutagrad.run.minibatches import Minibatches, changes
 from mutagrad.run.observers import Checkpoint, History, Observer, Progress, is_consumed
@@ -223,7 +224,7 @@ def evolve(
     if checkpoint is not None:
         watching.append(Checkpoint(checkpoint, key, history))
     if progress:
-        watching.append(Progress(num_generations, first))
+        watching += [Progress(num_generations, first), Hints(algorithm, state.params, batches)]
     watching += observers
 
     def result(stopped: str) -> Result:

@@ -1,0 +1,71 @@
+"""What a run says once when it starts: what it leaves alone, and what it cannot see."""
+
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from mutagrad.algorithms.start import mutated_leaves
+from mutagrad.run.loop import Chunk
+from mutagrad.run.minibatches import Minibatches, changes
+from mutagrad.types import Algorithm, Params, UnknownDefinition
+
+__all__ = ["Hints"]
+
+_MOST = 5
+"""Leaves that are named."""
+
+
+class Hints:
+    """Writes what is worth knowing above the progress bar, after the first chunk of a run."""
+
+    def __init__(self, algorithm: Algorithm, params: Params, batches: Any):
+        self._lines = _left_alone(algorithm, params)
+        self._batches = batches
+        self._is_first = True
+
+    def __call__(self, chunk: Chunk) -> None:
+        """Write them, once."""
+        if self._is_first:
+            self._is_first = False
+            for line in self._lines + _unseen(chunk, self._batches):
+                tqdm.write(f"note: {line}", file=sys.stderr)
+
+
+def _left_alone(algorithm: Algorithm, params: Params) -> list[str]:
+    """Integer leaves that no mutation changes."""
+    definition = algorithm.definition
+    if isinstance(definition, UnknownDefinition):
+        return []
+    own = mutated_leaves(definition, params)
+    named: list[str] = []
+
+    def name(path: Any, leaf: Any, mutated: Any) -> None:
+        is_integer = jnp.issubdtype(leaf.dtype, jnp.integer) or jnp.issubdtype(leaf.dtype, jnp.bool_)
+        if mutated is None and is_integer:
+            named.append(f"params{jax.tree_util.keystr(path)} ({leaf.dtype})")
+
+    jax.tree_util.tree_map_with_path(name, params, own)
+    if not named:
+        return []
+    more = f" and {len(named) - _MOST} more" if len(named) > _MOST else ""
+    return [
+        f"not mutated: {', '.join(named[:_MOST])}{more}; mutation=mutagrad.mutation.discrete(…) mutates integers and categories"
+    ]
+
+
+def _unseen(chunk: Chunk, batches: Any) -> list[str]:
+    """Sampling noise that a mean hides."""
+    records = chunk.records if isinstance(chunk.records, dict) else {}
+    is_of_one = not isinstance(batches, Minibatches) or max(batches.sizes) == 1
+    if is_of_one or not changes(batches) or "num_examples" not in records:
+        return []
+    if int(np.max(np.asarray(records["num_examples"]))) > 1:
+        return []
+    return [
+        "the loss is one number a batch, so that sampling noise shows only in what a step is worth on the next batch; return one "
+        "loss per example (leave the mean out), and every generation shows it"
+    ]
