@@ -80,6 +80,8 @@ class ProgressMemory(NamedTuple):
     direction, progress, load : R − L, R and L, in units of the spread.
     strength : what the rule "strength" remembers, for smooth losses that stay the same.
     ceiling : ln σ up to which it may rise without progress.
+    may_be_rough : 1, or 0 where most parameters are discrete. There the variance of ΔU is that of single mutations, whose number
+        is σ², and luck cannot drown the slope at a small σ.
     """
 
     generation: jax.Array
@@ -93,9 +95,10 @@ class ProgressMemory(NamedTuple):
     load: Running
     strength: StrengthMemory
     ceiling: jax.Array
+    may_be_rough: jax.Array
 
     @classmethod
-    def first(cls, sigma: jax.Array) -> "ProgressMemory":
+    def first(cls, sigma: jax.Array, may_be_rough: bool = True) -> "ProgressMemory":
         """Nothing yet."""
         zero = jnp.zeros_like(sigma)
         nothing = Running(zero, zero, zero)
@@ -103,7 +106,10 @@ class ProgressMemory(NamedTuple):
         response = Response(*[zero] * len(Response._fields))
         ceiling = jnp.log(sigma) + _BLIND
         return cls(
-            zero, zero, zero, nothing, last, response, nothing, nothing, nothing, StrengthMemory.first(sigma), ceiling
+            *(zero, zero, zero, nothing, last, response, nothing, nothing, nothing),
+            StrengthMemory.first(sigma),
+            ceiling,
+            zero + may_be_rough,
         )
 
 
@@ -223,7 +229,7 @@ def progress_rule(
             accepted, last.differential, jnp.clip(response, -_OUTLIER, _OUTLIER), own_load, window
         )
         rough = jnp.clip((regression.luck() - _DOUBT) / (_CERTAINTY - _DOUBT), 0, 1)
-        rough = jnp.where((regression.number > 8) & ~fresh, rough, 0)
+        rough = jnp.where((regression.number > 8) & ~fresh, rough * old.may_be_rough, 0)
 
         on_batches = _on_batches(old, jnp.clip(won, -_OUTLIER, _OUTLIER), log_sigma, speed)
         ceiling = jnp.where(is_known, on_batches.ceiling, old.ceiling)
@@ -263,6 +269,7 @@ def progress_rule(
             load=_chosen(is_known, on_batches.load, old.load),
             strength=smooth_memory,
             ceiling=ceiling,
+            may_be_rough=old.may_be_rough,
         )
         # A batch on which the parent itself fails, or all offspring, says nothing of what was known before.
         is_told = jnp.isfinite(info.parent_loss)

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mutagrad import check
+from mutagrad import check, tree
 from mutagrad.algorithms.start import mutated_leaves
 from mutagrad.control.progress import ProgressMemory, progress_rule
 from mutagrad.control.strength import StrengthMemory, strength_rule, success_rule
 from mutagrad.law import Acceptance, RankWeights
+from mutagrad.mutation.changes import Jumps
 from mutagrad.theory.optimum import OVER_A_RUN, strength_over_a_run
 from mutagrad.theory.progress import optimal_strength, success_rate
 from mutagrad.types import Algorithm, Definition, Info, LossFn, Params, UnknownDefinition, WrappedState
@@ -167,12 +168,25 @@ def _by_progress(algorithm: Algorithm, definition: Definition, target: float | N
         inner = algorithm.init(params, loss_fn)
         if definition.reevaluate_parent and hasattr(inner, "with_previous"):
             inner = inner.with_previous(mutated_leaves(definition, inner.params))
-        return AdaptedState(inner, ProgressMemory.first(inner.sigma))
+        return AdaptedState(inner, ProgressMemory.first(inner.sigma, not _discrete(definition, inner.params)[0]))
 
     of_a_user = definition.selection.law is None
     number = definition.num_offspring
     strength = OVER_A_RUN * float(optimal_strength(number)) if of_a_user else strength_over_a_run(definition)
     return _adapted(algorithm, definition, ProgressMemory.first, progress_rule(definition, strength), init)
+
+
+def _discrete(definition: Definition, params: Params) -> tuple[bool, float]:
+    """Whether most parameters are discrete; and the σ at which an offspring has one mutation of these in the mean.
+
+    Below that σ most offspring are copies of the parent.
+    """
+    noise = jax.eval_shape(definition.mutation.sample_fn, jax.random.key(0), params)
+    leaves = jax.tree.leaves(noise, is_leaf=lambda leaf: isinstance(leaf, Jumps))
+    jumps = [leaf for leaf in leaves if isinstance(leaf, Jumps)]
+    number = sum(math.prod(leaf.shape) for leaf in jumps)
+    rate = sum(math.prod(leaf.shape) / (leaf.step**2 if leaf.is_ordered else 1) for leaf in jumps)
+    return 2 * number > tree.size(params), 1 / math.sqrt(rate) if rate else 0.0
 
 
 def _adapted(
@@ -186,7 +200,8 @@ def _adapted(
         sigma, memory, strength = update(info, state.memory)
         if strength is not None:
             info = info._replace(normalized_mutation_strength=strength)
-        sigma = jnp.clip(sigma, _SMALLEST, _LARGEST).astype(inner.sigma.dtype)
+        is_discrete, of_one = _discrete(definition, inner.params)
+        sigma = jnp.clip(sigma, of_one if is_discrete else _SMALLEST, _LARGEST).astype(inner.sigma.dtype)
         return AdaptedState(inner.with_sigma(sigma), memory), info
 
     return algorithm.wrapped(init or own_init, lambda state: state.inner, after, definition)
