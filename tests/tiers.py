@@ -30,6 +30,7 @@ KEPT = {
     "control/test_alternate.py::test_rotate_is_one_algorithm_for_each_group_by_turns": ("4",),
     "control/test_batch_size.py::test_it_ends_lower_than_the_smallest_and_cheaper_than_the_largest": (),
     "control/test_batch_size.py::test_the_run_is_the_same_wherever_its_chunks_end": ("10.0",),
+    "control/test_discrete_sigma.py::test_automatic_sigma_is_as_fast_as_the_known_best": ("*-20",),
     "control/test_sigma.py::test_elitist_finds_the_strength_to_hold": ("10-*-0.0001", "100-*-10000.0"),
     "control/test_sigma.py::test_strength_is_found_again_when_curvature_jumps": ("20-*",),
     "diagnostics/test_regime.py::test_bias_and_coverage": ("M=20",),

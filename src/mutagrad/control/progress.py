@@ -109,7 +109,7 @@ class ProgressMemory(NamedTuple):
             *(zero, zero, zero, nothing, last, response, nothing, nothing, nothing),
             StrengthMemory.first(sigma),
             ceiling,
-            zero + may_be_rough,
+            jnp.full_like(sigma, may_be_rough),
         )
 
 

@@ -96,6 +96,7 @@ def adapt_sigma(algorithm: Algorithm, rule: str | None = None, target: float | N
     rule for M = 1 with ``target=0.2``); it sees only the order of the losses.
 
     All find their way from a σ that is wrong by orders of magnitude. σ falls if more than half of the losses are not finite.
+    Where most parameters are discrete, σ stays where an offspring has one mutation of these or more: below that most are copies.
 
     Parameters
     ----------
