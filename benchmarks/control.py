@@ -1,10 +1,11 @@
 """What automatic σ costs: time of a generation and bytes of state, beside the same algorithm with σ fixed.
 
-A network of about 10⁴ parameters on batches of 256 digits. On all the data the rule "progress" makes the evaluations of σ fixed. On
-batches that change it evaluates the parent before too; there (1+21) with σ fixed, which evaluates as much, stands beside it, and
+A network of about 10⁴ parameters on batches of 256 digits. On one batch that stays, automatic σ evaluates as much as σ fixed. On
+batches that change it evaluates the parent before too. There (1+21) with σ fixed, which evaluates as much, stands beside it, and
 (1+20), for the price of knowing. Run with ``python -m benchmarks.control``.
 """
 
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +25,7 @@ GENERATIONS = 20
 
 def network(key: jax.Array) -> dict[str, jax.Array]:
     params = {}
-    for i, (rows, columns) in enumerate(zip(WIDTHS[:-1], WIDTHS[1:], strict=True)):
+    for i, (rows, columns) in enumerate(itertools.pairwise(WIDTHS)):
         key, own = jax.random.split(key)
         params |= {f"w{i}": jax.random.normal(own, (rows, columns)) / rows**0.5, f"b{i}": jnp.zeros(columns)}
     return params
@@ -89,8 +90,8 @@ def main() -> None:
             )
     params = sum(leaf.nbytes for leaf in jax.tree.leaves(network(jax.random.key(0))))
     text = (
-        f"{params // 4:,} parameters. State: {size(fixed):,} bytes with σ fixed, {size(automatic):,} with automatic σ; the params are "
-        f"{params:,} bytes. Ratios of times measured in turns."
+        f"{params // 4:,} parameters, {params:,} bytes. State: {size(fixed):,} bytes with σ fixed, {size(automatic):,} with automatic "
+        "σ. Ratios are of times measured in turns."
     )
     table = common.table(["losses on", "beside", "ms a generation", "time, automatic over that"], rows)
     common.report("control", [table, text], args, "in turns")
