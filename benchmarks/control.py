@@ -90,8 +90,8 @@ def main() -> None:
             )
     params = sum(leaf.nbytes for leaf in jax.tree.leaves(network(jax.random.key(0))))
     text = (
-        f"{params // 4:,} parameters, {params:,} bytes. State: {size(fixed):,} bytes with σ fixed, {size(automatic):,} with automatic "
-        "σ. Ratios are of times measured in turns."
+        f"{params // 4:,} parameters, {params:,} bytes. State: {size(fixed):,} bytes with σ fixed, {size(automatic):,} with "
+        "automatic σ. Ratios are of times measured in turns."
     )
     table = common.table(["losses on", "beside", "ms a generation", "time, automatic over that"], rows)
     common.report("control", [table, text], args, "in turns")
