@@ -10,6 +10,7 @@ Run with ``python -m benchmarks.sigma_kinds``; ``--only argmax`` runs those prob
 import math
 import sys
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +27,30 @@ FIRST_SIGMA = 0.01
 SOLVED = 0.01
 
 
-def final_losses(algorithm: mutagrad.Algorithm, problem: Problem, sigmas: np.ndarray, keys: jax.Array) -> tuple:
-    """(σ, keys) losses after the run, and σ at its end."""
+class Runs(NamedTuple):
+    """What became of one run for each σ and key.
+
+    Attributes
+    ----------
+    losses : (σ, keys), the loss that is reported, after the run [loss].
+    sigmas : (σ, keys), σ after the run [parameter].
+    course : (σ, keys, generations), σ after each generation, and
+    params : after the run, leaves (σ, keys, …); both ``None`` unless recorded.
+    """
+
+    losses: np.ndarray
+    sigmas: np.ndarray
+    course: np.ndarray | None
+    params: Any
+
+
+def runs(
+    algorithm: mutagrad.Algorithm, problem: Problem, sigmas: np.ndarray, keys: jax.Array, is_recorded: bool = False
+) -> Runs:
+    """Runs from each σ with each key, all of as many evaluations.
+
+    A program that records rounds otherwise, and the automatic σ of a rough loss then takes another course.
+    """
     is_resampled = problem.draw_fn is not None
     state = algorithm.init(problem.start)
     # What the other runs evaluate in as many generations, (1+M) with its parent; all but one candidate.
@@ -41,14 +64,13 @@ def final_losses(algorithm: mutagrad.Algorithm, problem: Problem, sigmas: np.nda
             step = algorithm.step(
                 step_key, state, lambda params: problem.loss_fn(params, batch), is_resampled=is_resampled
             )
-            return step[0], None
+            return step[0], step[0].sigma if is_recorded else None
 
-        end, _ = jax.lax.scan(generation, state.with_sigma(sigma), jax.random.split(key, number))
-        return problem.measure_fn(end.params), end.sigma
+        end, course = jax.lax.scan(generation, state.with_sigma(sigma), jax.random.split(key, number))
+        return Runs(problem.measure_fn(end.params), end.sigma, course, end.params if is_recorded else None)
 
     run_all = jax.jit(lambda sigmas: jax.lax.map(lambda one: jax.lax.map(lambda key: run(one, key), keys), sigmas))
-    losses, ends = run_all(jnp.asarray(sigmas, jnp.float32))
-    return np.asarray(losses), np.asarray(ends)
+    return jax.tree.map(np.asarray, run_all(jnp.asarray(sigmas, jnp.float32)))
 
 
 def controllers(size: int) -> dict[str, Callable[[], mutagrad.Algorithm]]:
@@ -71,15 +93,15 @@ def ratios(losses: np.ndarray, best: float, start: float) -> str:
 
 def measure(name: str, problem: Problem, keys: jax.Array) -> tuple[list[str], float, float]:
     start = float(problem.measure_fn(problem.start))
-    fixed, _ = final_losses(mutagrad.elitist(FIRST_SIGMA, M), problem, GRID, keys)
+    fixed = runs(mutagrad.elitist(FIRST_SIGMA, M), problem, GRID, keys).losses
     medians = np.median(np.maximum(np.where(np.isfinite(fixed), fixed, np.inf), SOLVED * start), axis=1)
     best = float(medians.min())
     cells, own, ends = [], np.zeros(0), np.zeros(0)
     for title, make in controllers(mutagrad.tree.size(problem.start)).items():
-        losses, sigmas = final_losses(make(), problem, np.array([FIRST_SIGMA]), keys)
-        cells.append(ratios(losses, best, start))
+        found = runs(make(), problem, np.array([FIRST_SIGMA]), keys)
+        cells.append(ratios(found.losses, best, start))
         if title == "automatic":
-            own, ends = losses[0], sigmas[0]
+            own, ends = found.losses[0], found.sigmas[0]
     counted = np.maximum(own, SOLVED * start) / best
     low, middle, high = np.quantile(ends, [0, 0.5, 1], method="nearest")
     row = [

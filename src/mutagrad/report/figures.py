@@ -13,17 +13,19 @@ from mutagrad.diagnostics.plans import gain_on_batch
 __all__ = ["diagnosis", "panels", "windows"]
 
 
-def panels(columns: int, width: float = 4.8) -> tuple[Any, np.ndarray]:
-    """A figure of one row of panels, drawn without a screen: the figure and its axes, (columns,)."""
+def panels(columns: int, width: float = 4.8, rows: int = 1, height: float = 4) -> tuple[Any, np.ndarray]:
+    """A figure of panels, drawn without a screen: the figure and its axes, row after row, (rows·columns,)."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, columns, figsize=(width * columns, 4), layout="constrained", squeeze=False)
-    for axis in axes[0]:
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(width * columns, height * rows), layout="constrained", squeeze=False
+    )
+    for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)
-    return figure, axes[0]
+    return figure, axes.ravel()
 
 
 @draw.register
