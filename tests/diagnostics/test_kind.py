@@ -76,8 +76,8 @@ LOSSES = {
     "a plateau": ("flat", lambda x: jnp.where(x[:7] > -99, 2.0, x[:7]), POINT, 1.0),
     "at a minimum": ("minimum", quadratic, 0 * POINT, 0.1),
     "at the mean": ("minimum", lambda x: jnp.sum((x[None] - INPUTS) ** 2, axis=1), INPUTS.mean(axis=0), 0.1),
-    "σ of 10⁻⁸": ("rounding", lambda x: 1e3 + 1e-3 * quadratic(x), POINT, 1e-3),
-    "another": ("rounding", lambda x: 1e4 + jnp.sin(x[0]), POINT, 1e-3),
+    "less than its digits": ("rounding", lambda x: 1e3 + 1e-3 * quadratic(x), POINT, 1e-3),
+    "a sine under its digits": ("rounding", lambda x: 1e4 + jnp.sin(x[0]), POINT, 1e-3),
 }
 
 
@@ -132,14 +132,14 @@ def test_a_simulator_keeps_its_best_sigma_and_says_how_much_is_slope():
     """Slope and curvature are those below the noise; where they drown, no best σ is known."""
     _, loss_fn, start, _ = LOSSES["simulator"]
     best = 1.892 * float(jnp.linalg.norm(jnp.linspace(0.5, 1.5, SIZE))) / SIZE
-    for sigma in (1e-3, 0.1):
-        found = mutagrad.diagnose(jax.random.key(2), loss_fn, start, mutagrad.elitist(sigma, 20))
-        assert found.kind.name == "noisy"
-        assert abs(found.plans[0].sigma.value - best) < 4.4 * found.plans[0].sigma.error
-        slope = (best * SIZE / 1.892) ** 2 * sigma**2
-        # Half the difference of two has half the variance of one.
-        share = slope / (slope + 0.3**2 / 2)
-        assert abs(found.kind.signal.value - share) < 4.4 * found.kind.signal.error + 0.02
+    sigma = 1e-3
+    found = mutagrad.diagnose(jax.random.key(2), loss_fn, start, mutagrad.elitist(sigma, 20))
+    assert found.kind.name == "noisy"
+    assert abs(found.plans[0].sigma.value - best) < 4.4 * found.plans[0].sigma.error
+    slope = (best * SIZE / 1.892) ** 2 * sigma**2
+    # Half the difference of two has half the variance of one.
+    share = slope / (slope + 0.3**2 / 2)
+    assert abs(found.kind.signal.value - share) < 4.4 * found.kind.signal.error
     near = mutagrad.diagnose(jax.random.key(2), loss_fn, 0.01 * start, mutagrad.elitist(0.1, 20))
     assert near.plans == ()
     assert "no best σ is known" in str(near)
