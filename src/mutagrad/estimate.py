@@ -43,7 +43,8 @@ def _with_error(value: float, error: float) -> str:
     if not (math.isfinite(value) and math.isfinite(error) and error > 1e-300):
         return f"{value:.6g} ± {error:.2g}"
     exponent = math.floor(math.log10(max(abs(value), error)))
-    is_small_or_large = not -4 <= exponent < 6
+    # A number, or an error, that begins with four zeros is not read.
+    is_small_or_large = not -4 <= exponent < 6 or (exponent < -2 and error < 1e-4)
     scale = 10.0**exponent if is_small_or_large else 1.0
     digits = 1 - int(f"{error / scale:.1e}".partition("e")[2])
     text = " ± ".join(f"{round(number / scale, digits):.{max(0, digits)}f}" for number in (value, error))

@@ -1,5 +1,6 @@
 """Pytree arithmetic on the floating leaves, and one independent random stream for each of them."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -146,6 +147,12 @@ def squared_norm(tree: Tree) -> jax.Array:
     ]
     dtype = jnp.result_type(*squares)
     return sum((square.astype(dtype) for square in squares), jnp.zeros((), dtype))
+
+
+def root_mean_square(tree: Tree) -> float:
+    """Of the entries of floating leaves; 0 if there are none."""
+    number = size(tree)
+    return math.sqrt(float(jax.jit(squared_norm)(tree)) / number) if number else 0.0
 
 
 def as_arrays(tree: Tree) -> Tree:

@@ -119,6 +119,12 @@ class Mutation(NamedTuple):
             self.check_fn(params)
         return params
 
+    def num_mutated(self, params: Params) -> int:
+        """How many parameters are mutated."""
+        noise = jax.eval_shape(self.sample_fn, jax.random.key(0), params)
+        mutated = jax.tree.map(lambda leaf, own: leaf if tree.is_mutated(leaf, own) else None, params, noise)
+        return tree.num_entries(mutated)
+
     def __repr__(self) -> str:
         return _call(self.name, self.options)
 

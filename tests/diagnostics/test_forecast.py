@@ -1,9 +1,12 @@
 """Forecasts of a run's loss: coverage on curves that they assume, honesty about levels, and bad input."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 
+import mutagrad
 from mutagrad.diagnostics import forecast
 
 
@@ -15,9 +18,10 @@ def curve(level, amplitude, exponent, number):
 def test_coverage_on_power_laws(level, exponent):
     """100 histories of independent noise, 80 % intervals: the number that hold the truth is within binomial chance of 10⁻⁴.
 
-    From above only by half of that: intervals may be wider, since errors are enlarged to fit.
+    From below only: intervals are widened by what no run that follows such a curve needs. So their width is bounded, to twice the
+    least one as a logarithm.
     """
-    number, rng, inside = 1000, np.random.default_rng(3), 0
+    number, rng, inside, widths = 1000, np.random.default_rng(3), 0, []
     clean = curve(level, 1.0, exponent, number)
     decrease = clean[-1] - (level + (4 * number) ** -exponent)
     for _ in range(100):
@@ -26,8 +30,40 @@ def test_coverage_on_power_laws(level, exponent):
         target = found.loss - decrease
         truth = ((target - level) / 1.0) ** (-1 / exponent) - number if target > level else np.inf
         inside += found.soonest <= truth <= found.latest
+        widths.append(found.latest / found.soonest)
+    print(inside, np.median(widths))
     assert stats.binom.ppf(1e-4, 100, 0.8) <= inside <= 100, inside
-    assert inside <= 98 or exponent != 1.0, inside
+    assert exponent != 1.0 or np.log(np.median(widths)) < 2 * (2 * stats.norm.ppf(0.9) * 0.2)
+
+
+def test_coverage_on_runs_on_quadratics():
+    """64 runs of (1+20) with σ automatic, λ_k = 1 and k⁻², half the loss from generation 400 on: 80 % intervals hold as many.
+
+    Fewer by chance in 1 of 1000 only. Those that took their curves at their word held 21.
+    """
+    number, made = 1200, 400
+    algorithm = mutagrad.adapt_sigma(mutagrad.elitist(0.1, 20))
+    powers = jnp.repeat(jnp.array([0.0, 2.0]), 32)
+
+    @jax.jit
+    @jax.vmap
+    def run(key, power):
+        curvatures = jnp.arange(1, 101.0) ** -power
+
+        def step(state, key):
+            state, info = algorithm.step(key, state, lambda x: curvatures @ x**2 / 2)
+            return state, info.parent_loss
+
+        return jax.lax.scan(step, algorithm.init(jnp.ones(100)), jax.random.split(key, number))[1]
+
+    inside = 0
+    for loss in np.asarray(run(jax.random.split(jax.random.key(4), 64), powers)):
+        found = forecast({"loss": loss[:made]}, float(np.mean(loss[int(0.95 * made) : made])) / 2)
+        there = np.flatnonzero(loss[made:] <= found.loss - found.decrease)
+        took = there[0] + 1 if len(there) else np.inf
+        inside += found.soonest <= took <= found.latest if len(there) else found.latest > number - made
+    print(inside)
+    assert inside >= stats.binom.ppf(1e-3, 64, 0.8)
 
 
 def test_an_exponential_is_forecast():

@@ -138,18 +138,23 @@ def test_generations_without_offspring_are_left_out():
 
 @pytest.mark.parametrize("num_offspring", [1, 10])
 def test_mutation_strengths_may_differ(num_offspring):
-    """TrH is fitted to all generations, those of large σ weighing most, while σ falls a hundredfold."""
+    """Asked for one window, TrH is fitted to all generations, those of large σ weighing most, while σ falls a hundredfold."""
     algorithm = mutagrad.mutation_selection(mutagrad.mutation.gaussian(), stay, num_offspring)
     algorithm = mutagrad.schedule_sigma(algorithm, lambda t: 0.1 * 0.99 ** t.astype(jnp.float32))
     start = jnp.asarray(POINT, jnp.float32)
     run = mutagrad.evolve(jax.random.key(1), algorithm, start, losses, 460, fresh, progress=False)
-    found = regime(run.history)
+    found = regime(run.history, 1)
     for name in ("hessian_trace", "squared_batch_grad_norm"):
-        value, error, _ = getattr(found, name)
+        (value,), (error,), _ = getattr(found, name)
         truth = TRUTH[name] - (name != "hessian_trace") * SIGMA**2 * np.sum(CURVATURES**2) / 2
         assert abs(value - truth) < stats.t.ppf(1 - 1e-5, 19) * error
         assert error < 0.35 * truth
-    assert abs(found.skewness.value) < 0.1 + stats.t.ppf(1 - 1e-5, 19) * found.skewness.error
+    assert abs(found.skewness.value[0]) < 0.1 + stats.t.ppf(1 - 1e-5, 19) * found.skewness.error[0]
+    # Otherwise the last generations over which σ falls by a factor of 3: ln 3/ln(1/0.99) of them.
+    ending = regime(run.history)
+    assert (ending.number, ending.num_given) == (110, 460)
+    assert ending.sigma_range[1] <= 3 * ending.sigma_range[0]
+    assert f"Used: the last {ending.number} of 460 generations" in str(ending)
 
 
 def test_bad_histories_get_one_line():

@@ -419,3 +419,23 @@ def test_site_drift_is_of_rules_that_accept():
         mutagrad.theory.site_drift(mutagrad.elitist(0.1, 20), 1.0, -1.0)
     with pytest.raises(ValueError, match=r"discrete gaussian mutations, which state no law"):
         mutagrad.theory.drift(mutagrad.greedy(0.1, mutation=density.discrete()), 1.0)
+
+
+def test_a_diagnosis_of_integers():
+    """Slope and curvature of a quadratic on int8 parameters, within 4 errors; categories have no slope."""
+    target = jnp.asarray(np.random.default_rng(0).integers(-40, 40, 200), jnp.float32)
+
+    def loss_fn(x):
+        return jnp.mean(jnp.square(x.astype(jnp.float32) - target))
+
+    algorithm = mutagrad.elitist(2.0, 20, mutation=density.discrete())
+    found = mutagrad.diagnose(jax.random.key(0), loss_fn, jnp.zeros(200, jnp.int8), algorithm)
+    assert found.num_parameters == 200
+    slope, trace = found.best.squared_grad_norm, found.best.hessian_trace
+    assert abs(slope.value - float(jnp.sum(jnp.square(2 * target / 200)))) < 4 * slope.error
+    assert abs(trace.value - 2) < 4 * trace.error
+    mutation = density.discrete(density.categories(range(-128, 128)))
+    with pytest.raises(ValueError, match="categories at params, which have no slope"):
+        mutagrad.diagnose(
+            jax.random.key(0), loss_fn, jnp.zeros(200, jnp.int8), mutagrad.elitist(2.0, 20, mutation=mutation)
+        )

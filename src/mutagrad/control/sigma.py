@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mutagrad import check, tree
+from mutagrad import check
 from mutagrad.algorithms.start import mutated_leaves
 from mutagrad.control.progress import ProgressMemory, progress_rule
 from mutagrad.control.strength import StrengthMemory, strength_rule, success_rule
@@ -187,7 +187,7 @@ def _discrete(definition: Definition, params: Params) -> tuple[bool, float]:
     jumps = [leaf for leaf in leaves if isinstance(leaf, Jumps)]
     number = sum(math.prod(leaf.shape) for leaf in jumps)
     rate = sum(math.prod(leaf.shape) / (leaf.step**2 if leaf.is_ordered else 1) for leaf in jumps)
-    return 2 * number > tree.size(params), 1 / math.sqrt(rate) if rate else 0.0
+    return 2 * number > definition.mutation.num_mutated(params), 1 / math.sqrt(rate) if rate else 0.0
 
 
 def _adapted(

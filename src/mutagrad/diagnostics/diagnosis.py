@@ -10,43 +10,24 @@ import numpy as np
 
 from mutagrad import check, tree
 from mutagrad.diagnostics.findings import describe, draw
-from mutagrad.diagnostics.plans import Plan, best_number, gain_on_batch, optimum, plan
+from mutagrad.diagnostics.kind import ROUNDINGS, LossKind
+from mutagrad.diagnostics.plans import Plan, optimum, yardstick
 from mutagrad.diagnostics.probes import CHUNK, Prober, landscape
+from mutagrad.diagnostics.prospects import Forecast, forecast_of, gain_of, plans_of
 from mutagrad.diagnostics.regime import Regime
+from mutagrad.diagnostics.survey import smoothed, survey
 from mutagrad.estimate import Estimate
+from mutagrad.evaluation.local import resolve
 from mutagrad.mutation import gaussian
+from mutagrad.selection import elitist
 from mutagrad.theory.curvature import largest_eigenvalue
-from mutagrad.theory.progress import best_of_moment
-from mutagrad.types import Algorithm, Params, UnknownDefinition
+from mutagrad.types import Algorithm, Definition, Params, UnknownDefinition
 
-__all__ = ["Diagnosis", "Forecast", "diagnose"]
+__all__ = ["Diagnosis", "diagnose"]
 
 _LANCZOS_STEPS = 12
-SMALLEST_SIGNAL = 0.1
-"""|g|/|g_B| is not taken to be less: below it nothing is told from noise."""
 _DEFAULT_SIGMA = 0.01
 """Where the search for σ starts, in units of the parameters' root mean square."""
-
-
-class Forecast(NamedTuple):
-    """How many generations a decrease takes, between two assumptions.
-
-    Attributes
-    ----------
-    decrease : of the loss [loss].
-    num_offspring : M of the generations that are counted, each at its best σ.
-    soonest : generations if |∇U|²/TrH stays as it is, the gain two standard errors above its estimate.
-    latest : generations if |∇U|²/TrH falls in proportion to the loss, whose least value is 0, the gain two standard errors
-        below its estimate; infinite where that is not positive.
-
-    Neither is a bound. On quadratic losses of 200 parameters with equal curvatures, adapt_sigma of (1+20) was between the two
-    at a decrease of a tenth and of a half (6 runs of 6); with curvatures 1/k it took two to six times the latest for a half.
-    """
-
-    decrease: float
-    num_offspring: int
-    soonest: float
-    latest: float
 
 
 class Diagnosis(NamedTuple):
@@ -60,16 +41,23 @@ class Diagnosis(NamedTuple):
     current : the `Regime` at the σ asked about, or ``None`` if there was none.
     best : the `Regime` at a σ close to the best one for M.
     has_optimum : whether curvature was found, without which there is no best σ and no plan.
-    plans : tuple of `Plan`: M as asked about; the best per evaluation, and with the workers there are; and some others.
-    gain : expected decrease per generation of (1+M) at the σ asked about [loss]; ``None`` without one.
+    kind : the `LossKind`. Of a rough or noisy loss ``best`` and the plans are those of the slope and curvature below.
+    rounds_below : σ below which the losses of two mutants differ by rounding, to an order of magnitude [parameter].
+    definition : of the algorithm whose best σ is meant, (1+M) unless one was passed.
+    plans : tuple of `Plan`: the algorithm asked about; (1+M) with the M that is best per evaluation, and with the workers there
+        are; and some others. Empty where no best σ is known.
+    gain : expected decrease per generation at the σ asked about, with its standard error [loss]; ``None`` without a σ, or
+        where it is not known.
     batch_size : the gradient noise scale TrC/|g|² [examples], a batch of which gains half per generation of what the whole
         data would; ``None`` for a scalar loss, NaN where the slope is not told from noise.
     is_sampled : whether each generation is taken to see a batch drawn afresh.
     largest_eigenvalue : λ_max of the Hessian, with its bound; ``None`` without derivatives, or unless asked for.
     effective_rank : r = TrH/λ_max, TrH as the mutations meet it; where there is no λ_max its upper bound (TrH)²/Tr(H²).
-    slowdown : generations of (1+M) at its best σ for one step of gradient descent with learning rate 1/λ_max, r/(2 G_M(s*)).
+    slowdown : generations at the best σ that gain |g|²/(2λ_max), r/(2 G_M(s*)). A step of gradient descent with learning rate
+        1/λ_max gains at least that, and at most twice as much, on a quadratic loss of positive curvatures.
     no_gradient : why there is no λ_max although it was asked for, or "".
     forecast : see `Forecast`; ``None`` without a plan.
+    parent_noise : standard deviation of the loss of the params when it is evaluated again; ``None`` for a compiled loss [loss].
     num_evaluations, seconds_per_evaluation : what the diagnosis took, and what plans per second are counted with.
     num_workers : evaluations at the same time.
     """
@@ -81,8 +69,11 @@ class Diagnosis(NamedTuple):
     current: Regime | None
     best: Regime
     has_optimum: bool
+    kind: LossKind
+    rounds_below: float
+    definition: Definition
     plans: tuple[Plan, ...]
-    gain: float | None
+    gain: Estimate | None
     batch_size: Estimate | None
     is_sampled: bool
     largest_eigenvalue: Estimate | None
@@ -90,6 +81,7 @@ class Diagnosis(NamedTuple):
     slowdown: Estimate | None
     no_gradient: str
     forecast: Forecast | None
+    parent_noise: Estimate | None
     num_evaluations: int
     seconds_per_evaluation: float
     num_workers: int
@@ -112,6 +104,7 @@ def diagnose(
     sigma: float | None = None,
     batch: Any = None,
     resampled: bool | None = None,
+    evaluation: Any = "auto",
     num_workers: int = 1,
     cost_per_evaluation: float | None = None,
     decrease: float | None = None,
@@ -121,8 +114,9 @@ def diagnose(
     """Say whether σ is right, how many offspring to make, how far it will get, and what gradients would have bought.
 
     Pairs of opposite mutations are evaluated at the σ asked about and near the best one, which is found from a start that
-    may be wrong by orders of magnitude: their losses alone give slope, curvature and sampling noise. Where the loss can
-    be differentiated, λ_max gives the effective rank.
+    may be wrong by orders of magnitude: their losses alone give slope, curvature and sampling noise. Pairs at smaller σ, and
+    at larger ones, tell a smooth loss from a rough and from a noisy one. Where the loss can be differentiated, λ_max gives the
+    effective rank.
 
     Parameters
     ----------
@@ -135,6 +129,7 @@ def diagnose(
     sigma : σ asked about [parameter]; the algorithm's unless given.
     batch : examples for ``loss_fn``, such as one batch of those that a run draws.
     resampled : whether generations draw batches afresh, of as many examples; if ``batch`` is given, unless told otherwise.
+    evaluation : ``mutagrad.executor(pool)`` for a loss that is ordinary Python. Its noise is seen by evaluating the params again.
     num_workers : evaluations that run at the same time.
     cost_per_evaluation : seconds of each; measured unless given.
     decrease : of the loss, to forecast; a tenth of the loss unless given [loss].
@@ -152,8 +147,10 @@ def diagnose(
     ValueError : if an argument is outside its domain, the algorithm has no single definition, or the loss is not finite at
         the params.
 
-    Domain: best σ and M are those of (1+M) on a loss with many curvature eigenvalues (ΔU nearly normal); with few, the best
-    s is smaller. TrH is what mutations of this σ meet, kinks included. A diagnosis is of one place. Memory: a few models.
+    Domain: best σ and M hold for a loss with many curvature eigenvalues (ΔU nearly normal); with few, the best s is
+    smaller, and so are the gains. The algorithm's best σ is its own for (1+M), (1,M), truncation and recombination,
+    otherwise that of (1+M), which `print` says. TrH is what mutations of this σ meet, kinks included. A diagnosis is of one
+    place. Memory: a few models.
 
     Source: theory.md 3, 4 and 8, derived for this project, tested in tests/diagnostics/test_diagnosis.py.
 
@@ -179,13 +176,18 @@ def diagnose(
     for name, value in (("cost_per_evaluation", cost_per_evaluation), ("decrease", decrease)):
         if value is not None:
             check.positive(name, value)
+    # None where σ changes: it is not asked about.
     mutation = gaussian() if definition is None else definition.mutation
+    if definition is None:
+        definition = Definition(None, mutation, elitist(), num_offspring)
+    rule = definition._replace(num_offspring=num_offspring)
     probe_key, curvature_key = jax.random.split(check.key(key))
-    prober = Prober(probe_key, loss_fn, params, mutation, batch)
+    evaluator = resolve(evaluation)
+    prober = Prober(probe_key, loss_fn, params, mutation, batch, None if evaluator.is_traceable else evaluator)
     is_sampled = batch is not None if resampled is None else bool(resampled)
 
-    target, most = optimum(num_offspring)
-    pairs = prober.pairs(_first_sigma(prober.params) if asked is None else asked)
+    target, first = optimum(num_offspring)[0], _first_sigma(prober.params) if asked is None else asked
+    pairs = prober.pairs(first)
     if not math.isfinite(prober.loss):
         raise ValueError(
             f"loss_fn: got {prober.loss} at the params, before any mutation; pass params at which the loss is finite"
@@ -202,80 +204,69 @@ def diagnose(
         raise ValueError(
             f"loss_fn: got no finite loss of a mutant, down to σ = {pairs.sigma:.2g}; check the loss around the params"
         )
+    found = survey(prober, pairs.sigma if has_optimum else first, asked, max(2 * CHUNK, num_pairs // 2))
+    kind = found.kind
     best = landscape(pairs, prober.num_examples)
+    if kind.name in ("flat", "minimum", "rounding", "noise"):
+        has_optimum = False
+    elif kind.name in ("rough", "noisy", "rough or noisy"):
+        below = smoothed(prober, found, target, num_pairs)
+        best, has_optimum = best if below is None else below, below is not None
     has_optimum = has_optimum and best.hessian_trace.value > 0 and best.squared_batch_grad_norm.value > 0
 
     cost = cost_per_evaluation or prober.seconds_per_evaluation
-    plans = _plans(best, num_offspring, num_workers, cost, is_sampled) if has_optimum else ()
+    plans = plans_of(best, rule, num_workers, cost, is_sampled) if has_optimum else ()
     rank = None
     slowdown = None
     largest, reason = _largest_eigenvalue(prober, curvature_key) if use_gradient else (None, "")
     if has_optimum:
+        most = yardstick(rule).gain
         rank = best.participation_ratio
         if largest is not None:
             trace = best.hessian_trace
             value = trace.value / largest.value
             rank = Estimate(value, value * math.hypot(trace.error / trace.value, largest.error / largest.value))
         slowdown = Estimate(rank.value / (2 * most), rank.error / (2 * most))
+    slope = math.sqrt(max(best.squared_batch_grad_norm.value, 0))
+    rounds_below = max(prober.smallest_sigma, ROUNDINGS * prober.rounding / slope if slope > 0 else 0)
+    is_told = kind.name in ("smooth", "undecided") and current is not None and current.sigma.value >= rounds_below
+    again = prober.repeats
     return Diagnosis(
         loss=prober.loss,
-        num_parameters=tree.size(prober.params),
+        num_parameters=mutation.num_mutated(prober.params),
         num_examples=prober.num_examples,
         num_offspring=num_offspring,
         current=current,
         best=best,
         has_optimum=has_optimum,
+        kind=kind,
+        rounds_below=rounds_below,
+        definition=rule,
         plans=plans,
-        gain=None if current is None else _gain(current, num_offspring, is_sampled),
+        gain=gain_of(current, rule, is_sampled) if current is not None and is_told else None,
         batch_size=best.noise_scale if prober.num_examples > 1 else None,
         is_sampled=is_sampled,
         largest_eigenvalue=largest,
         effective_rank=rank,
         slowdown=slowdown,
         no_gradient=reason,
-        forecast=_forecast(plans[0], prober.loss, decrease) if plans else None,
+        forecast=forecast_of(plans[0], prober.loss, decrease) if plans else None,
+        parent_noise=_spread(again) if len(again) else None,
         num_evaluations=prober.num_evaluations,
         seconds_per_evaluation=cost,
         num_workers=num_workers,
     )
 
 
+def _spread(again: np.ndarray) -> Estimate:
+    """The standard deviation of a loss, from the differences of two evaluations each."""
+    size = math.sqrt(float(np.mean(again**2)) / 2)
+    return Estimate(size, size / math.sqrt(2 * len(again)), "loss")
+
+
 def _first_sigma(params: Params) -> float:
-    size = math.sqrt(float(jax.jit(tree.squared_norm)(params)) / tree.size(params))
+    size = tree.root_mean_square(params)
     return _DEFAULT_SIGMA * (size if 0 < size < math.inf else 1.0)
-
-
-def _signal(found: Regime, is_sampled: bool) -> float:
-    return max(found.signal.value, SMALLEST_SIGNAL) if is_sampled else 1.0
-
-
-def _gain(found: Regime, num_offspring: int, is_sampled: bool) -> float | None:
-    """Expected decrease per generation of (1+M) at a σ that need not be the best [loss]."""
-    slope, strength = math.sqrt(max(found.squared_batch_grad_norm.value, 0)), found.normalized_mutation_strength.value
-    if slope == 0 or not math.isfinite(strength):
-        return None
-    if strength <= 0.01:
-        # Without curvature to speak of it is the drift's.
-        return best_of_moment(num_offspring) * found.sigma.value * slope * _signal(found, is_sampled) ** 2
-    gain = gain_on_batch(np.array(strength), num_offspring, _signal(found, is_sampled))
-    return float(gain) * slope**2 / found.hessian_trace.value
-
-
-def _plans(best: Regime, num_offspring: int, num_workers: int, cost: float, is_sampled: bool) -> tuple[Plan, ...]:
-    trace, slope, strength = best.hessian_trace, best.squared_batch_grad_norm, best.normalized_mutation_strength
-    # |g_B|/TrH is σ/s, and has its relative error.
-    unit_sigma = best.sigma.value / strength.value
-    unit_gain = slope.value / trace.value
-    sigma = Estimate(unit_sigma, unit_sigma * strength.error / strength.value)
-    gain = Estimate(unit_gain, unit_gain * math.hypot(slope.error / slope.value, trace.error / trace.value))
-    signal = _signal(best, is_sampled)
-    wanted = [("asked about", num_offspring), ("most per evaluation", best_number(1, signal))]
-    if num_workers > 1:
-        workers = f"most per second with {num_workers} workers"
-        wanted.append((workers, best_number(num_workers, signal)))
-    known = {number for _, number in wanted}
-    wanted += [("for comparison", number) for number in (1, 20, 100) if number not in known]
-    return tuple(plan(purpose, number, sigma, gain, signal, num_workers, cost) for purpose, number in wanted)
 
 
 def _largest_eigenvalue(prober: Prober, key: jax.Array) -> tuple[Estimate | None, str]:
@@ -287,16 +278,3 @@ def _largest_eigenvalue(prober: Prober, key: jax.Array) -> tuple[Estimate | None
     if not float(found.value) > 0:
         return None, "the Hessian has no positive eigenvalue here"
     return Estimate(float(found.value), float(found.error)), ""
-
-
-def _forecast(chosen: Plan, loss: float, decrease: float | None) -> Forecast | None:
-    if decrease is None:
-        if loss <= 0:
-            return None
-        decrease = loss / 10
-    most = chosen.gain.value + 2 * chosen.gain.error
-    least = chosen.gain.value - 2 * chosen.gain.error
-    latest = math.inf
-    if least > 0 and decrease < loss:
-        latest = -loss / least * math.log1p(-decrease / loss)
-    return Forecast(decrease, chosen.num_offspring, decrease / most if most > 0 else math.inf, latest)

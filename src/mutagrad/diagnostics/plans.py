@@ -10,22 +10,33 @@ import scipy
 from mutagrad import check
 from mutagrad.diagnostics.regime import Regime
 from mutagrad.estimate import Estimate
-from mutagrad.law import RankWeights
+from mutagrad.law import Acceptance, Boltzmann, OrderStatistic, RankWeights
 from mutagrad.theory.definition import known
-from mutagrad.theory.optimum import best_strength, keeps_the_better
-from mutagrad.theory.progress import best_of_moment, gauss
+from mutagrad.theory.optimum import keeps_the_better
+from mutagrad.theory.progress import best_of_mean, best_of_moment, gauss
 from mutagrad.theory.recombination import recombination_moments
 from mutagrad.types import Definition
 
-__all__ = ["Plan", "expected_decrease", "gain_on_batch", "plan", "promised_decrease"]
+__all__ = [
+    "Plan",
+    "Yardstick",
+    "expected_decrease",
+    "gain_at",
+    "gain_on_batch",
+    "plan",
+    "promised_decrease",
+    "yardstick",
+]
 
 _MOST_OFFSPRING = 1000
 _UPPER = 9.0
 _MOST_SKEWNESS = 2.0
+_LEAST = 1e-9
+"""A mean step down the slope that is no larger is none, in σ."""
 
 
 class Plan(NamedTuple):
-    """(1+M) at its best σ.
+    """(1+M), or the algorithm that was asked about, at its best σ.
 
     Attributes
     ----------
@@ -95,33 +106,94 @@ def optimum(num_offspring: int, signal: float = 1.0) -> tuple[float, float]:
 
 
 class Yardstick(NamedTuple):
-    """What an algorithm's s is held against: its name, best s on the batch and gain there, and curvature's cost per s."""
+    """What an algorithm's s is held against.
+
+    Attributes
+    ----------
+    name : of the algorithm, in symbols.
+    strength, gain : the s on the batch at which it gains most, and the gain there in units of |g_B|²/TrH.
+    cost_per_strength : the share of the drift's gain that curvature takes, per s, for small s.
+    stands_in : why it is that of another algorithm, in words; "" if it is its own.
+    """
 
     name: str
     strength: float
     gain: float
     cost_per_strength: float
+    stands_in: str = ""
 
 
 def yardstick(parts: Definition, signal: float = 1.0) -> Yardstick:
-    """Of weighted recombination where no curvature lies along the gradient; of (1+M) for all other rules.
+    """Of (1+M); of weighted recombination, of (1,M) and of truncation, where no curvature lies along the gradient.
 
-    The cost is the share of the drift's gain that curvature takes, per s, for small s.
+    Rules at finite β, and those of which no law of the gain is known, are given that of (1+M), which stands in.
+
+    Parameters
+    ----------
+    parts : of the algorithm.
+    signal : ρ = |g|/|g_B|.
+
+    >>> import mutagrad
+    >>> from mutagrad.diagnostics.plans import yardstick
+    >>> found = yardstick(mutagrad.comma(sigma=0.1, num_offspring=20).definition)
+    >>> found.name, round(found.strength, 3), round(found.gain, 3)                  # E[Z] and E[Z]²/2
+    ('(1,20)', 1.867, 1.744)
     """
-    num_offspring, law = known(parts).num_offspring, parts.selection.law
+    number, law, name = known(parts).num_offspring, parts.selection.law, parts.selection.name
+    steps = _steps(parts)
+    if steps is not None:
+        first, transverse = steps
+        own = f"recombination of {number}" if isinstance(law, RankWeights) else f"(1,{number})"
+        if isinstance(law, OrderStatistic) and law.num_winners > 1:
+            own = f"truncation to {law.num_winners} of {number}"
+        best = first / transverse
+        return Yardstick(own, signal**2 * best, signal**4 * best * first / 2, transverse / (2 * first))
+    strength, gain = optimum(number, signal)
+    cost = (1 - 2.0**-number) / (2 * best_of_moment(number))
+    reason = "" if keeps_the_better(parts) else f"{name}, of which no best σ is known"
+    if not keeps_the_better(parts) and isinstance(law, Acceptance | Boltzmann):
+        reason = f"{name} at finite β, whose best σ depends on βσ|∇U|"
+    return Yardstick(f"(1+{number})", strength, gain, cost, reason)
+
+
+def _steps(parts: Definition) -> tuple[float, float] | None:
+    """Mean step down the slope in σ, and variance across it in σ², of rules whose next parent never is the parent before."""
+    law = parts.selection.law
     if isinstance(law, RankWeights):
-        best = best_strength(parts)
-        gain = signal**4 * best * recombination_moments(law.weights).first / 2
-        return Yardstick(f"recombination of {num_offspring}", signal**2 * best, gain, 1 / (2 * best))
-    strength, gain = optimum(num_offspring, signal)
-    cost = (1 - 2.0**-num_offspring) / (2 * best_of_moment(num_offspring))
-    return Yardstick(f"(1+{num_offspring})", strength, gain, cost)
+        moments = recombination_moments(law.weights)
+        return (moments.first, moments.transverse) if moments.first > _LEAST else None
+    if isinstance(law, OrderStatistic) and not law.keeps_parent:
+        first = best_of_mean(parts.num_offspring, law.num_winners)
+        return (first, 1.0) if first > _LEAST else None
+    return None
+
+
+def gain_at(parts: Definition, strength: float, signal: float = 1.0) -> float:
+    """Expected decrease of the loss per generation at any s on the batch, in units of |g_B|²/TrH; NaN where no law is known.
+
+    Parameters
+    ----------
+    parts : of the algorithm. strength : s on the batch. signal : ρ = |g|/|g_B|.
+    """
+    if keeps_the_better(parts):
+        return float(gain_on_batch(np.array(strength), parts.num_offspring, signal))
+    steps = _steps(parts)
+    if steps is None:
+        return math.nan
+    return signal**2 * steps[0] * strength - steps[1] * strength**2 / 2
+
+
+def promises(parts: Definition) -> bool:
+    """Whether slope and curvature say what a generation gains: for (1+M), (1,M) and weighted recombination."""
+    law = known(parts).selection.law
+    has_steps = isinstance(law, RankWeights) or (isinstance(law, OrderStatistic) and law.num_winners == 1)
+    return keeps_the_better(parts) or (has_steps and _steps(parts) is not None)
 
 
 def expected_decrease(
     parts: Definition, sigma: float, slope: float, trace: float, skewness: float = 0.0
 ) -> float | None:
-    r"""Decrease of a batch's loss by the generation of (1+M), or of weighted recombination, that meets it [loss].
+    r"""Decrease of a batch's loss by the generation of (1+M), (1,M) or weighted recombination that meets it [loss].
 
     In units of σ|g_B| the losses of mutants have mean $h = s/2$ and variance 1, and are below $-x$ with probability
     $\Phi(-w(x + h))$, $w(y) = y + \gamma (y^2 - 1)/6$, of Cornish and Fisher. The decrease is
@@ -136,7 +208,7 @@ def expected_decrease(
 
     Returns
     -------
-    The decrease, for recombination without curvature along the gradient; ``None`` for other rules.
+    The decrease, for recombination and (1,M) without curvature along the gradient; ``None`` for other rules.
 
     Domain: the first order in γ, of which more than ±2 counts as ±2. For gamma laws of γ = 0.4 it is within 9 % up to s = 2 and
     18 % at s = 3; where it takes more than half of the decrease that normal losses would have, only its direction is right.
@@ -148,12 +220,11 @@ def expected_decrease(
     >>> round(expected_decrease(parts, 0.1, 1.0, 1e-9), 5), round(expected_decrease(parts, 1.224, 2.0, 2.0), 3)  # c₁σ|g|; G₁(s*)
     (0.03989, 0.405)
     """
-    law = known(parts).selection.law
-    if isinstance(law, RankWeights):
-        moments = recombination_moments(law.weights)
-        return moments.first * sigma * slope - moments.transverse * sigma**2 * trace / 2
-    if not keeps_the_better(parts):
+    if not promises(parts):
         return None
+    steps = _steps(parts)
+    if steps is not None:
+        return steps[0] * sigma * slope - steps[1] * sigma**2 * trace / 2
     depth = sigma * trace / (2 * slope)
     points, weights = gauss(96)
     nodes = depth + _UPPER / 2 * (1 + points)
@@ -184,7 +255,7 @@ def promised_decrease(parts: Definition, found: Regime, normal: bool = False) ->
     -------
     Array of the shape of ``found.generation``, NaN where no slope was found; ``None`` as `expected_decrease`.
     """
-    if not isinstance(known(parts).selection.law, RankWeights) and not keeps_the_better(parts):
+    if not promises(parts):
         return None
     columns = [found.sigma.value, found.squared_batch_grad_norm.value, found.hessian_trace.value, *found.skewness[:2]]
     values = []
@@ -206,8 +277,9 @@ def plan(
     signal: float = 1.0,
     num_workers: int = 1,
     cost_per_evaluation: float = 1.0,
+    held: Yardstick | None = None,
 ) -> Plan:
-    """(1+M) at its best σ on a loss of known slope and curvature.
+    """(1+M), or another algorithm, at its best σ on a loss of known slope and curvature.
 
     Parameters
     ----------
@@ -217,6 +289,7 @@ def plan(
     signal : ρ = |g|/|g_B|.
     num_workers : evaluations that run at the same time.
     cost_per_evaluation : seconds of each.
+    held : of an algorithm that is not (1+M), what its s is held against; the signal is in it.
 
     >>> from mutagrad.diagnostics.plans import plan
     >>> from mutagrad.estimate import Estimate
@@ -225,7 +298,7 @@ def plan(
     (0.0189, 0.875)
     """
     num_offspring = check.count("num_offspring", num_offspring)
-    strength, gain = optimum(num_offspring, round(float(signal), 3))
+    strength, gain = optimum(num_offspring, round(float(signal), 3)) if held is None else (held.strength, held.gain)
     seconds = _rounds(num_offspring, num_workers) * cost_per_evaluation
     return Plan(
         purpose,

@@ -4,6 +4,7 @@ On a quadratic loss half the difference of a pair's losses is g·ε, and half th
 is ½ε·Hε. So neither disturbs the other: TrH has the error of the curvatures alone, and |g|² no share of curvature, at any s.
 """
 
+import copy
 import math
 import time
 from collections.abc import Callable
@@ -14,10 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from mutagrad import tree
+from mutagrad.diagnostics.in_python import evaluate_in_python
 from mutagrad.diagnostics.jackknife import jackknife
+from mutagrad.diagnostics.kind import ROUNDINGS, Rung
 from mutagrad.diagnostics.regime import Regime, of_values, quantities
 from mutagrad.estimates import moments
+from mutagrad.evaluation.local import Evaluator
 from mutagrad.evaluation.losses import finite_reference, per_example
+from mutagrad.mutation.changes import Jumps
 from mutagrad.types import LossFn, Mutation, Params
 
 __all__ = ["Pairs", "Prober", "landscape"]
@@ -51,20 +56,65 @@ class Pairs(NamedTuple):
         return Pairs(self.sigma, *joined)
 
 
+def _computing(loss_fn: LossFn) -> LossFn:
+    """The loss, refused where JAX sees a constant in place of a computation."""
+
+    def watched(params: Params) -> Any:
+        loss = loss_fn(params)
+        if not isinstance(loss, jax.core.Tracer):
+            raise ValueError(
+                f"loss_fn: got {type(loss).__name__} back that does not depend on the params where JAX traces it; if it is "
+                "ordinary Python, pass evaluation=mutagrad.executor()"
+            )
+        return loss
+
+    return watched
+
+
+def _check_opposites(mutation: Mutation, params: Params) -> None:
+    """Refuse categories: a mutation of them has no opposite."""
+    noise = jax.eval_shape(mutation.sample_fn, jax.random.key(0), params)
+
+    def check(path: Any, leaf: Any, kind: Any) -> None:
+        if isinstance(kind, Jumps) and not kind.is_ordered:
+            raise ValueError(
+                f"algorithm: got mutations of categories at params{jax.tree_util.keystr(path)}, which have no slope; mask "
+                "that leaf (mutagrad.mutation.masked) to diagnose the others"
+            )
+
+    jax.tree_util.tree_map_with_path(check, params, noise)
+
+
 class Prober:
     """A loss, its parent and a mutation, compiled once to evaluate pairs of mutations of any σ."""
 
-    def __init__(self, key: jax.Array, loss_fn: Callable, params: Params, mutation: Mutation, batch: Any = None):
+    def __init__(
+        self,
+        key: jax.Array,
+        loss_fn: Callable,
+        params: Params,
+        mutation: Mutation,
+        batch: Any = None,
+        evaluator: Evaluator | None = None,
+    ):
         self.params = mutation.checked(params)
+        _check_opposites(mutation, self.params)
         self.num_evaluations = 0
         self.seconds_per_evaluation = float("nan")
         self._key, self._calls, self._batch = key, 0, batch
+        self.loss, self._spread = float("nan"), float("nan")
+        self._repeats: list[float] = []
 
         def of_batch(batch: Any) -> LossFn:
             return loss_fn if batch is None else lambda params: loss_fn(params, batch)
 
         self.loss_fn = of_batch(batch)
-        self.num_examples = int(jax.eval_shape(per_example(self.loss_fn), self.params).shape[0])
+        self._own_evaluations = 1
+        if evaluator is not None and not evaluator.is_traceable:
+            self._evaluate = evaluate_in_python(evaluator, self.loss_fn, mutation, CHUNK)
+            self.num_examples, self._own_evaluations = 1, 2
+            return
+        self.num_examples = int(jax.eval_shape(per_example(_computing(self.loss_fn)), self.params).shape[0])
 
         def evaluate(params: Params, batch: Any, sigma: jax.Array, key: jax.Array) -> tuple[jax.Array, ...]:
             values_fn = per_example(of_batch(batch))
@@ -80,30 +130,78 @@ class Prober:
                 relative = jnp.where(values == reference, 0, values - reference)
                 odd, even = (plus - relative) / 2, (plus + relative) / 2
                 variance = jnp.var(odd) / max(odd.size - 1, 1)
-                return (reference, relative), (jnp.mean(odd), jnp.mean(even), variance, jnp.mean(values))
+                return (reference, relative), (
+                    jnp.mean(odd),
+                    jnp.mean(even),
+                    variance,
+                    jnp.mean(values),
+                    size_of(values),
+                )
+
+            def size_of(values):
+                return jnp.sqrt(jnp.mean(jnp.square(values)))
 
             shape = jax.eval_shape(values_fn, params)
             empty = jnp.zeros(shape.shape, shape.dtype)
-            odd, even, variance, mean = jax.lax.scan(body, (empty, empty), jnp.arange(2 * CHUNK + 1))[1]
-            return odd[2::2], even[2::2], variance[2::2], mean[0]
+            odd, even, variance, mean, size = jax.lax.scan(body, (empty, empty), jnp.arange(2 * CHUNK + 1))[1]
+            return odd[2::2], even[2::2], variance[2::2], mean[0], size[0], jnp.full((), jnp.nan)
 
         # A program of a few calls is not worth the default's long compilation: of a ConvNet, half as long at equal speed.
         options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
         self._evaluate = jax.jit(evaluate, compiler_options=options)
-        self.loss = float("nan")
 
-    def _call(self, sigma: float) -> tuple[np.ndarray, ...]:
+    def _call(self, sigma: float, key: jax.Array | None = None) -> tuple[np.ndarray, ...]:
         start = time.perf_counter()
-        key = jax.random.fold_in(self._key, self._calls)
+        if key is None:
+            key = jax.random.fold_in(self._key, self._calls)
         found = self._evaluate(self.params, self._batch, jnp.asarray(sigma, jnp.result_type(float)), key)
         found = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), found)
-        if self._calls > 0:
+        number = 2 * CHUNK + self._own_evaluations
+        if self._calls > 0 or self._own_evaluations == 2:
             # The first call compiles.
-            self.seconds_per_evaluation = (time.perf_counter() - start) / (2 * CHUNK + 1)
+            self.seconds_per_evaluation = (time.perf_counter() - start) / number
         self._calls += 1
-        self.loss = float(found[3])
-        self.num_evaluations += 2 * CHUNK + 1
+        self.loss, self._spread = float(found[3]), float(found[4])
+        if len(found) > 6:
+            self.num_examples = int(found[6])
+        self._repeats.append(float(found[5]))
+        self.num_evaluations += number
         return found
+
+    def with_key(self, key: jax.Array) -> "Prober":
+        """The same program for mutations of another key."""
+        other = copy.copy(self)
+        other._key, other._repeats = key, []
+        return other
+
+    @property
+    def repeats(self) -> np.ndarray:
+        """Loss of the params a second time less the first, one a call; empty for a compiled loss, which repeats itself [loss]."""
+        repeats = np.array(self._repeats)
+        return repeats[np.isfinite(repeats)]
+
+    @property
+    def rounding(self) -> float:
+        """What a difference of two losses may be by the rounding of the losses alone, to an order of magnitude [loss]."""
+        return self.digits * self._spread
+
+    @property
+    def digits(self) -> float:
+        """The same in units of the loss."""
+        return float(jnp.finfo(jnp.result_type(float)).eps) / math.sqrt(self.num_examples)
+
+    @property
+    def smallest_sigma(self) -> float:
+        """The σ below which adding a mutation to the params rounds it away."""
+        return ROUNDINGS * float(jnp.finfo(jnp.result_type(float)).eps) * tree.root_mean_square(self.params)
+
+    def rung(self, sigma: float, number: int, first: int = 0) -> Rung:
+        """Pairs of mutations along directions that are the same for every σ, from the first one on."""
+        calls = range(first // CHUNK, -(-(first + number) // CHUNK))
+        keys = [jax.random.fold_in(self._key, 2**30 + call) for call in calls]
+        odd, even = (np.concatenate(parts) for parts in zip(*(self._call(sigma, key)[:2] for key in keys), strict=True))
+        kept = np.isfinite(odd) & np.isfinite(even)
+        return Rung(sigma, odd[kept], even[kept])
 
     def pairs(self, sigma: float, number: int = CHUNK) -> Pairs:
         """At least so many pairs of mutations, less those that failed."""
@@ -182,7 +280,7 @@ def landscape(pairs: Pairs, num_examples: int) -> Regime:
         even, odd = rows["even"], rows["odd"]
         found = moments(even, rows["noise"], pairs.sigma)
         slope, success = np.mean((odd / pairs.sigma) ** 2), np.mean([even + odd <= 0, even - odd <= 0])
-        others = (np.nan, np.nan, 2 * found.mean**2 / found.variance)
+        others = (np.nan, np.nan, 2 * found.mean**2 / found.variance, np.nan)
         return quantities(pairs.sigma, found.mean / pairs.sigma, slope, found.noise, success, num_examples, *others)
 
     number = len(pairs.odd)

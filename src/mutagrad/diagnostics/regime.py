@@ -9,6 +9,8 @@ from scipy import special
 from mutagrad import check
 from mutagrad.diagnostics.findings import describe
 from mutagrad.diagnostics.jackknife import BLOCKS, jackknife
+from mutagrad.diagnostics.kind import ROUNDINGS
+from mutagrad.diagnostics.luck import luck_of
 from mutagrad.estimate import Estimate
 from mutagrad.estimates import moments
 from mutagrad.types import Algorithm, Definition, UnknownDefinition
@@ -19,6 +21,16 @@ _RECORDS = (
     "sigma success loss_change validated_change num_examples is_resampled "
     "hessian_trace squared_grad_norm squared_grad_noise gradient_curvature"
 )
+
+
+_COMPARABLE = 3.0
+"""Generations whose σ differ by no more than this factor are pooled."""
+_APART = 10.0
+"""By so much σ must have changed to tell how the spread of the losses goes with it."""
+_OF_NOISE = 0.5
+"""Exponents that are surely less are those of noise."""
+_CERTAIN = 4.0
+"""Standard errors of luck from which on it is spoken of, as in `mutagrad.adapt_sigma`."""
 
 
 class Regime(NamedTuple):
@@ -47,6 +59,16 @@ class Regime(NamedTuple):
         3σ ĝ·Hĝ/|g_B|, and few dominating curvatures √8 Tr(H³)/Tr(H²)^1.5 far from where they are small.
     participation_ratio : (TrH)²/Tr(H²), from pairs of gaussian mutations alone; too large by about a share 2/n + 4/n P of
         itself for n pairs.
+    validated_share : what the steps were worth on the batches after, in units of what they gained on the batches that selected
+        them; NaN unless batches changed and the algorithm evaluates the parent before.
+    num_given : generations that the history holds, of which the last ones with a comparable σ were used.
+    sigma_range : the smallest and the largest σ of those that were used [parameter].
+    spread_exponent : p of Var(ΔU) ∝ σ^p over the offspring of all generations given; NaN unless their σ differ by a factor of
+        10. Since σ follows the loss it is no measure of roughness; that it is near 0 tells noise.
+    kind : of the loss, where a history tells: "noise", "rounding", "flat", "rough or of low rank" by the luck; otherwise "", and
+        `mutagrad.diagnose` tells.
+    luck : of the chosen parent, in standard deviations of its offspring's losses; s counts it as curvature. NaN where unknown.
+    is_resampled : whether batches changed.
     definition : of the algorithm, if it was passed; what the regime is held against.
     """
 
@@ -65,18 +87,26 @@ class Regime(NamedTuple):
     decrease: Estimate
     skewness: Estimate
     participation_ratio: Estimate
+    validated_share: Estimate = Estimate(np.nan, np.nan)
+    num_given: int = 0
+    sigma_range: tuple[float, float] = (np.nan, np.nan)
+    spread_exponent: Estimate = Estimate(np.nan, np.nan)
+    kind: str = ""
+    luck: Estimate = Estimate(np.nan, np.nan)
+    is_resampled: bool = False
     definition: Definition | UnknownDefinition | None = None
 
     def __repr__(self) -> str:
         return describe(self)
 
 
-_UNITS = ("parameter", "", "", "", "loss/parameter²", *["loss²/parameter²"] * 3, "", "examples", "loss", "", "")
+_UNITS = ("parameter", "", "", "", "loss/parameter²", *["loss²/parameter²"] * 3, "", "examples", "loss", "", "", "")
 
 
 def regime(history: Any, num_windows: int | None = None, algorithm: Algorithm | None = None) -> Regime:
-    """The regime that a run was in, as a whole or in windows.
+    """The regime that a run was in at its end, or in windows.
 
+    Unless windows are asked for it is that of the last generations over which σ stayed within a factor of 3, 20 at least.
     Numerators and denominators are pooled over the generations, and ratios taken last: TrH = 2ΣΔU/Σσ², the least squares
     of ΔU on ½σ²; |g_B|² is the mean over generations, for M = 1 the variance of the residuals of that fit. Standard errors
     are those of a jackknife over 20 blocks of consecutive generations. They hold for correlated generations, and widen with
@@ -85,9 +115,9 @@ def regime(history: Any, num_windows: int | None = None, algorithm: Algorithm | 
     Parameters
     ----------
     history : what `mutagrad.default_record` recorded (a dict of arrays), or the history of a run folder (xarray); any M.
-        To judge a part of a run, pass a part of its arrays.
-    num_windows : K ≥ 1 windows of as many generations each; fewer where a window would hold fewer than 20 generations.
-        One window, and scalars, unless given.
+        To judge an earlier part of a run, pass a part of its arrays.
+    num_windows : K ≥ 1 windows of all of the run, of as many generations each; fewer where a window would hold fewer than
+        20 generations. One window, and scalars, unless given.
     algorithm : what the run was of. With it, `print` and `mutagrad.diagnostics.findings` hold s against the best one, and the
         decrease against what slope and curvature promise.
 
@@ -121,9 +151,21 @@ def regime(history: Any, num_windows: int | None = None, algorithm: Algorithm | 
     if number < 2:
         raise ValueError(f"history: got {number} generations; pass two or more")
     definition = None if algorithm is None else check.algorithm(algorithm).definition
+    # The step of a generation is judged by the batch of the next.
+    columns["claimed"] = np.concatenate([[np.nan], -columns["loss_change"][:-1]])
     if num_windows is None:
-        whole = _window(columns, 0, number)
-        return of_values(*whole[2:], whole[0].tolist(), whole[1].tolist(), definition)
+        first = _comparable(columns["sigma"])
+        whole, used = _window(columns, first, number), columns["sigma"][first:]
+        found = of_values(*whole[2:], whole[0].tolist(), whole[1].tolist(), definition)
+        exponent, luck = _spread_exponent(columns), luck_of(columns)
+        return found._replace(
+            num_given=number,
+            sigma_range=(float(used.min()), float(used.max())),
+            spread_exponent=exponent,
+            kind=_kind(found, exponent, luck, history, first),
+            luck=luck,
+            is_resampled=bool(np.any(columns["is_resampled"][first:] > 0)),
+        )
     num_windows = max(1, min(check.count("num_windows", num_windows), number // BLOCKS))
     edges = np.linspace(0, number, num_windows + 1).astype(int)
     windows = [_window(columns, a, b) for a, b in itertools.pairwise(edges)]
@@ -131,17 +173,57 @@ def regime(history: Any, num_windows: int | None = None, algorithm: Algorithm | 
     return of_values(middles, told, values.T, errors.T, definition)
 
 
+def _spread_exponent(columns: dict[str, np.ndarray]) -> Estimate:
+    """The regression of ln Var(ΔU) on ln σ."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rows = {"x": np.log(columns["sigma"]), "y": np.log(columns["squared_grad_norm"] * columns["sigma"] ** 2)}
+    is_known = np.isfinite(rows["x"]) & np.isfinite(rows["y"])
+    rows = {name: one[is_known] for name, one in rows.items()}
+    if len(rows["x"]) < 2 * BLOCKS or np.ptp(rows["x"]) < np.log(_APART):
+        return Estimate(np.nan, np.nan)
+
+    def slope(rows: dict[str, np.ndarray]) -> np.ndarray:
+        x = rows["x"] - rows["x"].mean()
+        return np.array([x @ rows["y"] / (x @ x)])
+
+    (value,), (error,) = jackknife(slope, rows)
+    return Estimate(float(value), float(error))
+
+
+def _kind(found: Regime, exponent: Estimate, luck: Estimate, history: Any, first: int) -> str:
+    # A user's own record may leave the loss out.
+    loss = np.asarray(history.get("loss", []))[first:]
+    sizes, dtype = np.abs(loss[np.isfinite(loss)].astype(np.float64)), loss.dtype
+    if not found.squared_batch_grad_norm.value > 0:
+        return "flat" if found.hessian_trace.value == 0 else ""
+    spread = found.sigma.value * np.sqrt(found.squared_batch_grad_norm.value)
+    number = np.mean(np.asarray(history["num_examples"], np.float64)[first:])
+    digits = np.finfo(dtype).eps if np.issubdtype(dtype, np.floating) else 0.0
+    if len(sizes) and spread < ROUNDINGS * digits * np.median(sizes) / np.sqrt(number):
+        return "rounding"
+    if exponent.value + 2 * exponent.error < _OF_NOISE:
+        return "noise"
+    return "rough or of low rank" if luck.value > _CERTAIN * luck.error else ""
+
+
+def _comparable(sigma: np.ndarray) -> int:
+    """Where the last stretch begins over which σ stayed within a factor of 3; it holds at least 20 generations if there are."""
+    low, high = np.minimum.accumulate(sigma[::-1]), np.maximum.accumulate(sigma[::-1])
+    number = int(np.sum(high <= _COMPARABLE * low))
+    return max(0, len(sigma) - max(number, BLOCKS))
+
+
 def of_values(generation: Any, number: Any, values: Any, errors: Any, definition: Any) -> Regime:
     """A regime from the values of `quantities` and their errors."""
     errors = [0 * values[0], *errors[1:]]  # σ is known
-    fields: list[Any] = [generation, number, *map(Estimate, values, errors, _UNITS), definition]
-    return Regime(*fields)
+    fields: list[Any] = [generation, number, *map(Estimate, values, errors, _UNITS)]
+    return Regime(*fields)._replace(definition=definition)
 
 
 def quantities(
     sigma: Any, half_trace: Any, batch_slope: Any, noise: Any, success: Any, num_examples: Any, *others: Any
 ) -> np.ndarray:
-    """All quantities of `Regime` from ``sigma`` on; ``others`` are its last three."""
+    """All quantities of `Regime` from ``sigma`` on; ``others`` are its last four."""
     strength, own_slope = 2 * half_trace * sigma / np.sqrt(batch_slope), batch_slope - noise
     predicted, signal = special.ndtr(-strength / 2), np.sqrt(np.maximum(own_slope, 0) / batch_slope)
     scale = noise * num_examples / own_slope if noise > 0 and own_slope > 0 else np.nan
@@ -190,7 +272,9 @@ def _values(rows: dict[str, np.ndarray]) -> np.ndarray:
     num_examples = number / np.sum(rows["is_resampled"] / rows["num_examples"])
     noise, success = np.sum(rows["squared_grad_noise"]) / number, np.sum(rows["success"]) / number
     decrease = np.sum(rows["decrease"][is_known]) / np.float64(is_known.sum())
-    others = (decrease, third / batch_slope**1.5, np.nan)
+    judged = np.isfinite(rows["claimed"]) & np.isfinite(rows["validated_change"]) & (rows["is_resampled"] > 0)
+    share = -np.sum(rows["validated_change"][judged]) / np.sum(rows["claimed"][judged])
+    others = (decrease, third / batch_slope**1.5, np.nan, share)
     return quantities(
         np.sqrt(np.sum(sigma**2) / number), half_trace, batch_slope, noise, success, num_examples, *others
     )

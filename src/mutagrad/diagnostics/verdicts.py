@@ -6,15 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from mutagrad.diagnostics.diagnosis import SMALLEST_SIGNAL, Diagnosis
+from mutagrad.diagnostics.diagnosis import Diagnosis
 from mutagrad.diagnostics.findings import Finding
 from mutagrad.diagnostics.forecast import RunForecast
-from mutagrad.diagnostics.plans import Yardstick, promised_decrease, yardstick
+from mutagrad.diagnostics.plans import Yardstick, expected_decrease, promised_decrease, yardstick
+from mutagrad.diagnostics.prospects import SMALLEST_SIGNAL
 from mutagrad.diagnostics.regime import Regime
 from mutagrad.estimate import Estimate
 from mutagrad.law import RankWeights
-from mutagrad.mutation import gaussian
-from mutagrad.selection import elitist
 from mutagrad.types import Definition, UnknownDefinition
 
 __all__ = ["findings"]
@@ -23,8 +22,16 @@ GRADIENT_REGIME = 0.1
 """The gradient regime ends where curvature takes this share of what the drift gains."""
 _FACTOR = 2.0
 """σ is called right within this factor of the best one."""
+_SPAN = 2.0
+"""Standard errors on either side that a verdict must hold for; otherwise it is what may be."""
 _TENTH = 0.1
 """Measured and expected decrease are said to differ from this share on."""
+_QUARTER = 0.25
+"""They are said to agree if they are known to be closer than this share."""
+_HALF = 0.5
+"""Of the variance of the slope: noise drowns the signal where signal is surely less."""
+_FEW = 10.0
+"""Participation ratio, two errors included, below which losses of mutants are not nearly normal and no forecast is given."""
 _SURE = 4.0
 """Standard errors from which a difference is spoken of."""
 
@@ -39,8 +46,10 @@ def findings(found: Any) -> tuple[Finding, ...]:
 
     Returns
     -------
-    Tuple of Finding. Verdicts are "too small", "right", "too large" of the mutation scale; "gradient regime", "beyond", "far
-    beyond" of s; "smooth", "rough" of the successes; "unseen", "drowned", "seen" of the signal, and others.
+    Tuple of Finding. Verdicts are "too small", "right", "too large" of the mutation scale, each with "may be" before it where
+    two standard errors reach beyond the verdict; "gradient regime", "beyond", "far beyond" of s, "" where it is not told;
+    "as predicted", "differs", "" of the successes; "unseen", "not told", "drowned", "seen" of the signal; the names of
+    `mutagrad.diagnostics.LossKind` of the kind of loss, and others.
 
     >>> import jax, jax.numpy as jnp, mutagrad
     >>> from mutagrad.diagnostics import findings, regime
@@ -83,8 +92,46 @@ def recombines(definition: Definition) -> bool:
     return isinstance(definition.selection.law, RankWeights)
 
 
-def _of_sigma(sigma: float, best: float) -> str:
-    return "right" if best / _FACTOR <= sigma <= best * _FACTOR else "too large" if sigma > best else "too small"
+def _of_sigma(sigma: float, best: Estimate) -> str:
+    """Of a σ beside the best one, which is uncertain in proportion."""
+    ratio, factor = sigma / best.value, math.exp(_SPAN * best.error / best.value)
+    verdict = "right" if 1 / _FACTOR <= ratio <= _FACTOR else "too large" if ratio > 1 else "too small"
+    low, high = ratio / factor, ratio * factor
+    is_sure = (
+        (verdict == "right" and low >= 1 / _FACTOR and high <= _FACTOR)
+        or (verdict == "too large" and low > _FACTOR)
+        or (verdict == "too small" and high < 1 / _FACTOR)
+    )
+    return verdict if is_sure else f"may be {verdict}"
+
+
+def _of_strength(strength: Estimate, held: Yardstick) -> str:
+    """In which regime an s is; "" where its error reaches into another one."""
+
+    def of(value: float) -> str:
+        if value > _FACTOR * held.strength:
+            return "far beyond"
+        return "gradient regime" if held.cost_per_strength * value < GRADIENT_REGIME else "beyond"
+
+    error = _SPAN * strength.error
+    return of(strength.value) if of(strength.value - error) == of(strength.value + error) else ""
+
+
+def of_success(found: Regime) -> str:
+    """Whether a share of successes is the one that s predicts; "" where s or the share is not known well enough."""
+    if is_apart(found.success, found.predicted_success):
+        return "differs"
+    error = math.hypot(float(found.success.error), float(found.predicted_success.error))
+    return "as predicted" if _SPAN * error < _QUARTER * float(found.predicted_success.value) else ""
+
+
+def _of_signal(found: Regime, shows_noise: bool) -> str:
+    own, noise = found.squared_grad_norm, found.squared_grad_noise.value
+    if not shows_noise:
+        return "unseen"
+    if own.value > _SPAN * own.error:
+        return "seen"
+    return "drowned" if own.value + _SPAN * own.error < _HALF * noise else "not told"
 
 
 def _of_place(found: Regime, held: Yardstick | None, shows_noise: bool) -> list[Finding]:
@@ -93,14 +140,13 @@ def _of_place(found: Regime, held: Yardstick | None, shows_noise: bool) -> list[
     some = [Finding("normalised mutation strength", strength)]
     if held is not None and math.isfinite(strength.value):
         cost = Estimate(held.cost_per_strength * strength.value, held.cost_per_strength * strength.error)
-        verdict = "gradient regime" if cost.value < GRADIENT_REGIME else "beyond"
-        verdict = "far beyond" if strength.value > _FACTOR * held.strength else verdict
-        some = [Finding(some[0].name, strength, verdict), Finding("share that curvature takes", cost)]
-    verdict = "rough" if is_apart(found.success, found.predicted_success) else "smooth"
-    some.append(Finding("success", found.success, verdict))
-    own = found.squared_grad_norm
-    seen = "unseen" if not shows_noise else "drowned" if own.value < 2 * own.error else "seen"
-    return [*some, Finding("signal", found.signal, seen), Finding("noise scale", found.noise_scale)]
+        some = [
+            Finding(some[0].name, strength, _of_strength(strength, held)),
+            Finding("share that curvature takes", cost),
+        ]
+    some.append(Finding("success", found.success, of_success(found)))
+    some.append(Finding("signal", found.signal, _of_signal(found, shows_noise)))
+    return [*some, Finding("noise scale", found.noise_scale)]
 
 
 @findings.register
@@ -111,21 +157,44 @@ def _of_regime(found: Regime) -> tuple[Finding, ...]:
         )
     slope, trace, definition = root(found.squared_batch_grad_norm), found.hessian_trace, found.definition
     shows_noise, reason = found.squared_grad_noise.value > 0, without_law(definition)
+    if not reason and found.is_resampled and not shows_noise:
+        reason = "the loss is a scalar on changing batches, whose noise is in |∇U|"
+    if found.kind:
+        reason = reason or f"the loss is {found.kind}, of which s is no measure"
     if reason or not isinstance(definition, Definition):
         place = _of_place(found, None, shows_noise)
         unknown = Finding("best mutation scale", Estimate(math.nan, math.nan, "parameter"), reason)
-        return (Finding("mutation scale", found.sigma), unknown, *place, Finding("decrease", found.decrease))
-    place = _of_place(found, yardstick(definition), shows_noise)
+        real = Finding("real share of the gain", found.validated_share)
+        return (Finding("mutation scale", found.sigma), unknown, *place, real, Finding("decrease", found.decrease))
+    own = yardstick(definition)
+    place = _of_place(found, None if own.stands_in else own, shows_noise)
     best: list[Finding] = []
     strength, sigma = found.normalized_mutation_strength, found.sigma.value
     held = yardstick(definition, round(max(SMALLEST_SIGNAL, found.signal.value) if shows_noise else 1.0, 3))
-    # Even where no curvature is told from zero, an s may be known to be too small.
-    verdict = "too small" if strength.value + 2 * strength.error < held.strength / _FACTOR else ""
-    if trace.value > 2 * trace.error and slope.value > 0:
+    # Even where no curvature is told from zero, an s may be known to be too small: where it is what it seems.
+    # Luck of the parent, or successes that s does not explain: then s may be none of curvature.
+    is_plain = not is_apart(found.success, found.predicted_success) and not found.luck.value > _SPAN * found.luck.error
+    if not is_plain:
+        place[0] = place[0]._replace(follows="")
+    is_small = is_plain and not held.stands_in and strength.value + _SPAN * strength.error < held.strength / _FACTOR
+    verdict = "too small" if is_small else ""
+    if trace.value > _SPAN * trace.error and slope.value > 0:
         scale = held.strength * sigma / strength.value
-        verdict, gain = _of_sigma(sigma, scale), Estimate(held.gain * slope.value**2 / trace.value, math.nan, "loss")
         best_scale = Estimate(scale, scale * strength.error / strength.value, "parameter")
-        best = [Finding("best mutation scale", best_scale, held.name), Finding("decrease at the best", gain)]
+        gain = held.gain * slope.value**2 / trace.value
+        error = gain * math.hypot(2 * slope.error / slope.value, trace.error / trace.value)
+        verdict = _of_sigma(sigma, best_scale)
+        is_small = verdict == "too small" and is_plain
+        # What may be luck of the parent is not told from curvature: of the mean offspring's load, s/2, more than half.
+        is_told = is_plain and not found.luck.value + _SPAN * found.luck.error > strength.value / 4
+        verdict = verdict if is_small or is_told or verdict.startswith("may be") else f"may be {verdict}"
+        best = [
+            Finding("best mutation scale", best_scale, held.name),
+            Finding("decrease at the best", Estimate(gain, error, "loss")),
+        ]
+    if held.stands_in:
+        best.append(Finding("stands in", best[0].estimate if best else Estimate(math.nan, math.nan), held.stands_in))
+    best.append(Finding("real share of the gain", found.validated_share))
     return (Finding("mutation scale", found.sigma, verdict), *best, *place, *_decrease(found, definition))
 
 
@@ -135,14 +204,19 @@ def _decrease(found: Regime, definition: Definition) -> list[Finding]:
     if promised is None or of_normal is None or not np.isfinite([found.decrease.value, promised]).all():
         return [Finding("decrease", found.decrease)]
     expected, plain, counts = float(promised), float(of_normal), skewness_counts(float(promised), float(of_normal))
-    gap, verdict = abs(found.decrease.value - expected), "as promised"
-    if gap > max(_TENTH * abs(expected), _SURE * float(found.decrease.error)):
+    gap, error = (
+        abs(found.decrease.value - expected),
+        math.hypot(found.decrease.error, _promise_error(found, definition)),
+    )
+    verdict = "as promised" if gap + _SPAN * error < _QUARTER * abs(expected) else ""
+    if gap > max(_TENTH * abs(expected), _SURE * error):
         verdict = "skewed" if counts else "drifting"
         if is_apart(found.success, found.predicted_success):
             verdict = "rough"
         if recombines(definition) and found.decrease.value < expected:
             verdict = "curvature along the slope"
-    some = [Finding("decrease", found.decrease, verdict), Finding("promised", Estimate(plain, math.nan, "loss"))]
+    by_theory = Estimate(plain, _promise_error(found, definition), "loss")
+    some = [Finding("decrease", found.decrease, verdict), Finding("promised", by_theory)]
     if counts:
         unit = root(found.squared_batch_grad_norm).value / (3 * found.sigma.value)
         along = Estimate(found.skewness.value * unit, found.skewness.error * unit, "loss/parameter²")
@@ -152,22 +226,61 @@ def _decrease(found: Regime, definition: Definition) -> list[Finding]:
     return some
 
 
+def _promise_error(found: Regime, definition: Definition) -> float:
+    """Standard error of what slope and curvature promise, by that of either [loss]."""
+    slope, trace, sigma = root(found.squared_batch_grad_norm), found.hessian_trace, float(found.sigma.value)
+    if not slope.value > 0:
+        return math.nan
+
+    def of(slope: float, trace: float) -> float:
+        return expected_decrease(definition, sigma, slope, trace) or 0.0
+
+    plain = of(slope.value, trace.value)
+    return math.hypot(
+        of(slope.value + slope.error, trace.value) - plain, of(slope.value, trace.value + trace.error) - plain
+    )
+
+
+def _of_kind(found: Diagnosis) -> list[Finding]:
+    kind = found.kind
+    some = [Finding("kind of loss", kind.exponent, kind.name), Finding("slope drowns below", kind.drowns_below)]
+    if math.isfinite(kind.signal.value):
+        some.append(Finding("share of slope", kind.signal))
+    noise = found.parent_noise
+    if noise is not None:
+        some.append(Finding("noise of the loss", noise, "noisy" if noise.value > 0 else "repeats"))
+    elif math.isfinite(kind.noise.value):
+        some.append(Finding("noise of the loss", kind.noise, "noisy"))
+    return some
+
+
 @findings.register
 def _of_diagnosis(found: Diagnosis) -> tuple[Finding, ...]:
-    held, shows_noise = yardstick(Definition(1.0, gaussian(), elitist(), found.num_offspring)), found.num_examples > 1
-    place = _of_place(found.current or found.best, held, shows_noise)[:-2]
-    place += _of_place(found.best, held, shows_noise)[-2:]
-    some: list[Finding] = []
-    if found.current is not None:
-        sigma, gain = found.current.sigma, math.nan if found.gain is None else found.gain
-        verdict = _of_sigma(sigma.value, found.plans[0].sigma.value) if found.plans else ""
-        some += [Finding("mutation scale", sigma, verdict), Finding("decrease", Estimate(gain, math.nan, "loss"))]
+    held, shows_noise = yardstick(found.definition), found.num_examples > 1
+    own = None if held.stands_in else held
+    place = _of_place(found.current or found.best, own, shows_noise)[:-2]
+    place += _of_place(found.best, own, shows_noise)[-2:]
+    current = found.current
+    if current is not None and (found.kind.name != "smooth" or current.sigma.value < found.rounds_below):
+        # What roughness, noise or rounding do to s is not what curvature does.
+        place[0] = place[0]._replace(follows="")
+    some = _of_kind(found)
+    if current is not None:
+        verdict = _of_sigma(current.sigma.value, found.plans[0].sigma) if found.plans else ""
+        gain = found.gain or Estimate(math.nan, math.nan, "loss")
+        some += [Finding("mutation scale", current.sigma, verdict), Finding("decrease", gain)]
     if found.plans:
-        some.append(Finding("best mutation scale", found.plans[0].sigma, f"(1+{found.num_offspring})"))
+        some.append(Finding("best mutation scale", found.plans[0].sigma, held.name))
         some.append(Finding("decrease at the best", found.plans[0].gain))
+        if held.stands_in:
+            some.append(Finding("stands in", found.plans[0].sigma, held.stands_in))
     else:
-        is_flat = found.best.squared_batch_grad_norm.value == found.best.hessian_trace.value == 0
-        some.append(Finding("curvature", found.best.hessian_trace, "flat" if is_flat else "none"))
+        is_without = found.kind.name in ("flat", "minimum", "rounding", "noise")
+        some.append(Finding("curvature", found.best.hessian_trace, found.kind.name if is_without else "none"))
+    ratio = found.best.participation_ratio
+    if found.plans and math.isfinite(ratio.value):
+        few = ratio.value + _SPAN * ratio.error < _FEW
+        some.append(Finding("participation ratio", ratio, "few" if few else ""))
     if found.effective_rank is not None and found.slowdown is not None:
         of = "at most" if found.largest_eigenvalue is None else "measured"
         some += [Finding("effective rank", found.effective_rank, of), Finding("slowdown", found.slowdown, of)]

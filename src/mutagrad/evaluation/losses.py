@@ -44,7 +44,7 @@ class NotTraceable(ValueError):
     def __init__(self, reason: str):
         super().__init__(
             f"loss_fn: JAX cannot trace it ({reason[:100]}); if it is ordinary Python, pass "
-            "evaluation=mutagrad.executor() to mutagrad.evolve, or use ask and tell"
+            "evaluation=mutagrad.executor() to mutagrad.evolve or mutagrad.diagnose, or use ask and tell"
         )
         self.reason = reason
 

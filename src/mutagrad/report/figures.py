@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from mutagrad.diagnostics import Diagnosis, Regime
-from mutagrad.diagnostics.diagnosis import SMALLEST_SIGNAL
 from mutagrad.diagnostics.findings import draw
 from mutagrad.diagnostics.plans import gain_on_batch
+from mutagrad.diagnostics.prospects import SMALLEST_SIGNAL
 
 __all__ = ["diagnosis", "panels", "windows"]
 

@@ -15,7 +15,7 @@ from mutagrad.lab.training.algorithm import definition_of, num_shared_layers, nu
 from mutagrad.lab.training.options import TrainConfig
 from mutagrad.lab.training.problem import set_up
 from mutagrad.lab.training.regime import groups, last_thirds
-from mutagrad.lab.training.run_folder import read_history, read_settings
+from mutagrad.lab.training.run_folder import read_config, read_history, read_settings
 from mutagrad.report import figures
 from mutagrad.report.text import best_strength_is_without, diagnosis_text, forecast_text, regime_text
 from mutagrad.run import checkpoint
@@ -53,6 +53,9 @@ def inspect(folder: str | Path) -> str:
         courses[name] = found._replace(generation=np.interp(found.generation, np.arange(kept.sum()), generation[kept]))
     if np.isfinite(records["loss"]).sum() >= FEWEST:
         lines.append(forecast_text(diagnostics.forecast(records)))
+    met = read_config(folder).get("outcome", {}).get("loss_kind", "")
+    if met:
+        lines.append(f"At the last parameters: {met}")
     condition = best_strength_is_without(definition, bool(np.any(records["is_resampled"])))
     caption = figure.title(settings, definition.num_offspring)
     figures.windows(courses, folder / "inspect.png", caption, yardstick(definition).strength, condition)

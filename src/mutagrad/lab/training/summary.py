@@ -8,11 +8,12 @@ from mutagrad.algorithms import mutation_selection
 from mutagrad.diagnostics import Regime
 from mutagrad.diagnostics.verdicts import GRADIENT_REGIME
 from mutagrad.estimate import Estimate
+from mutagrad.lab.training import kind
 from mutagrad.lab.training.algorithm import num_shared_layers, num_turn_generations, num_unit_groups
 from mutagrad.lab.training.options import TrainConfig
 from mutagrad.lab.training.problem import Problem
 from mutagrad.lab.training.regime import last_thirds
-from mutagrad.report.text.numbers import about
+from mutagrad.report.text.numbers import about, percent, percent_about
 from mutagrad.run.evolve import Result
 from mutagrad.theory.moments import sees_ranks_only
 from mutagrad.types import Algorithm, Definition
@@ -36,20 +37,25 @@ def _of_unit_sigma(definition: Definition) -> Algorithm:
     return mutation_selection(mutation.gaussian(), definition.selection, definition.num_offspring, sigma=1.0)
 
 
-def _regime(found: Regime, definition: Definition) -> dict[str, float]:
+def _regime(found: Regime, definition: Definition) -> dict[str, Any]:
     """s, σ and the shares of beneficial mutations, measured and predicted.
 
     ``learning_rate`` is c_Mσ, and ``curvature_cost`` ½ s²(1 − 2^−M) over c_M s for (1+M): the share of the drift's gain that
     curvature takes.
     """
     s = found.normalized_mutation_strength
-    told = {
+    share = found.validated_share
+    told: dict[str, Any] = {
         "sigma": float(found.sigma.value),
         "normalized_mutation_strength": float(s.value),
         "normalized_mutation_strength_error": float(s.error),
         "success": float(found.success.value),
         "predicted_success": float(found.predicted_success.value),
+        "number": int(found.number),
+        "kind": found.kind,
     }
+    if math.isfinite(share.value) and math.isfinite(share.error):
+        told |= {"validated_share": float(share.value), "validated_share_error": float(share.error)}
     drift = drift_per_sigma(definition)
     if drift:
         kept = float(theory.diffusion(_of_unit_sigma(definition), 1.0).transverse)
@@ -72,6 +78,7 @@ def outcome(
     name = task.score_name
     found = {} if history is None else last_thirds(history, config)
     sizes = problem.batches.sizes if history is None else history["num_examples"]
+    sigma = math.nan if history is None else float(history["sigma"][-1])
     return {
         f"test_{name}": measured[f"test_{name}"][-1],
         f"train_{name}": train.score,
@@ -93,6 +100,7 @@ def outcome(
         "unit_groups": num_unit_groups(config, len(data.train_targets)),
         "turn_generations": num_turn_generations(config),
         "num_nonfinite": 0 if history is None else int(history["num_nonfinite"].sum()),
+        "loss_kind": kind.kind_words(kind.met(problem, run), sigma),
         "regime": {name: _regime(one, problem.definition) for name, one in found.items()},
     }
 
@@ -132,6 +140,8 @@ def sentences(outcome: dict[str, Any]) -> str:
     lines += _turns(outcome)
     for name, measured in outcome["regime"].items():
         lines += [f"of {name}"] * bool(name) + _of_regime(measured, outcome["drift"])
+    if outcome.get("loss_kind"):
+        lines.append(f"loss             {outcome['loss_kind']}")
     if not outcome["regime"]:
         lines.append("regime           one generation tells none")
     if outcome["num_nonfinite"]:
@@ -159,23 +169,31 @@ def _turns(outcome: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _of_regime(measured: dict[str, float], drift: float | None) -> list[str]:
+def _of_regime(measured: dict[str, Any], drift: float | None) -> list[str]:
     """In which regime the run ended, and which gradient descent it was."""
     strength, cost = measured["normalized_mutation_strength"], measured.get("curvature_cost")
     if math.isnan(strength):
         lines = ["regime           s could not be measured: no offspring's loss told it from its parent's"]
+    elif measured["kind"]:
+        lines = [f"regime           not told: the loss is {measured['kind']}, of which s is no measure"]
     else:
-        shown = about(Estimate(strength, measured["normalized_mutation_strength_error"]))
-        text = f"regime           s = σTrH/|∇U| = {shown} in the last third"
+        error = measured["normalized_mutation_strength_error"]
+        shown, number = about(Estimate(strength, error)), f"{measured['number']:,}"
+        text = f"regime           s = σTrH/|∇U| = {shown} in the last {number} generations"
         if cost is not None:
-            text += (
-                f": {'in' if cost < GRADIENT_REGIME else 'beyond'} the gradient regime, since curvature takes "
-                f"{100 * cost:.0f} % of the drift's gain (gradient regime: under {100 * GRADIENT_REGIME:.0f} %)"
-            )
+            share = Estimate(cost, cost * error / abs(strength) if strength else math.nan)
+            text += f": {_in_regime(share)}, since curvature takes {percent_about(share)} of the drift's gain "
+            text += f"(gradient regime: under {100 * GRADIENT_REGIME:.0f} %)"
         lines = [text]
+    if not math.isnan(strength):
+        predicted = f"; Φ(−s/2) = {percent(measured['predicted_success'])}" * (not measured["kind"])
         lines.append(
-            f"                 {100 * measured['success']:.1f} % of offspring no worse than their parent; "
-            f"Φ(−s/2) = {100 * measured['predicted_success']:.1f} %"
+            f"                 {percent(measured['success'])} of offspring no worse than their parent{predicted}"
+        )
+    if "validated_share" in measured:
+        real = Estimate(measured["validated_share"], measured["validated_share_error"])
+        lines.append(
+            f"signal           {percent_about(real)} of what steps gained on their batch was real, by the batch after"
         )
     if "learning_rate" in measured:
         lines.append(
@@ -185,3 +203,10 @@ def _of_regime(measured: dict[str, float], drift: float | None) -> list[str]:
     else:
         lines.append(f"gradient descent depends on βσ|∇U| at finite β (theory.md 1); σ = {measured['sigma']:.3g}")
     return lines
+
+
+def _in_regime(cost: Estimate) -> str:
+    """Whether curvature takes so little that it is the gradient regime, two standard errors included."""
+    if cost.value + 2 * cost.error < GRADIENT_REGIME:
+        return "in the gradient regime"
+    return "beyond the gradient regime" if cost.value - 2 * cost.error >= GRADIENT_REGIME else "at its edge"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from mutagrad.estimate import Estimate
 
-__all__ = ["about", "number", "percent", "table"]
+__all__ = ["about", "number", "percent", "percent_about", "table"]
 
 
 def number(value: float) -> str:
@@ -37,6 +37,19 @@ def about(estimate: Estimate) -> str:
 def percent(share: float) -> str:
     """A share in percent."""
     return f"{100 * share:.3g} %" if math.isfinite(share) else "unknown"
+
+
+def percent_about(share: Estimate) -> str:
+    """A share in percent with its standard error.
+
+    >>> from mutagrad.estimate import Estimate
+    >>> from mutagrad.report.text.numbers import percent_about
+    >>> percent_about(Estimate(0.968, 0.0127)), percent_about(Estimate(3.2e-7, 1e-8))
+    ('96.8 ± 1.3 %', '(3.20 ± 0.10)e-05 %')
+    """
+    if not math.isfinite(share.value):
+        return "unknown"
+    return f"{about(Estimate(100 * float(share.value), 100 * float(share.error)))} %"
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -7,7 +7,8 @@ import numpy as np
 
 from mutagrad.diagnostics import Finding, Regime, RunForecast, describe, findings
 from mutagrad.diagnostics.verdicts import recombines, root
-from mutagrad.report.text.numbers import about, number, percent, table
+from mutagrad.estimate import Estimate
+from mutagrad.report.text.numbers import about, number, percent, percent_about, table
 from mutagrad.types import Definition
 
 __all__ = ["best_strength_is_without", "forecast_text", "regime_text"]
@@ -16,35 +17,40 @@ _MOST_WINDOWS = 12
 
 _DIFFER = {
     "as promised": "",
+    "": "",
     "curvature along the slope": " Curvature along the slope takes the rest; single offspring hardly show it.",
     "rough": " The two differ: losses of offspring are not normal about a parabola here. See the successes.",
     "skewed": " The two differ: losses of offspring are skewed, and skewness is counted to first order only.",
-    "drifting": " The two differ though the successes agree: slope and σ change within the window.",
+    "drifting": " The two differ though the successes do not: slope and σ may have changed within the window.",
 }
 
 
 def strength_words(found: Mapping[str, Finding]) -> str:
     """s, the regime that it belongs to, and what curvature takes."""
-    strength = found["normalised mutation strength"]
+    strength, cost = found["normalised mutation strength"], found.get("share that curvature takes")
     text = f"s = σTrH/|∇U| = {about(strength.estimate)}"
-    if not strength.follows:
+    if cost is None or not math.isfinite(strength.estimate.value):
         return text + "."
-    cost = percent(max(found["share that curvature takes"].estimate.value, 0))
+    takes = f"curvature takes {percent_about(cost.estimate)} of the drift's gain"
     return (
         text
         + {
             "far beyond": ", far beyond the best s: curvature takes what the slope gives.",
-            "gradient regime": f", the gradient regime: curvature takes {cost} of the drift's gain.",
-            "beyond": f", beyond the gradient regime: curvature takes {cost} of the drift's gain.",
+            "gradient regime": f", the gradient regime: {takes}.",
+            "beyond": f", beyond the gradient regime: {takes}.",
+            "": "; in which regime that is, is not told.",
         }[strength.follows]
     )
 
 
-def success_words(success: Finding, predicted: float) -> str:
+def success_words(success: Finding, found: Regime) -> str:
     """Measured and predicted share of successes, with a warning where they differ."""
-    share = percent(success.estimate.value)
-    text = f"{share} of offspring do no worse than their parent; s predicts Φ(−s/2) = {percent(predicted)}."
-    if success.follows == "rough":
+    share, predicted = percent_about(success.estimate), found.predicted_success
+    text = f"{share} of offspring do no worse than their parent"
+    if not math.isfinite(predicted.value):
+        return text + "."
+    text += f"; s predicts Φ(−s/2) = {percent_about(predicted)}."
+    if success.follows == "differs":
         text += " The two differ: at this σ the loss is not smooth, or a few curvatures dominate. s is a rough guide."
     return text
 
@@ -67,34 +73,78 @@ def regime_text(found: Regime) -> str:
     >>> algorithm = mutagrad.elitist(sigma=0.1, num_offspring=20)
     >>> result = mutagrad.evolve(jax.random.key(0), algorithm, jnp.ones(99), lambda x: x @ x, 40, progress=False)
     >>> print(mutagrad.diagnostics.regime(result.history, algorithm=algorithm))     # doctest: +ELLIPSIS
+    Used: the 40 generations, of σ = 0.1.
     σ: s = σTrH/|∇U| = ...
     """
     if np.ndim(found.generation):
         return _windows(found)
     by_name = {one.name: one for one in findings(found)}
-    lines = [
-        f"σ: {strength_words(by_name)}",
-        _best(by_name, found),
-        f"Successes: {success_words(by_name['success'], found.predicted_success.value)}",
-        slope_words(found, "a batch"),
-        _decrease(by_name, found),
-        _noise(by_name, found),
-    ]
+    lines = [_used(found), _kind(found)]
+    if found.kind not in ("noise", "flat", "rounding"):
+        lines += [f"σ: {strength_words(by_name)}", _best(by_name, found)]
+    nothing = Estimate(math.nan, math.nan)
+    shown = found._replace(predicted_success=nothing) if found.kind in ("noise", "flat", "rounding") else found
+    lines.append(f"Successes: {success_words(by_name['success'], shown)}")
+    if found.kind not in ("noise", "flat", "rounding"):
+        lines += [slope_words(found, "a batch"), _decrease(by_name, found), _noise(by_name, found)]
+    lines.append(_real(by_name, found))
     return "\n".join(line for line in lines if line)
 
 
+def _used(found: Regime) -> str:
+    if not found.num_given:
+        return ""
+    low, high = (number(one) for one in found.sigma_range)
+    of = f"the last {found.number} of {found.num_given}" if found.number < found.num_given else f"the {found.number}"
+    spread = f"of σ = {low}" if low == high else f"over which σ went from {low} to {high}"
+    return f"Used: {of} generations, {spread}."
+
+
+def _kind(found: Regime) -> str:
+    if found.kind == "noise":
+        return (
+            f"Loss: noise alone is seen. The variance of offspring's losses goes like σ^{about(found.spread_exponent)}, where a "
+            "slope gives σ². So there is no s and no best σ."
+        )
+    if found.kind == "rounding":
+        return (
+            "Loss: offspring differ by the rounding of their losses alone, so there is no s. Take a larger σ, or per-example "
+            "losses, of which a difference keeps more digits."
+        )
+    if found.kind == "rough or of low rank":
+        return (
+            "Loss: rough, or few curvatures dominate. The chosen parent is better than its surroundings by luck, "
+            f"{about(found.luck)} standard deviations of its offspring's losses, which s counts as curvature. "
+            "`mutagrad.diagnose` tells the two apart."
+        )
+    return "Loss: flat. No offspring's loss differed from its parent's." if found.kind == "flat" else ""
+
+
+def _real(by_name: Mapping[str, Finding], found: Regime) -> str:
+    """What was real of the gain, by batches that did not select."""
+    share = found.validated_share
+    if not (math.isfinite(share.value) and math.isfinite(share.error)):
+        return ""
+    return (
+        f"Of what steps gained on the batch that selected them, {percent_about(share)} was real, by the batch after."
+        + " Whether steps lower the loss is not told." * (abs(share.value) < 2 * share.error)
+    )
+
+
 def _best(by_name: Mapping[str, Finding], found: Regime) -> str:
-    scale, best = by_name["mutation scale"], by_name.get("best mutation scale")
+    scale, best, stands_in = by_name["mutation scale"], by_name.get("best mutation scale"), by_name.get("stands in")
+    verdict = scale.follows if scale.follows.startswith("may be") else f"is {scale.follows}"
     text = f"Best: σ = {number(scale.estimate.value)}"
     if best is None:
-        text += f" is {scale.follows}" if scale.follows else ""
+        text += f" {verdict}" if scale.follows else ""
         return text + ". No curvature is told from zero, so the best σ is not known."
     if not scale.follows:
         return text + f". No best σ is known: {best.follows}."
-    gain = number(by_name["decrease at the best"].estimate.value)
-    text += f" is {scale.follows}. {best.follows} gains most at σ = {about(best.estimate)}, {gain} per generation"
+    gain = about(by_name["decrease at the best"].estimate)
+    text += f" {verdict}. {best.follows} gains most at σ = {about(best.estimate)}, {gain} per generation"
     is_less = isinstance(found.definition, Definition) and recombines(found.definition)
-    return text + ("; both are less if curvature lies along the slope." if is_less else ".")
+    text += "; both are less if curvature lies along the slope." if is_less else "."
+    return text + (f" It stands in for {stands_in.follows}." if stands_in is not None else "")
 
 
 def _decrease(by_name: Mapping[str, Finding], found: Regime) -> str:
@@ -104,7 +154,7 @@ def _decrease(by_name: Mapping[str, Finding], found: Regime) -> str:
     text = f"Decrease: a generation lowers the loss of its batch by {about(decrease.estimate)}"
     if promised is None:
         return text + "."
-    text += f"; slope and curvature promise {number(promised.estimate.value)}."
+    text += f"; slope and curvature promise {about(promised.estimate)}."
     skewed = by_name.get("promised with skewness")
     if skewed is not None:
         text += (
@@ -120,12 +170,16 @@ def _decrease(by_name: Mapping[str, Finding], found: Regime) -> str:
 def _noise(by_name: Mapping[str, Finding], found: Regime) -> str:
     signal = by_name["signal"]
     if signal.follows == "unseen":
-        return "Noise: the batch stayed the same, or the loss is a scalar. No noise is seen in the slope."
+        if math.isfinite(found.validated_share.value):
+            return "Noise: the loss is a scalar, so that |∇U| holds the noise of batches."
+        return "Noise: the batch stayed the same, or the loss is a scalar. No sampling noise is seen in the slope."
     if signal.follows == "drowned":
-        return "Noise: the slope is not told from sampling noise. Make batches several times larger."
+        return "Noise: the slope drowns in sampling noise. Make batches several times larger."
+    if signal.follows == "not told":
+        return "Noise: the slope is not told from sampling noise in these generations. More of them tell, or larger batches."
     return (
-        f"Noise: {about(signal.estimate)} of the drift goes down the loss, the rest is sampling noise. The gradient noise "
-        f"scale is {about(found.noise_scale)} examples."
+        f"Noise: {percent_about(signal.estimate)} of the drift goes down the loss, the rest is sampling noise. The gradient "
+        f"noise scale is {about(found.noise_scale)} examples."
     )
 
 
