@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 
 import mutagrad
 from benchmarks import common
-from benchmarks.sigma_kinds import FIRST_SIGMA, M, final_losses
+from benchmarks.sigma_kinds import FIRST_SIGMA, M, runs
 from benchmarks.sigma_problems import Problem
 from mutagrad.mutation import categories, discrete, scaled
 
@@ -88,12 +88,12 @@ def problem(name: str, kind: Kind) -> tuple[Problem, Any]:
 def measure(name: str, kind: Kind, keys: jax.Array) -> list[str]:
     own, tested = problem(name, kind)
     fixed = mutagrad.elitist(FIRST_SIGMA, M, mutation=kind.mutation)
-    losses = np.median(final_losses(fixed, own, GRID, keys)[0], axis=1)
+    losses = np.median(runs(fixed, own, GRID, keys).losses, axis=1)
     best = losses.min()
     automatic = mutagrad.adapt_sigma(fixed)
     starts = FIRST_SIGMA * np.array([1.0, 1e-4, 1e4])
-    found, ends = final_losses(automatic, own, starts, keys)
-    accuracies, _ = final_losses(automatic, tested, starts[:1], keys)
+    found, ends, *_ = runs(automatic, own, starts, keys)
+    accuracies = runs(automatic, tested, starts[:1], keys).losses
     cells = [common.spread([float(one) for one in row / best]) for row in found]
     return [
         name,

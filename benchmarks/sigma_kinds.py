@@ -4,7 +4,8 @@ Every run of a problem has the same number of generations; a candidate more a ge
 is reported is on all the data, or without noise. One that is below 1 % of the start's counts as 1 %: such a problem is solved.
 Beside the automatic σ stand the 1/5 rule of (1+1), the share of successes that is best for M = 20, the rule "strength", and
 cumulative step-size adaptation of (1,20); all start at σ = 0.01. Problems and targets are those of benchmarks/sigma_problems.py.
-Run with ``python -m benchmarks.sigma_kinds``; ``--only argmax`` runs those problems whose names have it.
+Run with ``python -m benchmarks.sigma_kinds``; ``--only argmax`` runs those problems whose names have it, ``--same-loss 1`` those
+whose loss stays the same, with σ fixed and automatic alone.
 """
 
 import math
@@ -91,13 +92,15 @@ def ratios(losses: np.ndarray, best: float, start: float) -> str:
     return common.spread([float(one) for one in counted.ravel()])
 
 
-def measure(name: str, problem: Problem, keys: jax.Array) -> tuple[list[str], float, float]:
+def measure(name: str, problem: Problem, keys: jax.Array, chosen: list[str]) -> tuple[list[str], float, float]:
     start = float(problem.measure_fn(problem.start))
     fixed = runs(mutagrad.elitist(FIRST_SIGMA, M), problem, GRID, keys).losses
     medians = np.median(np.maximum(np.where(np.isfinite(fixed), fixed, np.inf), SOLVED * start), axis=1)
     best = float(medians.min())
     cells, own, ends = [], np.zeros(0), np.zeros(0)
     for title, make in controllers(mutagrad.tree.size(problem.start)).items():
+        if title not in chosen:
+            continue
         found = runs(make(), problem, np.array([FIRST_SIGMA]), keys)
         cells.append(ratios(found.losses, best, start))
         if title == "automatic":
@@ -116,25 +119,34 @@ def measure(name: str, problem: Problem, keys: jax.Array) -> tuple[list[str], fl
 
 
 def main() -> None:
-    args = common.arguments(__doc__, repetitions=5, only="", key=1, trials=0)
+    args = common.arguments(__doc__, repetitions=5, only="", key=1, trials=0, same_loss=0)
     keys = jax.random.split(jax.random.key(args.key), args.repetitions)
     rows, medians, worst = [], [], []
+    chosen = ["automatic"] if args.same_loss else list(controllers(1))
     for name, make in (TRIALS if args.trials else REPORTED).items():
         if args.only not in name:
             continue
-        row, median, of_start = measure(name, make(), keys)
+        problem = make()
+        if args.same_loss and problem.draw_fn is not None:
+            continue
+        row, median, of_start = measure(name, problem, keys, chosen)
         rows.append(row)
         medians.append(median)
         worst.append(of_start)
         print(row, file=sys.stderr, flush=True)
-    head = ["problem", "loss at the start", "best fixed σ's", "which σ", *controllers(1), "σ at the end, automatic"]
+    head = ["problem", "loss at the start", "best fixed σ's", "which σ", *chosen, "σ at the end, automatic"]
     text = (
         f"Final loss over that of the best fixed σ: median (min to max) over {args.repetitions} keys; M = {M}; fixed: "
         f"{len(GRID)} σ from {GRID[0]:g} to {GRID[-1]:g}, by the median of their losses. Automatic is at most 1.25 on "
         f"{sum(one <= 1.25 for one in medians)} of {len(medians)} problems; largest median {max(medians):.2f}. The worst run of "
         f"any problem ends at {max(worst):.2g} of its starting loss."
     )
-    name = "sigma_kinds" + ("_trials" if args.trials else "") + ("_" + args.only.replace(" ", "_") if args.only else "")
+    name = (
+        "sigma_kinds"
+        + ("_same_loss" if args.same_loss else "")
+        + ("_trials" if args.trials else "")
+        + ("_" + args.only.replace(" ", "_") if args.only else "")
+    )
     common.report(name, [common.table(head, rows), text], args, "one key after another")
 
 

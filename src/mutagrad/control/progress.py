@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from scipy import stats
 
-from mutagrad.control.response import Response, Running
+from mutagrad.control.response import Response, Running, Stay
 from mutagrad.control.strength import StrengthMemory, strength_rule
 from mutagrad.estimates import moments
 from mutagrad.theory.progress import optimal_strength
@@ -43,6 +43,12 @@ _RARE = 0.05
 """Share of generations with a success that is held on a rough loss, with many offspring."""
 _DOUBT, _CERTAINTY = 3.0, 4.0
 """Standard errors of luck up to which a loss passes for smooth, and from which on for rough."""
+_MEMORY_STAY = 300
+"""Generations over which it is remembered how the load grows with σ."""
+_CURVED, _SURE = 1.5, 2.0
+"""A load that grows with an exponent above 1.5, by so many standard errors, is curvature and not luck."""
+_CAREFUL = 0.75
+"""By so much σ falls more slowly when luck has turned out to be curvature, for about a hundred generations."""
 _BLIND = 9.2
 """Largest rise of ln σ without progress, 10⁴: a scale that is not found on that way does not exist."""
 _BLIND_AFTER = 1.6
@@ -72,7 +78,7 @@ class ProgressMemory(NamedTuple):
 
     Attributes
     ----------
-    generation : generations that it has seen.
+    generation : generations that it has seen, without plateaus.
     spread : std(ΔU)/σ, and the number of generations behind it.
     half_trace : mean of ΔU/σ², of which the load is made.
     last : the last step.
@@ -80,6 +86,8 @@ class ProgressMemory(NamedTuple):
     direction, progress, load : R − L, R and L, in units of the spread.
     strength : what the rule "strength" remembers, for smooth losses that stay the same.
     ceiling : ln σ up to which it may rise without progress.
+    stay : how the load grows with σ at one parent.
+    careful : 1 where luck has just turned out to be curvature, and fading.
     may_be_rough : 1, or 0 where most parameters are discrete. There the variance of ΔU is that of single mutations, whose number
         is σ², and luck cannot drown the slope at a small σ.
     """
@@ -95,6 +103,8 @@ class ProgressMemory(NamedTuple):
     load: Running
     strength: StrengthMemory
     ceiling: jax.Array
+    stay: Stay
+    careful: jax.Array
     may_be_rough: jax.Array
 
     @classmethod
@@ -103,12 +113,13 @@ class ProgressMemory(NamedTuple):
         zero = jnp.zeros_like(sigma)
         nothing = Running(zero, zero, zero)
         last = Last(zero, zero, zero, zero, zero + 1, sigma, zero, zero, zero)
-        response = Response(*[zero] * len(Response._fields))
         ceiling = jnp.log(sigma) + _BLIND
         return cls(
-            *(zero, zero, zero, nothing, last, response, nothing, nothing, nothing),
+            *(zero, zero, zero, nothing, last, Response.first(sigma), nothing, nothing, nothing),
             StrengthMemory.first(sigma),
             ceiling,
+            Stay.first(sigma),
+            zero,
             jnp.full_like(sigma, may_be_rough),
         )
 
@@ -228,6 +239,12 @@ def progress_rule(
         regression = old.response.with_(
             accepted, last.differential, jnp.clip(response, -_OUTLIER, _OUTLIER), own_load, window
         )
+        stay = old.stay.with_(sigma, seen.mean, last.is_accepted > 0, _MEMORY_STAY)
+        exponent, error = stay.exponent()
+        is_curved = (exponent - _SURE * error > _CURVED) & (stay.freedom > 10) & ~fresh
+        regression = _chosen(is_curved, Response.first(sigma), regression)
+        stay = _chosen(is_curved, Stay.first(sigma), stay)
+        careful = jnp.where(is_curved, 1, 0.99 * old.careful).astype(dtype)
         rough = jnp.clip((regression.luck() - _DOUBT) / (_CERTAINTY - _DOUBT), 0, 1)
         rough = jnp.where((regression.number > 8) & ~fresh, rough * old.may_be_rough, 0)
 
@@ -235,7 +252,7 @@ def progress_rule(
         ceiling = jnp.where(is_known, on_batches.ceiling, old.ceiling)
         # Where the loss stays the same, of the smooth one the best strength is known, and of a rough one that few succeed.
         strong, smooth_memory, pooled_strength = smooth_rule(info, old.strength)
-        smooth = jnp.maximum(jnp.log(strong / sigma), -_FALL * speed)
+        smooth = jnp.maximum(jnp.log(strong / sigma), -_FALL * speed * (1 - _CAREFUL * careful))
         seldom = _SELDOM * speed * (last.has_success - rare) / (1 - rare)
         change = jnp.where(fresh, on_batches.change * is_known.astype(dtype), (1 - rough) * smooth + rough * seldom)
         # On a plateau, where all losses are equal, look further away.
@@ -258,7 +275,7 @@ def progress_rule(
             load=jnp.clip(seen.load / scale, -_OUTLIER, _OUTLIER),
         )
         new = ProgressMemory(
-            generation=old.generation + 1,
+            generation=old.generation + seen.is_usable.astype(dtype),
             spread=spread,
             spread_number=jnp.minimum(old.spread_number + seen.is_usable.astype(dtype), _MEMORY_SPREAD),
             half_trace=seen.half_trace,
@@ -269,6 +286,8 @@ def progress_rule(
             load=_chosen(is_known, on_batches.load, old.load),
             strength=smooth_memory,
             ceiling=ceiling,
+            stay=stay,
+            careful=careful,
             may_be_rough=old.may_be_rough,
         )
         # A batch on which the parent itself fails, or all offspring, says nothing of what was known before.

@@ -1,11 +1,11 @@
-"""Running means, and the regression of the response to selection on the selection differential (theory.md 9)."""
+"""Running means; the regression of the response to selection on the differential; how the load grows with σ (theory.md 9)."""
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-__all__ = ["Response", "Running"]
+__all__ = ["Response", "Running", "Stay"]
 
 
 class Running(NamedTuple):
@@ -29,6 +29,60 @@ class Running(NamedTuple):
         return self.mean * jnp.sqrt(self.number / variance)
 
 
+class Stay(NamedTuple):
+    """How the mean of ΔU grows with σ while the parent stays: sums of squares within stays, of logarithms, that fade.
+
+    Curvature gives the mean the exponent 2. The luck of the parent grows more slowly.
+
+    Attributes
+    ----------
+    number, log_sigma, log_mean : generations of this stay, and their means.
+    squares, products, mean_squares : about the means of each stay, of ln σ, of both, and of ln E[ΔU].
+    freedom : generations in these sums, less one for each stay.
+    """
+
+    number: jax.Array
+    log_sigma: jax.Array
+    log_mean: jax.Array
+    squares: jax.Array
+    products: jax.Array
+    mean_squares: jax.Array
+    freedom: jax.Array
+
+    @classmethod
+    def first(cls, like: jax.Array) -> "Stay":
+        """Nothing yet."""
+        return cls(*[jnp.zeros_like(like)] * len(cls._fields))
+
+    def with_(self, sigma: jax.Array, mean: jax.Array, is_new: jax.Array, window: float) -> "Stay":
+        """After one more generation; a new parent begins a stay of its own. A mean that is not positive says nothing."""
+        kept = 1 - 1 / window
+        x, y = jnp.log(sigma), jnp.log(jnp.where(mean > 0, mean, 1))
+        is_seen = (mean > 0).astype(sigma.dtype)
+        before = jnp.where(is_new, 0, self.number)
+        number = before + is_seen
+        weight = is_seen / jnp.maximum(number, 1)
+        # The first of a stay is its mean, and adds nothing.
+        dx, dy = x - self.log_sigma, y - self.log_mean
+        rest = jnp.where(before > 0, is_seen - weight, 0)
+        return Stay(
+            number=number,
+            log_sigma=self.log_sigma + weight * dx,
+            log_mean=self.log_mean + weight * dy,
+            squares=self.squares * kept + rest * dx * dx,
+            products=self.products * kept + rest * dx * dy,
+            mean_squares=self.mean_squares * kept + rest * dy * dy,
+            freedom=self.freedom * kept + (rest > 0).astype(sigma.dtype),
+        )
+
+    def exponent(self) -> tuple[jax.Array, jax.Array]:
+        """d ln E[ΔU]/d ln σ at one parent, and its standard error."""
+        squares = jnp.maximum(self.squares, 1e-9)
+        slope = self.products / squares
+        rest = jnp.maximum(self.mean_squares - slope * self.products, 1e-6)
+        return slope, jnp.sqrt(rest / (squares * jnp.maximum(self.freedom - 1, 1)))
+
+
 class Response(NamedTuple):
     """Sums over accepted generations, of weights that fade: what the regression of the response on the differential needs."""
 
@@ -39,6 +93,11 @@ class Response(NamedTuple):
     squares: jax.Array
     products: jax.Array
     response_squares: jax.Array
+
+    @classmethod
+    def first(cls, like: jax.Array) -> "Response":
+        """Nothing yet."""
+        return cls(*[jnp.zeros_like(like)] * len(cls._fields))
 
     def with_(self, weight: jax.Array, differential: Any, response: Any, load: Any, window: float) -> "Response":
         """After one more generation, of weight 0 or 1."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mutagrad import check
+from mutagrad import check, tree
 from mutagrad.algorithms.start import mutated_leaves
 from mutagrad.control.progress import ProgressMemory, progress_rule
 from mutagrad.control.strength import StrengthMemory, strength_rule, success_rule
@@ -95,7 +95,10 @@ def adapt_sigma(algorithm: Algorithm, rule: str | None = None, target: float | N
     Rule "success": ln σ grows with the share of offspring that lower the loss and falls below the target share (Rechenberg's
     rule for M = 1 with ``target=0.2``); it sees only the order of the losses.
 
-    All find their way from a σ that is wrong by orders of magnitude. σ falls if more than half of the losses are not finite.
+    On a plateau, where every offspring has exactly the loss of its parent, σ grows and the parent stays.
+
+    All find their way from a σ that is wrong by orders of magnitude, upwards by a tenth a generation while nothing is seen: in a
+    run of some tens of generations σ hardly leaves its start. σ falls if more than half of the losses are not finite.
     Where most parameters are discrete, σ stays where an offspring has one mutation of these or more: below that most are copies.
 
     Parameters
@@ -190,6 +193,16 @@ def _discrete(definition: Definition, params: Params) -> tuple[bool, float]:
     return 2 * number > definition.mutation.num_mutated(params), 1 / math.sqrt(rate) if rate else 0.0
 
 
+def _unmoved_on_a_plateau(before: Any, inner: Any, info: Info) -> tuple[Any, Info]:
+    """The parent stays where every offspring has exactly its loss: σ grows there, and a parent that followed would be lost."""
+    is_flat = jnp.all(info.loss_differences == 0) & jnp.isfinite(info.parent_loss)
+    params = tree.where(is_flat, before.params, inner.params)
+    is_accepted = info.is_accepted & ~is_flat
+    return inner.with_params(params), info._replace(
+        is_accepted=is_accepted, winner=jnp.where(is_accepted, info.winner, -1)
+    )
+
+
 def _adapted(
     algorithm: Algorithm, definition: Definition, first: Callable, update: Callable, init: Callable | None = None
 ) -> Algorithm:
@@ -198,6 +211,8 @@ def _adapted(
         return AdaptedState(inner, first(inner.sigma))
 
     def after(state: AdaptedState, inner: Any, info: Info) -> tuple[AdaptedState, Info]:
+        if _has_one_winner(definition):
+            inner, info = _unmoved_on_a_plateau(state.inner, inner, info)
         sigma, memory, strength = update(info, state.memory)
         if strength is not None:
             info = info._replace(normalized_mutation_strength=strength)
