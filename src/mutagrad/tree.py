@@ -126,7 +126,7 @@ def broadcast_prefix(name: str, prefix: Any, tree: Tree, entry: str) -> Tree:
     except ValueError:
         raise ValueError(
             f"{name}: got a tree {jax.tree.structure(prefix)}, which is no prefix of the params "
-            f"{jax.tree.structure(tree)}; give one {entry} per leaf"
+            f"{jax.tree.structure(tree)}; give one {entry} for every leaf, or one for all below a node"
         ) from None
 
 

@@ -117,6 +117,13 @@ class Mutation(NamedTuple):
         params = tree.check_params(params, self.check_fn is not None)
         if self.check_fn is not None:
             self.check_fn(params)
+            noise = jax.eval_shape(self.sample_fn, jax.random.key(0), params)
+            mutated = jax.tree.map(tree.is_mutated, params, noise)
+            if not any(jax.tree.leaves(mutated)):
+                raise ValueError(
+                    f"params: got no leaf that {self.name} mutations change, so there is nothing to mutate; pass a float "
+                    "array, or a domain that is discrete"
+                )
         return params
 
     def num_mutated(self, params: Params) -> int:

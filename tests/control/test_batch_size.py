@@ -129,6 +129,15 @@ def test_without_losses_of_examples_the_first_size_stays():
     assert set(result.history["num_examples"]) == {1}  # of a mean there is one
 
 
+def test_several_parents():
+    batches = mutagrad.minibatches(CENTERS, (16, 1024))
+    algorithm = mutagrad.adapt_batch_size(mutagrad.truncation(0.01, 8, 2), batches)
+    result = mutagrad.evolve(
+        jax.random.key(0), algorithm, jnp.full(DIMENSIONS, 0.05), loss_fn, 150, batches, progress=False
+    )
+    assert set(result.history["num_examples"]) == {16, 1024}
+
+
 def test_all_the_data_may_be_the_last_size():
     batches = mutagrad.minibatches(CENTERS, (16, None))
     assert batches.sizes == (16, NUMBER)

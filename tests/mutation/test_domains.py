@@ -104,6 +104,40 @@ def test_minus_sigma_is_the_opposite_mutation(is_ordered):
         assert bool(jnp.all(jnp.mod(there + back - 2 * -50, 101) == jnp.mod(2 * 50, 101)))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "values"),
+    [
+        ("int32", range(10**9, 10**9 + 100)),
+        ("int32", range(-(2**31), -(2**31) + 100)),
+        ("int32", range(2**31 - 100, 2**31)),
+        ("uint32", range(3 * 10**9, 3 * 10**9 + 100)),
+        ("int32", range(10**9, 10**9 - 700, -7)),
+        ("int8", range(100, -100, -2)),
+        ("float32", range(2**23, 2**23 + 100)),
+    ],
+)
+def test_ranges_anywhere_jump_as_those_at_zero(dtype, values):
+    """The same bits make the same jumps, however far from 0 the values are."""
+    jumps = density.discrete(range(100)).sample_fn(jax.random.key(0), jnp.zeros(2000, jnp.int32))
+    places = np.random.default_rng(0).integers(0, 100, 2000)
+    expected = np.asarray(jumps.applied(jnp.asarray(places, jnp.int32), jnp.float32(1.5)))
+    start = jnp.asarray(np.asarray(values)[places].astype(dtype))
+    noise = density.discrete(values).sample_fn(jax.random.key(0), start)
+    after = np.asarray(noise.applied(start, jnp.float32(1.5 * abs(values.step))))
+    assert after.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(after.astype(np.float64), np.asarray(values)[expected])
+
+
+def test_integers_of_64_bits():
+    with jax.enable_x64(True):
+        values = range(2**40, 2**40 + 10)
+        start = jnp.full(200, 2**40 + 5)
+        noise = density.discrete(values).sample_fn(jax.random.key(0), start)
+        after = np.asarray(noise.applied(start, jnp.float64(1.0)))
+    assert set(after.tolist()) <= set(values)
+    assert len(set(after.tolist())) > 3
+
+
 VALUES = st.integers(-300, 300)
 
 
@@ -275,15 +309,48 @@ def test_walls_are_kept(low, width, z, sigma):
     low, high = np.float32(low), np.float32(low + width)
     start = jnp.float32(low + np.float32(0.3) * (high - low))
     for walls in ((low, high), (low, math.inf), (-math.inf, high)):
-        change = Reflected(jnp.float32(z), float(walls[0]), float(walls[1]))
+        change = Reflected(jnp.float32(z), jnp.ones(()), float(walls[0]), float(walls[1]))
         moved = float(change.applied(start, jnp.float32(sigma)))
         assert walls[0] <= moved <= walls[1]
         assert float(change.applied(start, jnp.float32(0))) == float(start)
 
 
 def test_a_wall_reflects():
-    change = Reflected(jnp.asarray([-1.5, 0.5, 2.5, 4.5]), 0.0, 2.0)
+    change = Reflected(jnp.asarray([-1.5, 0.5, 2.5, 4.5]), jnp.ones(()), 0.0, 2.0)
     np.testing.assert_allclose(change.applied(jnp.ones(4), jnp.float32(1.0)), [0.5, 1.5, 0.5, 1.5])
+
+
+BIG = float(np.finfo(np.float32).max)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "dtype"),
+    [
+        (0.0, BIG, "float32"),
+        (0.0, 1e39, "float32"),
+        (-1e39, 1.0, "float32"),
+        (0.0, 1e5, "float16"),
+        (-BIG, BIG, "float32"),
+    ],
+)
+def test_walls_that_are_far_away(low, high, dtype):
+    """A wall that the dtype does not reach is none."""
+    start = jnp.full(2000, 0.5, dtype)
+    noise = density.bounded(low, high).sample_fn(jax.random.key(0), start)
+    after = noise.applied(start, jnp.float32(1.0)).astype(jnp.float32)
+    assert bool(jnp.all(jnp.isfinite(after) & (after >= low) & (after <= high)))
+    free = density.gaussian().sample_fn(jax.random.key(0), start).astype(jnp.float32) + 0.5
+    near = after - jnp.abs(free) if low == 0 else after - (1 - jnp.abs(1 - free)) if high == 1 else after - free
+    assert float(jnp.max(jnp.abs(near))) < 0.01
+
+
+@pytest.mark.parametrize("sigma", [1e2, 1e9, 1e30])
+def test_a_huge_sigma_is_uniform_between_walls(sigma):
+    start = jnp.full(4000, 0.5)
+    noise = density.scaled(2.0, density.bounded(0.0, 1.0)).sample_fn(jax.random.key(0), start)
+    after = np.asarray(noise.applied(start, jnp.float32(sigma)), float)
+    assert stats.kstest(after, "uniform").pvalue > FALSE_ALARM
+    assert len(np.unique(after)) > 3900
 
 
 @pytest.mark.parametrize("sigma", [0.3, 3.0])
@@ -352,6 +419,11 @@ def test_scaled_and_masked():
         (lambda: density.bounded({"a": 0.0}, {"a": -1.0}), r"low\['a'\]: got 0 with high = -1"),
         (lambda: density.bounded("0", 1.0), r"low: got '0'; pass a number"),
         (lambda: density.bounded(0.0, math.nan), r"high: got nan; pass a number"),
+        (lambda: density.bounded(0, 10**400), r"high: got 1000.*; pass a number"),
+        (lambda: density.discrete(range(10**400)), r"domain: got a range beyond 2⁶⁴"),
+        (lambda: density.discrete(range(10**400, 10**400 + 4)), r"domain: got a range beyond 2⁶⁴"),
+        (lambda: density.discrete(True, "gaussian"), r"mutation: got 'gaussian'; pass one such as"),
+        (lambda: density.bounded(0, 1, density.gaussian), r"mutation: got <function gaussian .*; pass one such as"),
     ],
 )
 def test_bad_domains_are_refused(build, message):
@@ -383,6 +455,17 @@ def test_bad_domains_are_refused(build, message):
         ),
         (density.gaussian(), jnp.zeros(3, jnp.int8), r"params: got no floating leaf .*mutation.discrete"),
         (density.discrete(range(3)), jnp.asarray([jnp.nan]), r"params: got 1 of 1 values NaN"),
+        (
+            density.bounded(1.0, 1.001),
+            jnp.ones(2, jnp.bfloat16),
+            r"params: got walls 1 and 1.001, which are one number in bfloat16",
+        ),
+        (
+            density.bounded(0.0, 1.0),
+            jnp.ones(2, jnp.int8),
+            r"params: got no leaf that bounded gaussian mutations change",
+        ),
+        (density.discrete(), {"k": jax.random.key(0)}, r"params: got no leaf that discrete gaussian mutations change"),
     ],
 )
 def test_bad_params_are_refused(mutation, params, message):
@@ -412,6 +495,16 @@ def test_discrete_values_have_no_mean():
     state = algorithm.init(jnp.zeros(3, jnp.int8))
     with pytest.raises(ValueError, match=r"selection: got shares that blend, and params is discrete"):
         algorithm.step(jax.random.key(0), state, lambda x: jnp.sum(x.astype(jnp.float32)))
+
+
+def test_rates_of_any_sigma():
+    found = mutagrad.theory.mutation_probability(jnp.asarray([0.0, 1e-12, 1e-3, 1.0, 1e20, jnp.inf]))
+    np.testing.assert_allclose(found, [0, 1e-24, 1e-6, 0.4226497, 1, 1], rtol=1e-5)
+    for sigma, words in ((-1.0, "sigma: got -1.0; pass numbers of 0 or more"), (1j, "sigma: got 1j; pass numbers")):
+        with pytest.raises(ValueError, match=words):
+            mutagrad.theory.mutation_probability(sigma)
+    with pytest.raises(ValueError, match=r"loss_down: got shape \(3,\) with loss_up of \(2,\)"):
+        mutagrad.theory.site_drift(mutagrad.greedy(0.1), jnp.ones(2), jnp.ones(3))
 
 
 def test_site_drift_is_of_rules_that_accept():

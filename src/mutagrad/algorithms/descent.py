@@ -85,7 +85,7 @@ def _copy(offspring: Offspring, ancestor: jax.Array) -> Params:
 
 def _blend(offspring: Offspring, ancestors: jax.Array, shares: jax.Array) -> Params:
     """Parent + σ Σ share · mutation, the mutations made again one at a time; summed in full precision and rounded once."""
-    kinds = jax.eval_shape(lambda: offspring.noise(0))
+    kinds = offspring.noise(0)
     _check_means(offspring.parents, kinds)
     if offspring.parent_of is not None:
         return _blend_of_several(offspring, ancestors, shares)

@@ -61,7 +61,8 @@ def adapt_batch_size(algorithm: Algorithm, batches: Minibatches, signal: float =
 
     Returns
     -------
-    Algorithm, whose state is a `BatchSizeState`. Where neither measure is to be had, the first size stays.
+    Algorithm, whose state is a `BatchSizeState`; its ``level`` says which size is in use. Where neither measure is to be had,
+    the first size stays.
 
     Raises
     ------
@@ -138,7 +139,7 @@ def _confirmed(state: BatchSizeState, info: Info) -> tuple[tuple[jax.Array, jax.
     dtype = state.promised.dtype
     is_finite = jnp.isfinite(info.loss_differences)
     load = jnp.nan_to_num(jnp.mean(info.loss_differences, where=is_finite), nan=0.0)
-    is_step = info.is_accepted & jnp.isfinite(info.loss_change) & jnp.any(is_finite)
+    is_step = jnp.any(info.is_accepted) & jnp.isfinite(info.loss_change) & jnp.any(is_finite)
     differential = jnp.where(is_step, load - info.loss_change, 0).astype(dtype)
     is_told = jnp.isfinite(info.validated_change) & (state.last_differential > 0)
     delivered = jnp.where(is_told, state.last_load - info.validated_change, 0).astype(dtype)

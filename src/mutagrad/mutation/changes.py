@@ -1,16 +1,18 @@
 """How a leaf that is no plain real array is changed by a mutation of scale σ: jumps between values, and walls that reflect."""
 
 import dataclasses
+import math
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 __all__ = ["Categories", "Jumps", "Reflected", "mirrored"]
 
 _WIDEST = 4.0
-"""σ, in numbers of places, from which on jumps are taken to be no wider: all places are then equally likely."""
+"""σ, in widths of the range, from which on changes are taken to be no wider: all values are then equally likely."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +28,11 @@ class Categories:
 
     def __repr__(self) -> str:
         return f"categories({self.values})"
+
+
+def _word(dtype: Any) -> np.dtype:
+    """The unsigned integers in which a leaf's arithmetic is exact."""
+    return np.dtype(np.uint64 if jnp.dtype(dtype).itemsize == 8 else np.uint32)
 
 
 def mirrored(place: jax.Array, number: jax.Array | int) -> jax.Array:
@@ -73,15 +80,33 @@ class Jumps:
     def applied(self, leaf: jax.Array, sigma: jax.Array) -> jax.Array:
         """The leaf after the mutation; with −σ it jumps as far in the opposite direction."""
         sigma = jnp.asarray(sigma, jnp.float32) * self.scale.astype(jnp.float32)
-        place = jnp.round((leaf.astype(jnp.float32) - self.first) / self.step).astype(jnp.int32)
+        place = self._place(leaf)
         uniform = ((self.bits >> 1).astype(jnp.float32) + 0.5) * 2.0**-31
         sign = jnp.where(self.bits & 1, 1, -1) * jnp.where(sigma < 0, -1, 1)
         sigma = jnp.minimum(jnp.abs(sigma) / (abs(self.step) if self.is_ordered else 1), _WIDEST * self.number)
         jump = self._ordered(uniform, sigma) if self.is_ordered else self._unordered(uniform, sigma)
         moved = place + sign * jump
         moved = mirrored(moved, self.number) if self.is_ordered else jnp.mod(moved, self.number)
-        changed = (moved * self.step + self.first).astype(leaf.dtype)
-        return jnp.where(moved == place, leaf, changed)
+        return jnp.where(moved == place, leaf, self._value(moved, leaf))
+
+    def _place(self, leaf: jax.Array) -> jax.Array:
+        """Which of the values each site has, exactly: integers are subtracted modulo their words."""
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            wide = leaf if leaf.dtype.itemsize >= 4 else leaf.astype(jnp.float32)
+            return jnp.round((wide - self.first) / self.step).astype(jnp.int32)
+        word = _word(leaf.dtype)
+        ahead = leaf.astype(word) - np.asarray(self.first % 2 ** (8 * word.itemsize)).astype(word)
+        ahead = ahead if self.step > 0 else jnp.negative(ahead)
+        return (ahead // np.asarray(abs(self.step)).astype(word)).astype(jnp.int32)
+
+    def _value(self, place: jax.Array, leaf: jax.Array) -> jax.Array:
+        """The values at these places, in the dtype of the leaf."""
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            wide = leaf.dtype if leaf.dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
+            return (place.astype(wide) * self.step + self.first).astype(leaf.dtype)
+        word = _word(leaf.dtype)
+        first, step = (np.asarray(one % 2 ** (8 * word.itemsize)).astype(word) for one in (self.first, self.step))
+        return (place.astype(word) * step + first).astype(leaf.dtype)
 
     def _ordered(self, uniform: jax.Array, sigma: jax.Array) -> jax.Array:
         mean_square = jnp.square(sigma)
@@ -99,7 +124,7 @@ class Jumps:
         return jnp.where(uniform < change, which, 0).astype(jnp.int32)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("values",), meta_fields=("low", "high"))
+@partial(jax.tree_util.register_dataclass, data_fields=("values", "scale"), meta_fields=("low", "high"))
 @dataclasses.dataclass(frozen=True)
 class Reflected:
     """The mutation of a real leaf between walls, which reflect it.
@@ -107,10 +132,12 @@ class Reflected:
     Attributes
     ----------
     values : noise of the shape of the leaf; σ times it is added.
+    scale : σ is multiplied by it; a number, or one a parameter.
     low, high : the walls; either may be infinite.
     """
 
     values: Any
+    scale: jax.Array
     low: float
     high: float
 
@@ -121,22 +148,32 @@ class Reflected:
 
     def scaled(self, factor: jax.Array) -> "Reflected":
         """The same mutation with σ multiplied by a number, or by one a parameter."""
-        return dataclasses.replace(self, values=self.values * factor)
+        return dataclasses.replace(self, scale=self.scale * factor)
 
     def applied(self, leaf: jax.Array, sigma: jax.Array) -> jax.Array:
         """The leaf after the mutation, summed in float32 at least and rounded once."""
         dtype = leaf.dtype if leaf.dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
-        low, high = jnp.asarray(self.low, leaf.dtype), jnp.asarray(self.high, leaf.dtype)
-        moved = leaf.astype(dtype) + sigma.astype(dtype) * jnp.asarray(self.values).astype(dtype)
-        return self._folded(moved, low.astype(dtype), high.astype(dtype)).astype(leaf.dtype)
-
-    def _folded(self, moved: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
-        if self.high == jnp.inf:
-            return jnp.where(moved < low, low + (low - moved), moved)
-        if self.low == -jnp.inf:
-            return jnp.where(moved > high, high - (moved - high), moved)
+        most = float(jnp.finfo(leaf.dtype).max)
+        low, high = (float(np.asarray(np.clip(wall, -most, most)).astype(leaf.dtype)) for wall in (self.low, self.high))
+        low, high = (low if low > -most else -math.inf), (high if high < most else math.inf)
         width = high - low
+        sigma = jnp.asarray(sigma).astype(dtype) * self.scale.astype(dtype)
+        if width < most / 16:
+            sigma = jnp.clip(sigma, -_WIDEST * width, _WIDEST * width)
+        moved = leaf.astype(dtype) + sigma * jnp.asarray(self.values).astype(dtype)
+        return _folded(moved, low, high, most).astype(leaf.dtype)
+
+
+def _folded(moved: jax.Array, low: float, high: float, most: float) -> jax.Array:
+    """Reflected as often as it takes; what did not reach a wall is not rounded again."""
+    width = high - low
+    if width < most / 16:
         along = jnp.mod(moved - low, 2 * width)
         folded = low + jnp.where(along > width, 2 * width - along, along)
-        # What did not reach a wall is not rounded again.
         return jnp.where((moved >= low) & (moved <= high), moved, jnp.clip(folded, low, high))
+    # Walls too far apart to be met twice.
+    if low > -math.inf:
+        moved = jnp.where(moved < low, low + (low - moved), moved)
+    if high < math.inf:
+        moved = jnp.where(moved > high, high - (moved - high), moved)
+    return moved

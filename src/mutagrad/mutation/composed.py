@@ -46,7 +46,7 @@ def masked(mask: Any, mutation: Mutation | None = None) -> Mutation:
     >>> bool(jnp.all(state.params["early"] == 1)), bool(jnp.any(state.params["late"] == 1))
     (True, False)
     """
-    base = mutation or gaussian()
+    base = base_of(mutation)
     for path, leaf in jax.tree_util.tree_leaves_with_path(mask):
         if not isinstance(leaf, bool):
             raise ValueError(f"mask{jax.tree_util.keystr(path)}: got {leaf!r}; pass True (mutate) or False (share)")
@@ -92,7 +92,7 @@ def scaled(scale: Any, mutation: Mutation | None = None) -> Mutation:
     >>> bool(jnp.all(noise["b"] == 0))
     True
     """
-    base = mutation or gaussian()
+    base = base_of(mutation)
     for path, leaf in jax.tree_util.tree_leaves_with_path(scale):
         if check.is_concrete(leaf) and not (tree.are_finite([leaf])[0] and bool(np.all(np.asarray(leaf) >= 0))):
             where = jax.tree_util.keystr(path)
@@ -116,6 +116,20 @@ def scaled(scale: Any, mutation: Mutation | None = None) -> Mutation:
 
     options = {"scale": scale, "mutation": base}
     return Mutation(sample, f"scaled {base.name}", options, _law(law.Scaled, scale, base), base.check_fn)
+
+
+def base_of(mutation: Any) -> Mutation:
+    """The density that another one is made of: `gaussian` unless given; a ValueError if it is none."""
+    if mutation is None:
+        return gaussian()
+    is_factory = getattr(mutation, "__module__", "").startswith("mutagrad.")
+    if isinstance(mutation, Mutation) or not callable(mutation) or is_factory:
+        if isinstance(mutation, Mutation):
+            return mutation
+        raise ValueError(
+            f"mutation: got {mutation!r}; pass one such as mutagrad.mutation.gaussian(), or a function of your own"
+        )
+    return Mutation(mutation)
 
 
 def _law(kind: type, argument: Any, base: Mutation) -> Any:

@@ -1,6 +1,7 @@
 """Mutations of parameters that are not free real numbers: integers, categories, and real numbers between walls."""
 
 import math
+import sys
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 
 from mutagrad import check, tree
 from mutagrad.mutation.changes import Categories, Jumps, Reflected
-from mutagrad.mutation.densities import gaussian
+from mutagrad.mutation.composed import base_of
 from mutagrad.noise import draw
 from mutagrad.types import Mutation
 
@@ -84,7 +85,7 @@ def discrete(domain: Any = True, mutation: Mutation | None = None) -> Mutation:
     >>> result.params.tolist(), str(result.params.dtype)
     ([3, -2, 0, 1], 'int8')
     """
-    base = mutation or gaussian()
+    base = base_of(mutation)
     entries = jax.tree_util.tree_leaves_with_path(domain)
     for path, entry in entries:
         name = f"domain{jax.tree_util.keystr(path)}"
@@ -125,6 +126,9 @@ def discrete(domain: Any = True, mutation: Mutation | None = None) -> Mutation:
 
 
 def _values(name: str, values: range) -> range:
+    ends = (values.start, values.stop)
+    if any(abs(end) > 2**64 for end in ends):
+        raise ValueError(f"{name}: got a range beyond 2⁶⁴; pass values that an integer of 64 bits holds")
     if not 2 <= len(values) <= _MOST:
         raise ValueError(f"{name}: got {values!r} of {len(values):,} values; pass 2 to {_MOST:,} of them")
     return values
@@ -209,7 +213,7 @@ def bounded(low: Any, high: Any, mutation: Mutation | None = None) -> Mutation:
     >>> [round(float(x), 2) for x in result.params]
     [0.5, 1.0]
     """
-    base = mutation or gaussian()
+    base = base_of(mutation)
     walls = [_numbers(name, value) for name, value in (("low", low), ("high", high))]
     for path, lowest in walls[0]:
         for other, highest in walls[1]:
@@ -227,7 +231,7 @@ def bounded(low: Any, high: Any, mutation: Mutation | None = None) -> Mutation:
             is_free = math.isinf(lowest) and math.isinf(highest)
             if noise is None or is_free or not tree.is_floating(leaf) or tree.has_own_change(noise):
                 return noise
-            return Reflected(noise, float(lowest), float(highest))
+            return Reflected(noise, jnp.ones((), jnp.float32), float(lowest), float(highest))
 
         return jax.tree.map(between, params, base.sample_fn(key, params), *of(params))
 
@@ -236,11 +240,19 @@ def bounded(low: Any, high: Any, mutation: Mutation | None = None) -> Mutation:
             if not (tree.is_floating(leaf) and check.is_concrete(leaf)):
                 return
             array = np.asarray(leaf).astype(np.float64)
-            edges = np.asarray(jnp.asarray([lowest, highest], jnp.result_type(leaf))).astype(np.float64)
+            dtype = jnp.result_type(leaf)
+            most = float(jnp.finfo(dtype).max)
+            edges = np.clip([lowest, highest], -most, most).astype(dtype).astype(np.float64)
+            where = jax.tree_util.keystr(path)
+            if not edges[0] < edges[1]:
+                raise ValueError(
+                    f"params{where}: got walls {lowest:g} and {highest:g}, which are one number in {dtype}; pass walls "
+                    "that differ there"
+                )
             outside = (array < edges[0]) | (array > edges[1])
             if outside.any():
                 raise ValueError(
-                    f"params{jax.tree_util.keystr(path)}: got {int(outside.sum()):,} of {array.size:,} values outside "
+                    f"params{where}: got {int(outside.sum()):,} of {array.size:,} values outside "
                     f"[{lowest:g}, {highest:g}], such as {array[outside].flat[0]:g}; start between the walls"
                 )
 
@@ -255,7 +267,9 @@ def bounded(low: Any, high: Any, mutation: Mutation | None = None) -> Mutation:
 def _numbers(name: str, tree_of: Any) -> list[tuple[Any, float]]:
     found = []
     for path, value in jax.tree_util.tree_leaves_with_path(tree_of):
-        if isinstance(value, bool) or not isinstance(value, int | float | np.number) or math.isnan(value):
+        is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+        is_huge = isinstance(value, int) and abs(value) > sys.float_info.max
+        if not is_number or value != value or is_huge:
             raise ValueError(
                 f"{name}{jax.tree_util.keystr(path)}: got {value!r}; pass a number, or infinity for no wall"
             )

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from mutagrad import check
@@ -37,9 +38,23 @@ def mutation_probability(sigma: ArrayLike, step: float = 1.0) -> jax.Array:
     0.0099
     """
     check.positive("step", step)
-    mean_square = jnp.square(jnp.asarray(sigma, jnp.result_type(float)) / step)
-    ratio = mean_square / (mean_square + 1 + jnp.sqrt(1 + 2 * mean_square))
+    scale = _array("sigma", sigma)
+    if check.is_concrete(scale) and not bool(np.all(np.asarray(scale) >= 0)):
+        raise ValueError(f"sigma: got {sigma!r}; pass numbers of 0 or more")
+    # Divided by μ, so that large σ do not overflow.
+    inverse = jnp.square(step / scale)
+    ratio = jnp.where(scale > 0, 1 / (1 + inverse + jnp.sqrt(inverse) * jnp.sqrt(inverse + 2)), 0)
     return 2 * ratio / (1 + ratio)
+
+
+def _array(name: str, value: ArrayLike) -> jax.Array:
+    """Real numbers, or a ValueError."""
+    try:
+        if not np.issubdtype(jnp.result_type(value), np.complexfloating):
+            return jnp.asarray(value, jnp.result_type(float))
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"{name}: got {value!r}; pass numbers")
 
 
 def site_drift(
@@ -78,13 +93,15 @@ def site_drift(
     >>> bool(abs(found / (-0.1 * 1e-4 / 4 * 0.2) - 1) < 1e-3)                           # −¼βph² (Δ₊ − Δ₋)/2h
     True
     """
-    law = selection_law(algorithm.definition)
+    law = selection_law(check.algorithm(algorithm).definition)
     if not isinstance(law, Acceptance):
         raise ValueError(
             "algorithm: got one whose rule ranks its offspring, so that a site's fate hangs on all others; pass one that accepts "
             "one offspring with a probability, such as mutagrad.logistic"
         )
     scale = sigma_of(algorithm.definition, sigma)
-    up, down = jnp.asarray(loss_up, jnp.result_type(float)), jnp.asarray(loss_down, jnp.result_type(float))
+    up, down = _array("loss_up", loss_up), _array("loss_down", loss_down)
+    if up.shape != down.shape and () not in (up.shape, down.shape):
+        raise ValueError(f"loss_down: got shape {down.shape} with loss_up of {up.shape}; pass one shape")
     rises, falls = (jnp.where(one == jnp.inf, 0, law.acceptance_fn(one)) for one in (up, down))
     return mutation_probability(scale, step) * step * (rises - falls) / 2
