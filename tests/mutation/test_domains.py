@@ -418,6 +418,7 @@ def test_scaled_and_masked():
         (lambda: density.bounded(1.0, 1.0), r"low: got 1 with high = 1; pass low below high"),
         (lambda: density.bounded({"a": 0.0}, {"a": -1.0}), r"low\['a'\]: got 0 with high = -1"),
         (lambda: density.bounded("0", 1.0), r"low: got '0'; pass a number"),
+        (lambda: density.bounded(None, 1.0), r"low: got None; pass a number"),
         (lambda: density.bounded(0.0, math.nan), r"high: got nan; pass a number"),
         (lambda: density.bounded(0, 10**400), r"high: got 1000.*; pass a number"),
         (lambda: density.discrete(range(10**400)), r"domain: got a range beyond 2⁶⁴"),
@@ -492,9 +493,15 @@ def test_parents_share_what_does_not_mutate():
 
 def test_discrete_values_have_no_mean():
     algorithm = mutagrad.weighted_recombination(0.1, 10, mutation=density.discrete())
-    state = algorithm.init(jnp.zeros(3, jnp.int8))
     with pytest.raises(ValueError, match=r"selection: got shares that blend, and params is discrete"):
-        algorithm.step(jax.random.key(0), state, lambda x: jnp.sum(x.astype(jnp.float32)))
+        algorithm.init(jnp.zeros(3, jnp.int8))
+
+    def halves(key, losses, parent_losses):
+        return mutagrad.Descent(jnp.asarray([[0, 1]]), jnp.asarray([[0.5, 0.5]]))
+
+    own = mutagrad.mutation_selection(density.discrete(), halves, 4, sigma=0.1)
+    with pytest.raises(ValueError, match=r"selection: got shares that blend, and params is discrete"):
+        own.step(jax.random.key(0), own.init(jnp.zeros(3, jnp.int8)), lambda x: jnp.sum(x.astype(jnp.float32)))
 
 
 def test_rates_of_any_sigma():

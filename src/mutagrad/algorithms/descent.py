@@ -10,7 +10,7 @@ from mutagrad import keys, tree
 from mutagrad.offspring import Offspring
 from mutagrad.types import Descent, Params
 
-__all__ = ["best_ancestor", "descend", "with_finite_ancestors"]
+__all__ = ["best_ancestor", "check_means", "descend", "with_finite_ancestors"]
 
 _INHERITANCE = ("blend", "leaf", "parameter")
 _SMALL = 65_536
@@ -86,7 +86,7 @@ def _copy(offspring: Offspring, ancestor: jax.Array) -> Params:
 def _blend(offspring: Offspring, ancestors: jax.Array, shares: jax.Array) -> Params:
     """Parent + σ Σ share · mutation, the mutations made again one at a time; summed in full precision and rounded once."""
     kinds = offspring.noise(0)
-    _check_means(offspring.parents, kinds)
+    check_means(offspring.parents, kinds)
     if offspring.parent_of is not None:
         return _blend_of_several(offspring, ancestors, shares)
 
@@ -116,14 +116,14 @@ def _with_values(leaf: jax.Array, total: jax.Array, kind: Any) -> Any:
     return dataclasses.replace(kind, values=total) if tree.has_own_change(kind) else total
 
 
-def _check_means(params: Params, kinds: Params) -> None:
+def check_means(params: Params, kinds: Params) -> None:
     """Refuse a weighted mean of values that have none."""
 
     def check(path: Any, leaf: Any, kind: Any) -> None:
         if tree.has_own_change(kind) and not hasattr(kind, "values"):
             raise ValueError(
                 f"selection: got shares that blend, and params{jax.tree_util.keystr(path)} is discrete, so that its values have "
-                "no mean; select one ancestor, or inherit by 'parameter' or 'leaf'"
+                "no mean; pass an algorithm that selects one ancestor (elitist), or selection.crossover"
             )
 
     jax.tree_util.tree_map_with_path(check, params, kinds)

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from mutagrad import tree
+from mutagrad.algorithms.descent import check_means
 from mutagrad.compiler import check_compiler
 from mutagrad.evaluation.losses import check_losses
+from mutagrad.law import RankWeights
 from mutagrad.types import Definition, LossFn, Params, PopulationState, State
 
 __all__ = ["Parents", "first_state", "mutated_leaves", "parents"]
@@ -66,6 +68,8 @@ def first_state(definition: Definition, params: Params, loss_fn: LossFn | None) 
         if number > 1:
             return PopulationState(_of_first(definition, stacked, params), sigma, generation)
     params = definition.mutation.checked(params)
+    if isinstance(definition.selection.law, RankWeights):
+        check_means(params, jax.eval_shape(definition.mutation.sample_fn, jax.random.key(0), params))
     if number > 1:
         stacked = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (number, *leaf.shape)), params)
         return PopulationState(stacked, sigma, generation)

@@ -49,6 +49,8 @@ _CURVED, _SURE = 1.5, 2.0
 """A load that grows with an exponent above 1.5, by so many standard errors, is curvature and not luck."""
 _CAREFUL = 0.75
 """By so much σ falls more slowly when luck has turned out to be curvature, for about a hundred generations."""
+_CAREFUL_UNTIL, _DEPTH, _NO_FLOOR = 0.37, 1.4, -200.0
+"""For a hundred generations σ falls by a factor of 4 at most from where luck turned out to be curvature."""
 _BLIND = 9.2
 """Largest rise of ln σ without progress, 10⁴: a scale that is not found on that way does not exist."""
 _BLIND_AFTER = 1.6
@@ -88,6 +90,7 @@ class ProgressMemory(NamedTuple):
     ceiling : ln σ up to which it may rise without progress.
     stay : how the load grows with σ at one parent.
     careful : 1 where luck has just turned out to be curvature, and fading.
+    floor : ln σ below which it does not fall meanwhile: curvature that is found at s ≈ 4 needs a σ smaller by 2, not by 10.
     may_be_rough : 1, or 0 where most parameters are discrete. There the variance of ΔU is that of single mutations, whose number
         is σ², and luck cannot drown the slope at a small σ.
     """
@@ -105,6 +108,7 @@ class ProgressMemory(NamedTuple):
     ceiling: jax.Array
     stay: Stay
     careful: jax.Array
+    floor: jax.Array
     may_be_rough: jax.Array
 
     @classmethod
@@ -120,6 +124,7 @@ class ProgressMemory(NamedTuple):
             ceiling,
             Stay.first(sigma),
             zero,
+            jnp.full_like(sigma, _NO_FLOOR),
             jnp.full_like(sigma, may_be_rough),
         )
 
@@ -252,8 +257,11 @@ def progress_rule(
         ceiling = jnp.where(is_known, on_batches.ceiling, old.ceiling)
         # Where the loss stays the same, of the smooth one the best strength is known, and of a rough one that few succeed.
         strong, smooth_memory, pooled_strength = smooth_rule(info, old.strength)
+        floor = jnp.where(careful > _CAREFUL_UNTIL, old.floor, _NO_FLOOR)
+        floor = jnp.where(is_curved, log_sigma - _DEPTH, floor).astype(dtype)
         smooth = jnp.maximum(jnp.log(strong / sigma), -_FALL * speed * (1 - _CAREFUL * careful))
         seldom = _SELDOM * speed * (last.has_success - rare) / (1 - rare)
+        smooth = jnp.maximum(smooth, jnp.minimum(floor - log_sigma, 0))
         change = jnp.where(fresh, on_batches.change * is_known.astype(dtype), (1 - rough) * smooth + rough * seldom)
         # On a plateau, where all losses are equal, look further away.
         change = jnp.where(seen.spread > 0, change, jnp.where(log_sigma < ceiling, 0.1 * speed, 0))
@@ -288,6 +296,7 @@ def progress_rule(
             ceiling=ceiling,
             stay=stay,
             careful=careful,
+            floor=floor,
             may_be_rough=old.may_be_rough,
         )
         # A batch on which the parent itself fails, or all offspring, says nothing of what was known before.

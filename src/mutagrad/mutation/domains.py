@@ -274,4 +274,6 @@ def _numbers(name: str, tree_of: Any) -> list[tuple[Any, float]]:
                 f"{name}{jax.tree_util.keystr(path)}: got {value!r}; pass a number, or infinity for no wall"
             )
         found.append((path, float(value)))
+    if not found:
+        raise ValueError(f"{name}: got {tree_of!r}; pass a number, or infinity for no wall")
     return found

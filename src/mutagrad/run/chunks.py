@@ -137,8 +137,8 @@ def _drawer(batches: Any) -> tuple[Callable | None, Any]:
 def _first_line(loss: float, reason: str = "") -> str:
     why = f"; it raised {reason}" if reason else ""
     return (
-        f"loss_fn: got {loss} at the start, before any mutation{why}; start from params at which the loss is finite "
-        "(check the data and the initial scale)"
+        f"loss_fn: got {loss} at the start, before any mutation{why}; start from params, and a first batch, at "
+        "which the loss is finite (check the data and the initial scale)"
     )
 
 
