@@ -11,7 +11,7 @@ from mutagrad.evaluation.losses import check_loss_fn
 from mutagrad.mutation.changes import Jumps
 from mutagrad.types import LossFn, Mutation, Params
 
-__all__ = ["check_loss", "checked_params", "computing", "is_unordered", "one_mutation"]
+__all__ = ["check_loss", "checked_params", "computing", "is_unordered", "jump_scales"]
 
 
 def check_loss(loss_fn: Any, has_batch: bool) -> None:
@@ -74,18 +74,25 @@ def is_unordered(kind: Any) -> bool:
     return isinstance(kind, Jumps) and not kind.is_ordered
 
 
-def one_mutation(mutation: Mutation, params: Params) -> float:
-    """The σ at which a mutant has one mutation in the mean, where all that is mutated is discrete; otherwise 0."""
-    noise = mutation.sample_fn(jax.random.key(0), params)
-    rates = []
+def jump_scales(mutation: Mutation, params: Params) -> tuple[float, float]:
+    """Where all that is mutated is discrete: σ at which a mutant has one mutation in the mean, and σ of an eighth of the range.
 
-    def rate(leaf: Any, kind: Any) -> None:
+    Beyond the second mutants say nothing of the place. (0, ∞) where real params mutate.
+    """
+    noise = mutation.sample_fn(jax.random.key(0), params)
+    rates, widths = [0.0], [math.inf]
+
+    def add(leaf: Any, kind: Any) -> None:
         if isinstance(kind, Jumps):
             # A site jumps with probability (σ · scale/step)² where that is small.
-            scale = np.broadcast_to(np.asarray(kind.scale, np.float64), kind.shape)
-            rates.append(float(np.sum((scale / kind.step) ** 2)))
+            places = np.broadcast_to(np.asarray(kind.scale, np.float64), kind.shape) / abs(kind.step)
+            rates.append(float(np.sum(places**2)))
+            widths.append(kind.number / 8 / max(float(np.max(places, initial=0)), 1e-30))
         elif tree.is_mutated(leaf, kind):
             rates.append(math.inf)
 
-    jax.tree.map(rate, params, noise)
-    return 1 / math.sqrt(sum(rates)) if rates and 0 < sum(rates) < math.inf else 0.0
+    jax.tree.map(add, params, noise)
+    if not 0 < sum(rates) < math.inf:
+        return 0.0, math.inf
+    first = 1 / math.sqrt(sum(rates))
+    return first, max(min(widths), 4 * first)

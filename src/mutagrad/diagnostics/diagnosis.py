@@ -19,9 +19,9 @@ from mutagrad.diagnostics.prospects import (
     forecast_of,
     gain_of,
     is_bound,
-    is_normal,
     measured_gain,
     plans_of,
+    told_gain,
 )
 from mutagrad.diagnostics.regime import Regime, unknown_regime
 from mutagrad.diagnostics.survey import smoothed, survey
@@ -55,8 +55,8 @@ class Diagnosis(NamedTuple):
     definition : of the algorithm whose best σ is meant, (1+M) unless one was passed.
     plans : tuple of `Plan`: the algorithm asked about; (1+M) with the M that is best per evaluation, and with the workers there
         are; and some others. Empty where no best σ is known.
-    gain : expected decrease per generation at the σ asked about, with its standard error [loss]; ``None`` without a σ, or
-        where it is not known.
+    gain : expected decrease per generation at the σ asked about, with its standard error, or without one its upper bound [loss];
+        ``None`` without a σ, or where it is not known.
     batch_size : the gradient noise scale TrC/|g|² [examples], a batch of which gains half per generation of what the whole
         data would; ``None`` for a scalar loss, NaN where the slope is not told from noise.
     is_sampled : whether each generation is taken to see a batch drawn afresh.
@@ -249,12 +249,9 @@ def diagnose(
     again = prober.repeats
     gain = None
     if current is not None and is_told and not hides_noise:
-        gain = gain_of(current, rule, is_sampled)
-        by_count = measured_gain(around, rule) if not is_sampled or prober.num_examples == 1 else None
-        if gain is not None and by_count is not None and not is_normal(gain, by_count, current):
-            gain = by_count
-        if gain is not None and gain.value > most:
-            gain = None
+        # Pairs are of one batch: where another one selects, their best gains more than the loss does.
+        own = measured_gain(around, rule) if not is_sampled else None
+        gain = told_gain(gain_of(current, rule, is_sampled), own, current, most)
     return Diagnosis(
         loss=prober.loss,
         num_parameters=prober.num_mutated,

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mutagrad import tree
-from mutagrad.diagnostics.checks import check_loss, checked_params, computing, one_mutation
+from mutagrad.diagnostics.checks import check_loss, checked_params, computing, jump_scales
 from mutagrad.diagnostics.in_python import AGAIN, Evaluated, evaluate_in_python, not_finite
 from mutagrad.diagnostics.jackknife import jackknife
 from mutagrad.diagnostics.kind import ROUNDINGS, Rung
@@ -73,14 +73,11 @@ class Prober:
         eps, size = float(jnp.finfo(jnp.result_type(float)).eps), tree.root_mean_square(self.params)
         self.places = eps * size
         """By how much a mutant of the params is rounded, to an order of magnitude [parameter]."""
-        self.mutates_from = one_mutation(mutation, self.params)
+        self.mutates_from, self.largest_sigma = jump_scales(mutation, self.params)
         """σ from which on a mutant has a mutation in the mean, where all params are discrete; otherwise 0 [parameter]."""
         self.num_mutated = mutation.num_mutated(self.params)
         self.smallest_sigma = max(ROUNDINGS * self.places, self.mutates_from)
         """The σ below which adding a mutation to the params rounds it away, or makes none."""
-        # Where a third of the params mutate, half of a mutant is another one.
-        self.largest_sigma = self.mutates_from * max(4.0, math.sqrt(self.num_mutated / 3)) or math.inf
-        """The σ beyond which mutations of discrete params say nothing of the place."""
         self._failed: list[tuple[float, int]] = []
         self.num_evaluations = 0
         self.seconds_per_evaluation = float("nan")

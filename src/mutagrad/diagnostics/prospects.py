@@ -23,13 +23,13 @@ __all__ = [
     "gain_of",
     "has_few",
     "is_bound",
-    "is_normal",
     "measured_gain",
     "plans_of",
+    "told_gain",
 ]
 
 FEW = 10.0
-"""Participation ratio, two errors included, below which losses of mutants are not nearly normal and no forecast is given."""
+"""Participation ratio below which losses of mutants are not nearly normal and no forecast is given."""
 
 SMALLEST_SIGNAL = 0.1
 """|g|/|g_B| is not taken to be less: below it nothing is told from noise."""
@@ -82,7 +82,7 @@ def gain_of(found: Regime, rule: Definition, is_sampled: bool) -> Estimate | Non
 
 def has_few(found: Regime) -> bool:
     """Whether few curvatures dominate."""
-    return found.participation_ratio.value + 2 * found.participation_ratio.error < FEW
+    return found.participation_ratio.value < FEW
 
 
 def measured_gain(pairs: Pairs, rule: Definition) -> Estimate | None:
@@ -97,7 +97,7 @@ def measured_gain(pairs: Pairs, rule: Definition) -> Estimate | None:
 
     Returns
     -------
-    Estimate; ``None`` of another rule, or where M is more than a quarter of the mutants.
+    Estimate; ``None`` of another rule, or where M is more than a third of the mutants.
 
     >>> import numpy as np, mutagrad
     >>> from mutagrad.diagnostics.probes import Pairs
@@ -108,7 +108,7 @@ def measured_gain(pairs: Pairs, rule: Definition) -> Estimate | None:
     True
     """
     number = rule.num_offspring
-    if not keeps_the_better(rule) or 4 * number > 2 * len(pairs.odd):
+    if not keeps_the_better(rule) or 3 * number > 2 * len(pairs.odd):
         return None
 
     def mean(rows: dict[str, np.ndarray]) -> np.ndarray:
@@ -127,9 +127,26 @@ def measured_gain(pairs: Pairs, rule: Definition) -> Estimate | None:
     return Estimate(float(value), float(error), "loss")
 
 
-def is_normal(gain: Estimate, measured: Estimate, found: Regime) -> bool:
-    """Whether the gain of normal losses of mutants is to be believed beside the measured one."""
-    return not has_few(found) and abs(gain.value - measured.value) < 2 * math.hypot(gain.error, measured.error)
+def told_gain(gain: Estimate | None, measured: Estimate | None, found: Regime, most: float) -> Estimate | None:
+    """What a generation gains: by the law of normal losses, unless the measured ones gain another amount or cannot be normal.
+
+    Parameters
+    ----------
+    gain, measured : by `gain_of` and `measured_gain`. found : at the σ asked about. most : there is to be gained [loss].
+
+    Returns
+    -------
+    Estimate; one without an error is an upper bound.
+    """
+    if gain is None:
+        return None
+    if measured is not None and (
+        has_few(found) or abs(gain.value - measured.value) > 2 * math.hypot(gain.error, measured.error)
+    ):
+        return measured
+    if has_few(found) or gain.value > most:
+        return Estimate(min(gain.value + 2 * gain.error, most), math.nan, "loss")
+    return gain
 
 
 def is_bound(plan: Plan, best: Regime, pairs: Pairs, rule: Definition, most: float) -> bool:

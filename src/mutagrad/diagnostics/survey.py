@@ -20,6 +20,8 @@ _DOWN = 3
 """Decades below the first σ that are looked at."""
 _UP = 4
 """Half decades above it, where the loss is not smooth."""
+_FROM_ONE = 30.0
+"""σ up to which discrete params are looked at, in units of that of one mutation a mutant."""
 _SHOWN = 0.5
 """Share of slope in the variance of a mutant's loss from which on a best σ is given."""
 
@@ -43,7 +45,7 @@ def survey(prober: Prober, center: float, asked: float | None, number: int) -> S
     smallest = prober.smallest_sigma
     if prober.mutates_from > center * 10.0**-_DOWN:
         # Discrete params have no smaller mutation than one: the ladder begins there.
-        center = min(max(center, 4 * smallest), prober.largest_sigma)
+        center = min(max(center, _FROM_ONE * smallest), prober.largest_sigma)
         scales = np.geomspace(center, smallest, _DOWN + 1).tolist()
     else:
         scales = [center * 10.0**-step for step in range(_DOWN + 1)]
@@ -62,7 +64,9 @@ def survey(prober: Prober, center: float, asked: float | None, number: int) -> S
         return kind_of(rungs, prober.rounding, at, prober.digits, prober.places, prober.mutates_from > 0)
 
     kind, fit = look(rungs)
-    if kind.name not in ("smooth", "flat", "failing"):
+    if prober.mutates_from == 0 and rungs[-1].sigma < smallest and kind.name == "flat":
+        kind = kind._replace(name="rounding")
+    if kind.name not in ("smooth", "flat", "failing") and rungs[-1].sigma >= smallest:
         # Twice the pairs, since roughness and noise are other ones along each direction.
         rungs = [_joined(one, prober.rung(one.sigma, number, number)) for one in rungs]
         kind, fit = look(rungs)

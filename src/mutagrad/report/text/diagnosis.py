@@ -93,14 +93,14 @@ def _advice(by_name: Mapping[str, Finding], found: Diagnosis) -> list[str]:
         return _without_plan(by_name, found)
     asked, serial = found.plans[:2]
     lines = []
-    best = f"by {_gain(asked.gain, found.gains_are_bounds)} at the best σ"
+    best = f"by {_gain(asked.gain)} at the best σ"
     if "stands in" in by_name:
         lines.append(
             f"A generation of {by_name['best mutation scale'].follows} lowers the loss {best}; what one of the algorithm does, "
             "is not known."
         )
     elif found.gain is not None:
-        lines.append(f"A generation lowers the loss by {about(found.gain)} as it is, and {best}.")
+        lines.append(f"A generation lowers the loss by {_gain(found.gain)} as it is, and {best}.")
     elif found.current is not None:
         lines.append(f"A generation lowers the loss {best}; what it gains as it is, is not known.")
     few = by_name.get("participation ratio")
@@ -127,8 +127,9 @@ def _advice(by_name: Mapping[str, Finding], found: Diagnosis) -> list[str]:
     return [*lines, text + " Per generation more offspring gain more."]
 
 
-def _gain(gain: Estimate, is_bound: bool) -> str:
-    return f"at most {number(gain.value)}" if is_bound else about(gain)
+def _gain(gain: Estimate) -> str:
+    """Without an error it is a bound."""
+    return about(gain) if math.isfinite(gain.error) else f"at most {number(gain.value)}"
 
 
 def _without_plan(by_name: Mapping[str, Finding], found: Diagnosis) -> list[str]:
@@ -144,7 +145,7 @@ def _without_plan(by_name: Mapping[str, Finding], found: Diagnosis) -> list[str]
         above = f", above σ = {number(kind.drowns_below.value)}," if kind.tells_where else ""
         return [f"Where the slope shows{above} curvature is not told or takes what the slope gives."]
     if found.mutates_from > 0:
-        return ["No curvature that sets a best σ is told before a third of the params mutate."]
+        return ["No curvature that sets a best σ is told up to mutations of an eighth of the range."]
     reached = found.best.sigma.value
     where = f" to σ = {number(reached)}"
     if found.current is not None and reached != found.current.sigma.value:

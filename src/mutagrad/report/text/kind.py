@@ -38,7 +38,8 @@ def kind_text(kind: LossKind, sigma: float | None = None, parent_noise: Estimate
             f"There is no slope here: from σ = {low} to {high} opposite mutations cost the same but for rounding, and more than "
             "the params. The params are at a minimum, or as close as the digits of the loss tell."
         ),
-        "rounding": f"The loss changes by its rounding alone from σ = {low} to {high}. Pass per-example losses, or more digits.",
+        "rounding": f"The loss changes by its rounding alone from σ = {low} to {high}. Take a larger σ, or "
+        "per-example losses, of which a difference keeps more digits.",
     }.get(kind.name)
     if kind.name == "failing":
         return (

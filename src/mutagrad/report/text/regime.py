@@ -222,9 +222,9 @@ def forecast_text(found: RunForecast) -> str:
     decrease = f"from {number(found.loss)} by {number(found.decrease)}"
     if found.soonest == math.inf:
         return f"Forecast: the loss has levelled off at {number(found.loss)}, so that it is not expected to fall."
+    if found.soonest < 1 and found.latest == math.inf:
+        return f"Forecast: when the loss will have fallen {decrease}, this run does not tell."
     if found.generations == math.inf:
-        if found.soonest < 1:
-            return f"Forecast: when the loss will have fallen {decrease}, this run does not tell."
         return (
             f"Forecast: if it goes on like this, the loss more likely levels off before it has fallen {decrease}; if it does "
             f"fall, then in {low} generations or more ({percent(found.coverage)} of times, never included)."
