@@ -233,6 +233,9 @@ def kind_of(
         fits = [_fit(told[:number]) for number in range(3, len(told) + 1)]
         strongest = max(fits, key=lambda one: one.excluded(math.inf), default=fit)
         has_slope = strongest.excluded(math.inf) > SURE + 2 * math.log(max(1, len(fits)))
+        # A slope that is more than the rest at one σ alone, the largest, is a scatter of that one.
+        fitted = [one.sigma for one in told if one.sigma <= strongest.largest]
+        has_slope = has_slope and strongest.interval(strongest.scale)[0] < fitted[-2]
         fit = strongest if has_slope else fit
     exponent, low, high = fit.interval(fit.exponent)
     scale, scale_low, scale_high = fit.interval(fit.scale)

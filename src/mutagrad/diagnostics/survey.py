@@ -72,8 +72,11 @@ def survey(prober: Prober, center: float, asked: float | None, number: int) -> S
         kind, fit = look(rungs)
         between = [center * 10.0 ** -(step - 0.5) for step in range(1, _DOWN + 1)]
         above = [] if prober.mutates_from > 0 else [center * 10.0 ** (step / 2) for step in range(1, _UP + 1)]
-        for scale in between + above:
-            if scale >= smallest and (kind.name not in ("smooth", "noise") or scale > center):
+        # A search that noise led far away has left out what is near the σ asked about.
+        is_far = asked is not None and 10 * asked < center * 10.0**-_DOWN
+        near = [asked * 10.0 ** (step / 2) for step in range(1, _UP)] if asked is not None and is_far else []
+        for scale in near + between + above:
+            if scale >= smallest and (kind.name not in ("smooth", "noise") or scale > center or scale in near):
                 rungs.append(prober.rung(scale, 2 * number))
                 kind, fit = look(rungs)
     share, first = prober.failures()
