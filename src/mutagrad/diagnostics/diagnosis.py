@@ -13,8 +13,17 @@ from mutagrad.diagnostics.findings import describe, draw
 from mutagrad.diagnostics.kind import ROUNDINGS, LossKind
 from mutagrad.diagnostics.plans import Plan, optimum, yardstick
 from mutagrad.diagnostics.probes import CHUNK, Prober, landscape
-from mutagrad.diagnostics.prospects import Forecast, forecast_of, gain_of, plans_of
-from mutagrad.diagnostics.regime import Regime
+from mutagrad.diagnostics.prospects import (
+    Forecast,
+    at_most,
+    forecast_of,
+    gain_of,
+    is_bound,
+    measured_gain,
+    plans_of,
+    told_gain,
+)
+from mutagrad.diagnostics.regime import Regime, unknown_regime
 from mutagrad.diagnostics.survey import smoothed, survey
 from mutagrad.estimate import Estimate
 from mutagrad.evaluation.local import resolve
@@ -46,8 +55,8 @@ class Diagnosis(NamedTuple):
     definition : of the algorithm whose best σ is meant, (1+M) unless one was passed.
     plans : tuple of `Plan`: the algorithm asked about; (1+M) with the M that is best per evaluation, and with the workers there
         are; and some others. Empty where no best σ is known.
-    gain : expected decrease per generation at the σ asked about, with its standard error [loss]; ``None`` without a σ, or
-        where it is not known.
+    gain : expected decrease per generation at the σ asked about, with its standard error, or without one its upper bound [loss];
+        ``None`` without a σ, or where it is not known.
     batch_size : the gradient noise scale TrC/|g|² [examples], a batch of which gains half per generation of what the whole
         data would; ``None`` for a scalar loss, NaN where the slope is not told from noise.
     is_sampled : whether each generation is taken to see a batch drawn afresh.
@@ -60,6 +69,11 @@ class Diagnosis(NamedTuple):
     parent_noise : standard deviation of the loss of the params when it is evaluated again; ``None`` for a compiled loss [loss].
     num_evaluations, seconds_per_evaluation : what the diagnosis took, and what plans per second are counted with.
     num_workers : evaluations at the same time.
+    hides_noise : whether the loss is a mean over a batch that generations draw afresh: then this batch's best σ is not theirs,
+        and none is given.
+    gains_are_bounds : whether the gains of the plans are upper bounds, without an error: losses of mutants are not normal, or
+        would be below 0, where none was seen.
+    mutates_from : σ at which a mutant has one mutation in the mean; 0 unless all params are discrete [parameter].
     """
 
     loss: float
@@ -85,6 +99,9 @@ class Diagnosis(NamedTuple):
     num_evaluations: int
     seconds_per_evaluation: float
     num_workers: int
+    hides_noise: bool = False
+    gains_are_bounds: bool = False
+    mutates_from: float = 0.0
 
     def __repr__(self) -> str:
         return describe(self)
@@ -172,7 +189,7 @@ def diagnose(
     num_offspring = check.count("num_offspring", num_offspring)
     asked = sigma if sigma is not None or definition is None else definition.sigma
     if asked is not None:
-        asked = float(check.positive("sigma", asked))
+        asked = float(check.scale("sigma", asked))
     for name, value in (("cost_per_evaluation", cost_per_evaluation), ("decrease", decrease)):
         if value is not None:
             check.positive(name, value)
@@ -188,26 +205,20 @@ def diagnose(
 
     target, first = optimum(num_offspring)[0], _first_sigma(prober.params) if asked is None else asked
     pairs = prober.pairs(first)
-    if not math.isfinite(prober.loss):
-        raise ValueError(
-            f"loss_fn: got {prober.loss} at the params, before any mutation; pass params at which the loss is finite"
-        )
+    hides_noise = is_sampled and prober.num_examples == 1
     current = None
     if asked is not None:
         if num_pairs > CHUNK:
             pairs = pairs.with_more(prober.pairs(asked, num_pairs - CHUNK))
         current = landscape(pairs, prober.num_examples) if len(pairs.odd) > 1 else None
+    around = pairs
     pairs, has_optimum = prober.search(pairs, target)
     if num_pairs > len(pairs.odd) and has_optimum:
         pairs = pairs.with_more(prober.pairs(pairs.sigma, num_pairs - len(pairs.odd)))
-    if len(pairs.odd) < 2:
-        raise ValueError(
-            f"loss_fn: got no finite loss of a mutant, down to σ = {pairs.sigma:.2g}; check the loss around the params"
-        )
     found = survey(prober, pairs.sigma if has_optimum else first, asked, max(2 * CHUNK, num_pairs // 2))
     kind = found.kind
-    best = landscape(pairs, prober.num_examples)
-    if kind.name in ("flat", "minimum", "rounding", "noise"):
+    best = landscape(pairs, prober.num_examples) if len(pairs.odd) > 1 else unknown_regime(pairs.sigma)
+    if kind.name in ("flat", "minimum", "rounding", "noise", "failing") or hides_noise:
         has_optimum = False
     elif kind.name in ("rough", "noisy", "rough or noisy"):
         below = smoothed(prober, found, target, num_pairs)
@@ -215,25 +226,35 @@ def diagnose(
     has_optimum = has_optimum and best.hessian_trace.value > 0 and best.squared_batch_grad_norm.value > 0
 
     cost = cost_per_evaluation or prober.seconds_per_evaluation
-    plans = plans_of(best, rule, num_workers, cost, is_sampled) if has_optimum else ()
+    # A loss of which nothing negative was seen is taken to have none.
+    seen = [one.even - np.abs(one.odd) for one in (around, pairs)]
+    most = prober.loss if prober.loss + min(one.min(initial=0) for one in seen) >= -prober.rounding else math.inf
+    plans = plans_of(best, rule, num_workers, cost, is_sampled, most) if has_optimum else ()
+    are_bounds = bool(plans) and is_bound(plans[0], best, pairs, rule, most)
+    plans = tuple(at_most(one, most) for one in plans) if are_bounds else plans
     rank = None
     slowdown = None
     largest, reason = _largest_eigenvalue(prober, curvature_key) if use_gradient else (None, "")
     if has_optimum:
-        most = yardstick(rule).gain
+        unit = yardstick(rule).gain
         rank = best.participation_ratio
         if largest is not None:
             trace = best.hessian_trace
             value = trace.value / largest.value
             rank = Estimate(value, value * math.hypot(trace.error / trace.value, largest.error / largest.value))
-        slowdown = Estimate(rank.value / (2 * most), rank.error / (2 * most))
+        slowdown = Estimate(rank.value / (2 * unit), rank.error / (2 * unit))
     slope = math.sqrt(max(best.squared_batch_grad_norm.value, 0))
     rounds_below = max(prober.smallest_sigma, ROUNDINGS * prober.rounding / slope if slope > 0 else 0)
     is_told = kind.name in ("smooth", "undecided") and current is not None and current.sigma.value >= rounds_below
     again = prober.repeats
+    gain = None
+    if current is not None and is_told and not hides_noise:
+        # Pairs are of one batch: where another one selects, their best gains more than the loss does.
+        own = measured_gain(around, rule) if not is_sampled else None
+        gain = told_gain(gain_of(current, rule, is_sampled), own, current, most)
     return Diagnosis(
         loss=prober.loss,
-        num_parameters=mutation.num_mutated(prober.params),
+        num_parameters=prober.num_mutated,
         num_examples=prober.num_examples,
         num_offspring=num_offspring,
         current=current,
@@ -243,18 +264,21 @@ def diagnose(
         rounds_below=rounds_below,
         definition=rule,
         plans=plans,
-        gain=gain_of(current, rule, is_sampled) if current is not None and is_told else None,
+        gain=gain,
         batch_size=best.noise_scale if prober.num_examples > 1 else None,
         is_sampled=is_sampled,
         largest_eigenvalue=largest,
         effective_rank=rank,
         slowdown=slowdown,
         no_gradient=reason,
-        forecast=forecast_of(plans[0], prober.loss, decrease) if plans else None,
+        forecast=forecast_of(plans[0], prober.loss, decrease) if plans and not are_bounds else None,
         parent_noise=_spread(again) if len(again) else None,
         num_evaluations=prober.num_evaluations,
         seconds_per_evaluation=cost,
         num_workers=num_workers,
+        hides_noise=hides_noise,
+        gains_are_bounds=are_bounds,
+        mutates_from=prober.mutates_from,
     )
 
 

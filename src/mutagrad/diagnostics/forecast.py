@@ -43,7 +43,8 @@ class RunForecast(NamedTuple):
     ----------
     loss : now, the mean over the last twentieth of the history [loss].
     decrease : asked about [loss].
-    generations : as many more, as likely too few as too many; infinite if the loss more likely levels off before.
+    generations : as many more, as likely too few as too many; infinite if the loss more likely levels off before, or no longer
+        changes.
     soonest, latest : the interval that holds the number with probability ``coverage``.
     coverage : as asked.
     """
@@ -103,11 +104,18 @@ def forecast(history: Any, decrease: float | None = None, coverage: float = 0.8)
         raise ValueError(f"history: got {is_known.sum()} generations with a finite loss; pass {FEWEST} or more")
     last = len(loss)
     now = float(np.mean(loss[is_known & (time > (1 - _NOW) * last)]))
+    if decrease is not None:
+        check.positive("decrease", decrease)
+    time, loss = time[is_known], loss[is_known]
+    windows = _windows(time, loss)
+    is_level = np.ptp(windows[1]) == 0
     if decrease is None:
         decrease = abs(now) / 10
-    check.positive("decrease", decrease)
-    time, loss = time[is_known], loss[is_known]
-    reached = _times_to(now - decrease, *_samples(*_windows(time, loss)), last)
+        if decrease == 0 and not is_level:
+            raise ValueError("decrease: got none for a loss that is 0 now, of which a tenth is 0; pass one")
+    if is_level:
+        return RunForecast(now, float(decrease), math.inf, math.inf, math.inf, coverage)
+    reached = _times_to(now - decrease, *_samples(*windows), last)
     low, middle, high = np.quantile(reached - last, [(1 - coverage) / 2, 0.5, (1 + coverage) / 2], method="nearest")
     # As far off as it would have been in the past, in proportion.
     past = math.hypot(_LEAST_ERROR, _past_error(time, loss, now))
@@ -130,8 +138,11 @@ def _past_error(time: np.ndarray, loss: np.ndarray, now: float) -> float:
         before = np.mean(loss[kept & (time > (1 - _NOW) * share * last)])
         if kept.sum() < FEWEST // 4 or not before > now:
             continue
-        made = int(time[kept][-1])
-        found = np.median(_times_to(now, *_samples(*_windows(time[kept], loss[kept])), made)) - made
+        made, windows = int(time[kept][-1]), _windows(time[kept], loss[kept])
+        if np.ptp(windows[1]) == 0:
+            errors.append(_MOST)
+            continue
+        found = np.median(_times_to(now, *_samples(*windows), made)) - made
         # Nothing, or never, is off by the most that is counted.
         took = (1 - _NOW / 2) * last - made
         errors.append(np.clip(math.log(took / found), -_MOST, _MOST) if 0 < found < math.inf else _MOST)

@@ -12,6 +12,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from mutagrad.diagnostics.findings import describe
 from mutagrad.estimate import Estimate
@@ -31,16 +32,24 @@ ROUNDINGS = 30.0
 """Differences below so many roundings of the loss are taken to be rounding."""
 _TIES = 0.1
 """Share of pairs that cost exactly the same from which on a loss has steps."""
+_CHANCE = 1e-4
+"""Of a false alarm, at each σ, that mutants evaluated twice differ by more than noise."""
 _NOISE, _ROUGH = 0.5, 0.25
 """p is that of noise if two errors above it are below the first, of roughness if two errors below it are above the second."""
 
 
 class Rung(NamedTuple):
-    """Pairs of one σ: half the differences and half the sums, less the parent's loss, of their losses, (n,) [loss]."""
+    """Pairs of one σ: half the differences and half the sums, less the parent's loss, of their losses, (n,) [loss].
+
+    ``again`` is by how much the losses of some mutants differed when they were evaluated twice (k,), and ``is_lost`` whether
+    every mutant failed.
+    """
 
     sigma: float
     odd: np.ndarray
     even: np.ndarray
+    again: np.ndarray = np.zeros(0)
+    is_lost: bool = False
 
 
 class LossKind(NamedTuple):
@@ -52,7 +61,7 @@ class LossKind(NamedTuple):
         value each time, or one without relation to the value next to it, beside a slope; "noise", the same without a slope;
         "rough or noisy", "undecided", where these are not told apart, or smooth not from the others; "minimum", where
         opposite mutations cost the same; "flat", where nothing changes it; "rounding", where its changes are no larger than
-        those of its digits.
+        those of its digits; "failing", where fewer than four pairs of mutants had two finite losses.
     exponent : p, with which what is not slope grows, Var ∝ σ^p; NaN where there is none. Errors of this fit are a quarter of
         a 95 % likelihood interval.
     drowns_below : σ_r, below which more of the difference of two mutants is roughness or noise than slope; 0 for a smooth
@@ -62,6 +71,9 @@ class LossKind(NamedTuple):
     noise : standard deviation of a mutant's loss that is noise; NaN unless the loss is noisy [loss].
     sigmas : the smallest and the largest σ that were looked at [parameter].
     num_pairs : pairs of opposite mutations for each σ.
+    failed, fails_from : the share of mutants that failed, from the smallest σ on at which one did; NaN where none did.
+    differs_from : σ from which on mutants that were evaluated twice differ by more than their noise; NaN where that was not
+        seen, or not looked for, as of a compiled loss [parameter].
     """
 
     name: str
@@ -72,9 +84,17 @@ class LossKind(NamedTuple):
     noise: Estimate
     sigmas: tuple[float, float]
     num_pairs: int
+    failed: float = math.nan
+    fails_from: float = math.nan
+    differs_from: float = math.nan
 
     def __repr__(self) -> str:
         return describe(self)
+
+    @property
+    def tells_where(self) -> bool:
+        """Whether the σ below which the slope drowns is told from 0."""
+        return self.drowns_below.value > 2 * self.drowns_below.error and math.isfinite(self.drowns_below.value)
 
 
 class Fit(NamedTuple):
@@ -153,7 +173,24 @@ def _fit(rungs: list[Rung]) -> Fit:
     return fit_of(np.array([one.sigma for one in rungs]), [one.odd for one in rungs])
 
 
-def kind_of(rungs: list[Rung], floor: float, sigma: float, digits: float = 0.0) -> tuple[LossKind, Fit | None]:
+def _apart(rung: Rung) -> bool:
+    """Whether mutants of a σ differ by more than two evaluations of one of them do."""
+    number, repeats = len(rung.odd), len(rung.again)
+    if repeats < 4 or number < 4:
+        return False
+    # Half the difference of two evaluations has half the variance of one; two evaluations of one mutant have twice that.
+    noise, size = np.mean(rung.again**2) / 4, np.mean(rung.odd**2)
+    return bool(size > noise * stats.f.ppf(1 - _CHANCE, number, repeats))
+
+
+def kind_of(
+    rungs: list[Rung],
+    floor: float,
+    sigma: float,
+    digits: float = 0.0,
+    places: float = 0.0,
+    is_discrete: bool = False,
+) -> tuple[LossKind, Fit | None]:
     """Which kind of loss pairs of several σ met.
 
     Parameters
@@ -162,22 +199,28 @@ def kind_of(rungs: list[Rung], floor: float, sigma: float, digits: float = 0.0) 
     floor : what a difference of two losses may be by rounding alone [loss].
     sigma : where the share of signal is wanted [parameter].
     digits : the same in units of the loss, for mutants whose loss is far larger than the parent's.
+    places : by how much the params of a mutant are rounded [parameter].
+    is_discrete : whether mutants may tie because they have no mutation, and not because the loss has steps.
     """
     unknown = Estimate(math.nan, math.nan)
-    rungs = sorted((one for one in rungs if len(one.odd) > 3), key=lambda one: one.sigma)
-    if not rungs:
-        return _named("undecided", [Rung(sigma, np.zeros(0), np.zeros(0))]), None
+    rungs = sorted(rungs, key=lambda one: one.sigma)
+    if not any(len(one.odd) > 3 for one in rungs):
+        return _named("failing", rungs), None
+    rungs = [one for one in rungs if len(one.odd) > 3]
     sizes = np.array([math.sqrt(np.mean(one.odd**2)) for one in rungs])
     if not any(one.odd.any() or one.even.any() for one in rungs):
         return _named("flat", rungs), None
+    evens = np.array([np.mean(one.even) for one in rungs])
+    # Where there is curvature a mutant has a slope of its own, √Tr(H²)σ, along which its params are rounded.
+    curvature = math.sqrt(2) * float(np.median([np.std(one.even) / one.sigma**2 for one in rungs]))
+    floors = ROUNDINGS * (floor + digits * np.abs(evens) + places * curvature * np.array([one.sigma for one in rungs]))
     # Of a loss with steps pairs may tie, where a slope that is seen further up would not be rounded away.
     largest = int(np.argmax(sizes))
     expected = sizes[largest] / rungs[largest].sigma
-    has_steps = any(
-        np.mean(one.odd == 0) > _TIES and one.sigma * expected > ROUNDINGS * floor for one in rungs[:largest]
+    has_steps = not is_discrete and any(
+        np.mean(one.odd == 0) > _TIES and one.sigma * expected > least
+        for one, least in zip(rungs[:largest], floors[:largest], strict=True)
     )
-    evens = np.array([np.mean(one.even) for one in rungs])
-    floors = ROUNDINGS * (floor + digits * np.abs(evens))
     told = [one for one, size, least in zip(rungs, sizes, floors, strict=True) if size > least]
     if len(told) < 2:
         is_minimum = bool(np.any(evens > ROUNDINGS * floor) and evens[-1] > ROUNDINGS * sizes[-1])
@@ -190,6 +233,9 @@ def kind_of(rungs: list[Rung], floor: float, sigma: float, digits: float = 0.0) 
         fits = [_fit(told[:number]) for number in range(3, len(told) + 1)]
         strongest = max(fits, key=lambda one: one.excluded(math.inf), default=fit)
         has_slope = strongest.excluded(math.inf) > SURE + 2 * math.log(max(1, len(fits)))
+        # A slope that is more than the rest at one σ alone, the largest, is a scatter of that one.
+        fitted = [one.sigma for one in told if one.sigma <= strongest.largest]
+        has_slope = has_slope and strongest.interval(strongest.scale)[0] < fitted[-2]
         fit = strongest if has_slope else fit
     exponent, low, high = fit.interval(fit.exponent)
     scale, scale_low, scale_high = fit.interval(fit.scale)
@@ -202,7 +248,12 @@ def kind_of(rungs: list[Rung], floor: float, sigma: float, digits: float = 0.0) 
         name = "rough"
     elif high < _NOISE:
         name = "noisy"
-    name = "noise" if name == "noisy" and not has_slope else name
+    differs = min((one.sigma for one in told if _apart(one)), default=math.nan)
+    if name == "noisy" and not has_slope:
+        # Noise is of one size; if it is not, or if mutants differ by more, then it is not all there is.
+        spreads = np.array([np.mean(one.odd**2) for one in told])
+        grows = spreads[-1] > spreads[0] * stats.f.ppf(1 - _CHANCE, len(told[-1].odd), len(told[0].odd))
+        name = "rough or noisy" if grows or math.isfinite(differs) else "noise"
     # The directions are the same at every σ, and so is the error of their slope.
     shared = math.sqrt(2 / len(told[0].odd))
     drowns, signal = Estimate(math.inf, math.nan, "parameter"), Estimate(0.0, math.nan)
@@ -223,6 +274,7 @@ def kind_of(rungs: list[Rung], floor: float, sigma: float, digits: float = 0.0) 
         has_slope=has_slope,
         signal=signal,
         noise=noise,
+        differs_from=differs,
     ), fit
 
 

@@ -15,14 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from mutagrad import tree
-from mutagrad.diagnostics.in_python import evaluate_in_python
+from mutagrad.diagnostics.checks import check_loss, checked_params, computing, jump_scales
+from mutagrad.diagnostics.in_python import AGAIN, Evaluated, evaluate_in_python, not_finite
 from mutagrad.diagnostics.jackknife import jackknife
 from mutagrad.diagnostics.kind import ROUNDINGS, Rung
 from mutagrad.diagnostics.regime import Regime, of_values, quantities
 from mutagrad.estimates import moments
 from mutagrad.evaluation.local import Evaluator
 from mutagrad.evaluation.losses import finite_reference, per_example
-from mutagrad.mutation.changes import Jumps
 from mutagrad.types import LossFn, Mutation, Params
 
 __all__ = ["Pairs", "Prober", "landscape"]
@@ -56,35 +56,6 @@ class Pairs(NamedTuple):
         return Pairs(self.sigma, *joined)
 
 
-def _computing(loss_fn: LossFn) -> LossFn:
-    """The loss, refused where JAX sees a constant in place of a computation."""
-
-    def watched(params: Params) -> Any:
-        loss = loss_fn(params)
-        if not isinstance(loss, jax.core.Tracer):
-            raise ValueError(
-                f"loss_fn: got {type(loss).__name__} back that does not depend on the params where JAX traces it; if it is "
-                "ordinary Python, pass evaluation=mutagrad.executor()"
-            )
-        return loss
-
-    return watched
-
-
-def _check_opposites(mutation: Mutation, params: Params) -> None:
-    """Refuse categories: a mutation of them has no opposite."""
-    noise = jax.eval_shape(mutation.sample_fn, jax.random.key(0), params)
-
-    def check(path: Any, leaf: Any, kind: Any) -> None:
-        if isinstance(kind, Jumps) and not kind.is_ordered:
-            raise ValueError(
-                f"algorithm: got mutations of categories at params{jax.tree_util.keystr(path)}, which have no slope; mask "
-                "that leaf (mutagrad.mutation.masked) to diagnose the others"
-            )
-
-    jax.tree_util.tree_map_with_path(check, params, noise)
-
-
 class Prober:
     """A loss, its parent and a mutation, compiled once to evaluate pairs of mutations of any σ."""
 
@@ -97,8 +68,17 @@ class Prober:
         batch: Any = None,
         evaluator: Evaluator | None = None,
     ):
-        self.params = mutation.checked(params)
-        _check_opposites(mutation, self.params)
+        check_loss(loss_fn, batch is not None)
+        self.params = checked_params(mutation, params)
+        eps, size = float(jnp.finfo(jnp.result_type(float)).eps), tree.root_mean_square(self.params)
+        self.places = eps * size
+        """By how much a mutant of the params is rounded, to an order of magnitude [parameter]."""
+        self.mutates_from, self.largest_sigma = jump_scales(mutation, self.params)
+        """σ from which on a mutant has a mutation in the mean, where all params are discrete; otherwise 0 [parameter]."""
+        self.num_mutated = mutation.num_mutated(self.params)
+        self.smallest_sigma = max(ROUNDINGS * self.places, self.mutates_from)
+        """The σ below which adding a mutation to the params rounds it away, or makes none."""
+        self._failed: list[tuple[float, int]] = []
         self.num_evaluations = 0
         self.seconds_per_evaluation = float("nan")
         self._key, self._calls, self._batch = key, 0, batch
@@ -112,11 +92,11 @@ class Prober:
         self._own_evaluations = 1
         if evaluator is not None and not evaluator.is_traceable:
             self._evaluate = evaluate_in_python(evaluator, self.loss_fn, mutation, CHUNK)
-            self.num_examples, self._own_evaluations = 1, 2
+            self.num_examples, self._own_evaluations = 1, 2 + AGAIN
             return
-        self.num_examples = int(jax.eval_shape(per_example(_computing(self.loss_fn)), self.params).shape[0])
+        self.num_examples = int(jax.eval_shape(per_example(computing(self.loss_fn)), self.params).shape[0])
 
-        def evaluate(params: Params, batch: Any, sigma: jax.Array, key: jax.Array) -> tuple[jax.Array, ...]:
+        def evaluate(params: Params, batch: Any, sigma: jax.Array, key: jax.Array) -> Evaluated:
             values_fn = per_example(of_batch(batch))
 
             # One after another, the parent first, a pair's two mutants next to each other: three vectors of losses and
@@ -144,35 +124,47 @@ class Prober:
             shape = jax.eval_shape(values_fn, params)
             empty = jnp.zeros(shape.shape, shape.dtype)
             odd, even, variance, mean, size = jax.lax.scan(body, (empty, empty), jnp.arange(2 * CHUNK + 1))[1]
-            return odd[2::2], even[2::2], variance[2::2], mean[0], size[0], jnp.full((), jnp.nan)
+            failed, none = jnp.sum(~jnp.isfinite(mean[1:])), jnp.full((), jnp.nan)
+            pairs = odd[2::2], even[2::2], variance[2::2]
+            return Evaluated(*pairs, failed, mean[0], size[0], none, jnp.zeros(0), shape.shape[0])
 
         # A program of a few calls is not worth the default's long compilation: of a ConvNet, half as long at equal speed.
         options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
         self._evaluate = jax.jit(evaluate, compiler_options=options)
 
-    def _call(self, sigma: float, key: jax.Array | None = None) -> tuple[np.ndarray, ...]:
+    def _call(self, sigma: float, key: jax.Array | None = None) -> Evaluated:
         start = time.perf_counter()
         if key is None:
             key = jax.random.fold_in(self._key, self._calls)
         found = self._evaluate(self.params, self._batch, jnp.asarray(sigma, jnp.result_type(float)), key)
         found = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), found)
         number = 2 * CHUNK + self._own_evaluations
-        if self._calls > 0 or self._own_evaluations == 2:
+        if self._calls > 0 or self._own_evaluations > 1:
             # The first call compiles.
             self.seconds_per_evaluation = (time.perf_counter() - start) / number
         self._calls += 1
-        self.loss, self._spread = float(found[3]), float(found[4])
-        if len(found) > 6:
-            self.num_examples = int(found[6])
-        self._repeats.append(float(found[5]))
+        if math.isfinite(found.loss):
+            self.loss, self._spread = float(found.loss), float(found.spread)
+        elif not math.isfinite(self.loss):
+            raise not_finite(float(found.loss))
+        self.num_examples = int(found.num_examples)
+        self._repeats.append(float(found.again))
+        self._failed.append((sigma, int(found.num_failed)))
         self.num_evaluations += number
         return found
 
     def with_key(self, key: jax.Array) -> "Prober":
         """The same program for mutations of another key."""
         other = copy.copy(self)
-        other._key, other._repeats = key, []
+        other._key, other._repeats, other._failed = key, [], []
         return other
+
+    def failures(self) -> tuple[float, float]:
+        """The share of mutants that failed from the smallest σ on at which one did, and that σ; (0, NaN) if none did."""
+        failed = [(sigma, number) for sigma, number in self._failed if sigma >= self.smallest_sigma]
+        first = min((sigma for sigma, number in failed if number > 0), default=math.nan)
+        shares = [number / (2 * CHUNK) for sigma, number in failed if sigma >= first]
+        return (float(np.mean(shares)), first) if shares else (0.0, math.nan)
 
     @property
     def repeats(self) -> np.ndarray:
@@ -190,18 +182,18 @@ class Prober:
         """The same in units of the loss."""
         return float(jnp.finfo(jnp.result_type(float)).eps) / math.sqrt(self.num_examples)
 
-    @property
-    def smallest_sigma(self) -> float:
-        """The σ below which adding a mutation to the params rounds it away."""
-        return ROUNDINGS * float(jnp.finfo(jnp.result_type(float)).eps) * tree.root_mean_square(self.params)
-
     def rung(self, sigma: float, number: int, first: int = 0) -> Rung:
         """Pairs of mutations along directions that are the same for every σ, from the first one on."""
         calls = range(first // CHUNK, -(-(first + number) // CHUNK))
         keys = [jax.random.fold_in(self._key, 2**30 + call) for call in calls]
-        odd, even = (np.concatenate(parts) for parts in zip(*(self._call(sigma, key)[:2] for key in keys), strict=True))
+        found = [self._call(sigma, key) for key in keys]
+        odd, even, again = (
+            np.concatenate(parts)
+            for parts in zip(*((one.odd, one.even, one.mutants_again) for one in found), strict=True)
+        )
         kept = np.isfinite(odd) & np.isfinite(even)
-        return Rung(sigma, odd[kept], even[kept])
+        is_lost = all(one.num_failed == 2 * CHUNK for one in found)
+        return Rung(sigma, odd[kept], even[kept], again[np.isfinite(again)], is_lost)
 
     def pairs(self, sigma: float, number: int = CHUNK) -> Pairs:
         """At least so many pairs of mutations, less those that failed."""
@@ -224,11 +216,12 @@ class Prober:
                 ceiling = min(ceiling, found.sigma)
             else:
                 usable = found
-            sigma = found.sigma * change
+            sigma = min(found.sigma * change, max(self.largest_sigma, found.sigma / 10))
             if sigma >= ceiling:
                 # Halfway to where mutants were seen to fail.
                 sigma = math.sqrt(found.sigma * ceiling)
-            if not 1e-30 < sigma < 1e30 or abs(math.log(sigma / found.sigma)) < 0.2:
+            is_lost = sigma < min(found.sigma, max(1e-30, self.smallest_sigma))
+            if is_lost or not 1e-30 < sigma < 1e30 or abs(math.log(sigma / found.sigma)) < 0.2:
                 break
             found = self.pairs(sigma)
         return usable, False

@@ -69,6 +69,7 @@ class Regime(NamedTuple):
         `mutagrad.diagnose` tells.
     luck : of the chosen parent, in standard deviations of its offspring's losses; s counts it as curvature. NaN where unknown.
     is_resampled : whether batches changed.
+    num_failed : generations, of the last ones that σ was comparable in, with an offspring or a parent without a finite loss.
     definition : of the algorithm, if it was passed; what the regime is held against.
     """
 
@@ -94,6 +95,7 @@ class Regime(NamedTuple):
     kind: str = ""
     luck: Estimate = Estimate(np.nan, np.nan)
     is_resampled: bool = False
+    num_failed: int = 0
     definition: Definition | UnknownDefinition | None = None
 
     def __repr__(self) -> str:
@@ -165,12 +167,25 @@ def regime(history: Any, num_windows: int | None = None, algorithm: Algorithm | 
             kind=_kind(found, exponent, luck, history, first),
             luck=luck,
             is_resampled=bool(np.any(columns["is_resampled"][first:] > 0)),
+            num_failed=_num_failed(history, first),
         )
     num_windows = max(1, min(check.count("num_windows", num_windows), number // BLOCKS))
     edges = np.linspace(0, number, num_windows + 1).astype(int)
     windows = [_window(columns, a, b) for a, b in itertools.pairwise(edges)]
     values, errors, middles, told = (np.array(part) for part in zip(*windows, strict=True))
     return of_values(middles, told, values.T, errors.T, definition)
+
+
+def _num_failed(history: Any, first: int) -> int:
+    """Generations from the first on in which a parent or an offspring had no finite loss, as far as that was recorded."""
+    number = len(np.asarray(history["sigma"])[first:])
+    loss, failed = (history.get(name) for name in ("loss", "num_nonfinite"))
+    has_failed = np.zeros(number, bool)
+    if loss is not None:
+        has_failed |= ~np.isfinite(np.asarray(loss, np.float64)[first:])
+    if failed is not None:
+        has_failed |= np.asarray(failed)[first:] > 0
+    return int(has_failed.sum())
 
 
 def _spread_exponent(columns: dict[str, np.ndarray]) -> Estimate:
@@ -218,6 +233,11 @@ def of_values(generation: Any, number: Any, values: Any, errors: Any, definition
     errors = [0 * values[0], *errors[1:]]  # σ is known
     fields: list[Any] = [generation, number, *map(Estimate, values, errors, _UNITS)]
     return Regime(*fields)._replace(definition=definition)
+
+
+def unknown_regime(sigma: float) -> Regime:
+    """The regime at a σ of which nothing was told."""
+    return of_values(None, 0, [sigma, *[np.nan] * 13], [np.nan] * 14, None)
 
 
 def quantities(

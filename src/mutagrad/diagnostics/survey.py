@@ -20,6 +20,8 @@ _DOWN = 3
 """Decades below the first σ that are looked at."""
 _UP = 4
 """Half decades above it, where the loss is not smooth."""
+_FROM_ONE = 30.0
+"""σ up to which discrete params are looked at, in units of that of one mutation a mutant."""
 _SHOWN = 0.5
 """Share of slope in the variance of a mutant's loss from which on a best σ is given."""
 
@@ -41,23 +43,44 @@ def survey(prober: Prober, center: float, asked: float | None, number: int) -> S
         another one. number : of pairs for each σ.
     """
     smallest = prober.smallest_sigma
-    scales = [center * 10.0**-step for step in range(_DOWN + 1)]
+    if prober.mutates_from > center * 10.0**-_DOWN:
+        # Discrete params have no smaller mutation than one: the ladder begins there.
+        center = min(max(center, _FROM_ONE * smallest), prober.largest_sigma)
+        scales = np.geomspace(center, smallest, _DOWN + 1).tolist()
+    else:
+        scales = [center * 10.0**-step for step in range(_DOWN + 1)]
     if asked is not None and not scales[-1] <= asked <= center:
         scales.append(asked)
-    rungs = [prober.rung(scale, number) for scale in scales if scale >= smallest]
+    # Of a σ that is lost in the digits of the params there is nothing to see but that.
+    rungs = [prober.rung(scale, number) for scale in scales if scale >= smallest] or [prober.rung(center, number)]
+    if all(one.is_lost for one in rungs):
+        raise ValueError(
+            f"loss_fn: got no finite loss of a mutant, from σ = {rungs[-1].sigma:.2g} to {center:.2g}; check the loss around the "
+            "params"
+        )
     at = center if asked is None else asked
-    kind, fit = kind_of(rungs, prober.rounding, at, prober.digits)
-    if kind.name not in ("smooth", "flat"):
+
+    def look(rungs: list[Rung]) -> tuple[LossKind, Fit | None]:
+        return kind_of(rungs, prober.rounding, at, prober.digits, prober.places, prober.mutates_from > 0)
+
+    kind, fit = look(rungs)
+    if prober.mutates_from == 0 and rungs[-1].sigma < smallest and kind.name == "flat":
+        kind = kind._replace(name="rounding")
+    if kind.name not in ("smooth", "flat", "failing") and rungs[-1].sigma >= smallest:
         # Twice the pairs, since roughness and noise are other ones along each direction.
         rungs = [_joined(one, prober.rung(one.sigma, number, number)) for one in rungs]
-        kind, fit = kind_of(rungs, prober.rounding, at, prober.digits)
+        kind, fit = look(rungs)
         between = [center * 10.0 ** -(step - 0.5) for step in range(1, _DOWN + 1)]
-        above = [center * 10.0 ** (step / 2) for step in range(1, _UP + 1)]
-        for scale in between + above:
-            if scale >= smallest and (kind.name not in ("smooth", "noise") or scale > center):
+        above = [] if prober.mutates_from > 0 else [center * 10.0 ** (step / 2) for step in range(1, _UP + 1)]
+        # A search that noise led far away has left out what is near the σ asked about.
+        is_far = asked is not None and 10 * asked < center * 10.0**-_DOWN
+        near = [asked * 10.0 ** (step / 2) for step in range(1, _UP)] if asked is not None and is_far else []
+        for scale in near + between + above:
+            if scale >= smallest and (kind.name not in ("smooth", "noise") or scale > center or scale in near):
                 rungs.append(prober.rung(scale, 2 * number))
-                kind, fit = kind_of(rungs, prober.rounding, at, prober.digits)
-    return Survey(kind, rungs, fit)
+                kind, fit = look(rungs)
+    share, first = prober.failures()
+    return Survey(kind._replace(failed=share, fails_from=first, num_pairs=kind.num_pairs or number), rungs, fit)
 
 
 def loss_kind(
@@ -83,13 +106,14 @@ def loss_kind(
     >>> loss_kind(jax.random.key(0), lambda x: jnp.sum(x**2), jnp.ones(100), 0.1).name
     'smooth'
     """
-    num_pairs = check.count("num_pairs", num_pairs, CHUNK)
+    num_pairs, sigma = check.count("num_pairs", num_pairs, CHUNK), float(check.scale("sigma", sigma))
     prober = Prober(check.key(key), loss_fn, params, gaussian() if mutation is None else mutation, batch)
-    return survey(prober, float(check.positive("sigma", sigma)), None, max(2 * CHUNK, num_pairs // 2)).kind
+    return survey(prober, sigma, None, max(2 * CHUNK, num_pairs // 2)).kind
 
 
 def _joined(one: Rung, other: Rung) -> Rung:
-    return Rung(one.sigma, np.concatenate([one.odd, other.odd]), np.concatenate([one.even, other.even]))
+    odd, even, again = (np.concatenate(pair) for pair in zip(one[1:4], other[1:4], strict=True))
+    return Rung(one.sigma, odd, even, again, one.is_lost and other.is_lost)
 
 
 def smoothed(prober: Prober, found: Survey, target: float, number: int) -> Regime | None:

@@ -10,7 +10,7 @@ from mutagrad.diagnostics.diagnosis import Diagnosis
 from mutagrad.diagnostics.findings import Finding
 from mutagrad.diagnostics.forecast import RunForecast
 from mutagrad.diagnostics.plans import Yardstick, expected_decrease, promised_decrease, yardstick
-from mutagrad.diagnostics.prospects import SMALLEST_SIGNAL
+from mutagrad.diagnostics.prospects import SMALLEST_SIGNAL, has_few
 from mutagrad.diagnostics.regime import Regime
 from mutagrad.estimate import Estimate
 from mutagrad.law import RankWeights
@@ -30,8 +30,6 @@ _QUARTER = 0.25
 """They are said to agree if they are known to be closer than this share."""
 _HALF = 0.5
 """Of the variance of the slope: noise drowns the signal where signal is surely less."""
-_FEW = 10.0
-"""Participation ratio, two errors included, below which losses of mutants are not nearly normal and no forecast is given."""
 _SURE = 4.0
 """Standard errors from which a difference is spoken of."""
 
@@ -84,7 +82,10 @@ def without_law(definition: Definition | UnknownDefinition | None) -> str:
         return "pass algorithm= to hold it against the best"
     if isinstance(definition, UnknownDefinition):
         return definition.reason
-    return "" if definition.selection.law is not None else f"{definition.selection.name} selection states no law"
+    if definition.selection.law is None:
+        return f"{definition.selection.name} selection states no law"
+    # Jumps between values, categories above all, have no slope of which s would be a measure.
+    return "" if definition.mutation.law is not None else f"{definition.mutation.name} mutations state no law"
 
 
 def recombines(definition: Definition) -> bool:
@@ -243,7 +244,12 @@ def _promise_error(found: Regime, definition: Definition) -> float:
 
 def _of_kind(found: Diagnosis) -> list[Finding]:
     kind = found.kind
-    some = [Finding("kind of loss", kind.exponent, kind.name), Finding("slope drowns below", kind.drowns_below)]
+    drowns = Finding("slope drowns below", kind.drowns_below)
+    if kind.name in ("rough", "noisy", "rough or noisy") and kind.has_slope and not kind.tells_where:
+        drowns = drowns._replace(follows="not told")
+    some = [Finding("kind of loss", kind.exponent, kind.name), drowns]
+    if kind.failed > 0:
+        some.append(Finding("mutants that failed", Estimate(kind.failed, math.nan)))
     if math.isfinite(kind.signal.value):
         some.append(Finding("share of slope", kind.signal))
     noise = found.parent_noise
@@ -261,7 +267,8 @@ def _of_diagnosis(found: Diagnosis) -> tuple[Finding, ...]:
     place = _of_place(found.current or found.best, own, shows_noise)[:-2]
     place += _of_place(found.best, own, shows_noise)[-2:]
     current = found.current
-    if current is not None and (found.kind.name != "smooth" or current.sigma.value < found.rounds_below):
+    is_plain = found.kind.name == "smooth" and not found.hides_noise
+    if current is not None and (not is_plain or current.sigma.value < found.rounds_below):
         # What roughness, noise or rounding do to s is not what curvature does.
         place[0] = place[0]._replace(follows="")
     some = _of_kind(found)
@@ -271,16 +278,16 @@ def _of_diagnosis(found: Diagnosis) -> tuple[Finding, ...]:
         some += [Finding("mutation scale", current.sigma, verdict), Finding("decrease", gain)]
     if found.plans:
         some.append(Finding("best mutation scale", found.plans[0].sigma, held.name))
-        some.append(Finding("decrease at the best", found.plans[0].gain))
+        some.append(Finding("decrease at the best", found.plans[0].gain, "at most" * found.gains_are_bounds))
         if held.stands_in:
             some.append(Finding("stands in", found.plans[0].sigma, held.stands_in))
     else:
-        is_without = found.kind.name in ("flat", "minimum", "rounding", "noise")
-        some.append(Finding("curvature", found.best.hessian_trace, found.kind.name if is_without else "none"))
+        is_without = found.kind.name in ("flat", "minimum", "rounding", "noise", "failing")
+        reason = "hidden noise" if found.hides_noise else found.kind.name if is_without else "none"
+        some.append(Finding("curvature", found.best.hessian_trace, reason))
     ratio = found.best.participation_ratio
     if found.plans and math.isfinite(ratio.value):
-        few = ratio.value + _SPAN * ratio.error < _FEW
-        some.append(Finding("participation ratio", ratio, "few" if few else ""))
+        some.append(Finding("participation ratio", ratio, "few" if has_few(found.best) else ""))
     if found.effective_rank is not None and found.slowdown is not None:
         of = "at most" if found.largest_eigenvalue is None else "measured"
         some += [Finding("effective rank", found.effective_rank, of), Finding("slowdown", found.slowdown, of)]

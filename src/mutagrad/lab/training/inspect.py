@@ -34,6 +34,10 @@ def inspect(folder: str | Path) -> str:
     ----------
     folder : as `mutagrad train` wrote it. Nothing in it but inspect.png is written.
 
+    Returns
+    -------
+    Text; the kind of the loss at the last parameters is in it for runs of 500 generations or more, the forecast from 200 on.
+
     Raises
     ------
     FileNotFoundError, ValueError : if it holds no run, or one whose history lacks what is needed.
@@ -52,7 +56,7 @@ def inspect(folder: str | Path) -> str:
         # Of windows of turns: the generations that they stand for.
         courses[name] = found._replace(generation=np.interp(found.generation, np.arange(kept.sum()), generation[kept]))
     if np.isfinite(records["loss"]).sum() >= FEWEST:
-        lines.append(forecast_text(diagnostics.forecast(records)))
+        lines.append(_forecast(records))
     met = read_config(folder).get("outcome", {}).get("loss_kind", "")
     if met:
         lines.append(f"At the last parameters: {met}")
@@ -107,6 +111,14 @@ def diagnosis(folder: str | Path, num_workers: int = 1) -> str:
         figures.diagnosis(found, folder / "diagnosis.png")
         lines.append(f"figure: {folder / 'diagnosis.png'}")
     return "\n".join(lines)
+
+
+def _forecast(records: dict[str, Any]) -> str:
+    """When the loss will be a tenth lower; of one that is 0 there is no tenth."""
+    try:
+        return forecast_text(diagnostics.forecast(records))
+    except ValueError:
+        return "Forecast: the loss is 0."
 
 
 def _read(folder: Path) -> tuple[TrainConfig, Any]:

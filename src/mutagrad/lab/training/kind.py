@@ -24,8 +24,8 @@ def met(problem: Problem, run: Result) -> LossKind | None:
 
     Returns
     -------
-    LossKind from the last σ down; ``None`` after fewer than 500 generations, a run that was interrupted, or one whose loss is
-    not finite there.
+    LossKind from the last σ down; ``None`` after fewer than 500 generations, a run that was interrupted, or one whose loss, or
+    that of every mutant, is not finite there.
     """
     if run.history is None or int(run.state.generation) < FEWEST or run.stopped == "interrupted":
         return None
@@ -36,7 +36,10 @@ def met(problem: Problem, run: Result) -> LossKind | None:
     sigma = float(run.history["sigma"][-1])
     if not np.isfinite(np.mean(np.asarray(problem.task.loss_fn(run.params, batch)))):
         return None
-    return loss_kind(jax.random.key(0), problem.task.loss_fn, run.params, sigma, batch=batch)
+    try:
+        return loss_kind(jax.random.key(0), problem.task.loss_fn, run.params, sigma, batch=batch)
+    except ValueError:
+        return None
 
 
 def kind_words(kind: LossKind | None, sigma: float) -> str:

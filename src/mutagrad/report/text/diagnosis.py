@@ -45,6 +45,11 @@ def diagnosis_text(found: Diagnosis) -> str:
 
 def _verdict(by_name: Mapping[str, Finding], found: Diagnosis) -> str:
     scale, best, stands_in = by_name.get("mutation scale"), by_name.get("best mutation scale"), by_name.get("stands in")
+    if found.hides_noise:
+        return (
+            "No best σ is known: the loss is a mean over a batch, which hides its sampling noise, and generations draw other "
+            "batches. Return per-example losses, or pass resampled=False if every generation sees this batch."
+        )
     instead = f" It stands in for that of {stands_in.follows}." if stands_in is not None and best is not None else ""
     if scale is None or found.current is None:
         if best is None:
@@ -65,7 +70,14 @@ def _is(verdict: str) -> str:
 
 
 def _rounds(found: Diagnosis) -> str:
-    if found.current is None or found.current.sigma.value >= found.rounds_below or not found.kind.has_slope:
+    if found.current is None:
+        return ""
+    if found.current.sigma.value < found.mutates_from:
+        return (
+            f"At σ = {number(found.current.sigma.value)} hardly a mutant differs from its parent: σ is too small for a "
+            f"mutation, of which a mutant has one in the mean at σ = {number(found.mutates_from)}."
+        )
+    if found.current.sigma.value >= found.rounds_below or not found.kind.has_slope:
         return ""
     per_example = (
         "" if found.num_examples > 1 else " Per-example losses keep more digits of a difference than their mean."
@@ -81,14 +93,14 @@ def _advice(by_name: Mapping[str, Finding], found: Diagnosis) -> list[str]:
         return _without_plan(by_name, found)
     asked, serial = found.plans[:2]
     lines = []
-    best = f"by {about(asked.gain)} at the best σ"
+    best = f"by {_gain(asked.gain)} at the best σ"
     if "stands in" in by_name:
         lines.append(
             f"A generation of {by_name['best mutation scale'].follows} lowers the loss {best}; what one of the algorithm does, "
             "is not known."
         )
     elif found.gain is not None:
-        lines.append(f"A generation lowers the loss by {about(found.gain)} as it is, and {best}.")
+        lines.append(f"A generation lowers the loss by {_gain(found.gain)} as it is, and {best}.")
     elif found.current is not None:
         lines.append(f"A generation lowers the loss {best}; what it gains as it is, is not known.")
     few = by_name.get("participation ratio")
@@ -97,32 +109,43 @@ def _advice(by_name: Mapping[str, Finding], found: Diagnosis) -> list[str]:
             f"Few curvatures dominate, about {about(few.estimate)}: losses of mutants are not normal, the best σ and the gains "
             "are guides that are likely too large, and no forecast is given."
         )
-    text = (
-        f"One evaluation at a time, (1+{serial.num_offspring}) with σ = {number(serial.sigma.value)} gains most per evaluation, "
-        f"{number(serial.gain_per_evaluation / asked.gain_per_evaluation)} times what {by_name['best mutation scale'].follows} "
-        "does."
-    )
+    elif found.gains_are_bounds:
+        lines.append(
+            "Mutants gained less than normal losses would: the gains are upper bounds, and no forecast is given."
+        )
+    text = f"One evaluation at a time, (1+{serial.num_offspring}) with σ = {number(serial.sigma.value)} gains most per evaluation"
+    if not found.gains_are_bounds:
+        times = number(serial.gain_per_evaluation / asked.gain_per_evaluation)
+        text += f", {times} times what {by_name['best mutation scale'].follows} does"
+    text += "."
     if found.num_workers > 1:
         parallel = found.plans[2]
         text += (
             f" {found.num_workers} evaluations at a time, it is M = {parallel.num_offspring} with σ = "
             f"{number(parallel.sigma.value)}, {number(parallel.gain_per_second)} per second."
         )
-    return [*lines, text + " Per generation more offspring always gain more, like ln M."]
+    return [*lines, text + " Per generation more offspring gain more."]
+
+
+def _gain(gain: Estimate) -> str:
+    """Without an error it is a bound."""
+    return about(gain) if math.isfinite(gain.error) else f"at most {number(gain.value)}"
 
 
 def _without_plan(by_name: Mapping[str, Finding], found: Diagnosis) -> list[str]:
     """What to do where there is no best σ."""
     kind = found.kind
+    if found.hides_noise:
+        return []
     if by_name["curvature"].follows != "none":
         return ["Average the loss over repeats, or over examples, until a slope shows."] if kind.name == "noise" else []
     if kind.name not in ("smooth", "undecided"):
         if not kind.has_slope:
             return ["A larger σ, or more pairs, may show one."]
-        return [
-            f"No best σ is known: where the slope shows, above σ = {number(kind.drowns_below.value)}, curvature is not told or "
-            "takes what the slope gives."
-        ]
+        above = f", above σ = {number(kind.drowns_below.value)}," if kind.tells_where else ""
+        return [f"Where the slope shows{above} curvature is not told or takes what the slope gives."]
+    if found.mutates_from > 0:
+        return ["No curvature that sets a best σ is told up to mutations of an eighth of the range."]
     reached = found.best.sigma.value
     where = f" to σ = {number(reached)}"
     if found.current is not None and reached != found.current.sigma.value:
@@ -135,6 +158,8 @@ def _without_plan(by_name: Mapping[str, Finding], found: Diagnosis) -> list[str]
 
 def _noise(by_name: Mapping[str, Finding], found: Diagnosis) -> str:
     best, size, signal = found.best, found.num_examples, by_name["signal"]
+    if found.hides_noise:
+        return ""
     if signal.follows == "unseen":
         return "The loss is a scalar, which does not show the sampling noise of examples. Return per-example losses to see it."
     text = (
@@ -142,8 +167,8 @@ def _noise(by_name: Mapping[str, Finding], found: Diagnosis) -> str:
     )
     if signal.follows in ("drowned", "not told"):
         verdict = "drowns in" if signal.follows == "drowned" else "is not told from"
-        text += f"the slope {verdict} sampling noise (TrC/B = {number(best.squared_grad_noise.value)} beside |∇U|² = "
-        text += f"{about(best.squared_grad_norm)})."
+        text += f"the slope {verdict} sampling noise: of |∇U|² = {about(best.squared_batch_grad_norm)} on these examples TrC/B = "
+        text += f"{number(best.squared_grad_noise.value)} is noise, which leaves {about(best.squared_grad_norm)}."
         if not found.is_sampled:
             return text + " As all the data there are, they have no such noise, and selection follows their loss."
         return text + (
@@ -153,7 +178,7 @@ def _noise(by_name: Mapping[str, Finding], found: Diagnosis) -> str:
         )
     return text + (
         f"{percent_about(best.signal)} of the drift goes down the loss, the rest is sampling noise (TrC/B = "
-        f"{number(best.squared_grad_noise.value)} beside |∇U|² = {number(best.squared_grad_norm.value)}). Batches of the "
+        f"{number(best.squared_grad_noise.value)} of |∇U|² = {number(best.squared_batch_grad_norm.value)}). Batches of the "
         f"gradient noise scale, {about(best.noise_scale)} examples, give half the gain per generation of all data."
     )
 
@@ -172,6 +197,8 @@ def _gradient(by_name: Mapping[str, Finding], found: Diagnosis) -> str:
             f"{number(slowdown.estimate.value * (size + 1))} evaluations, and at most twice that: the effective rank TrH/λ_max "
             f"is {value} for {found.num_parameters:,} parameters."
         )
+    if found.gains_are_bounds:
+        return ""
     most = Estimate(2 * slowdown.estimate.value, 2 * slowdown.estimate.error)
     return (
         f"A step of gradient descent gains at most as much as {about(most)} {rule}, or {number(most.value * (size + 1))} "
@@ -207,7 +234,11 @@ def _plans(by_name: Mapping[str, Finding], found: Diagnosis) -> str:
     rows = [
         [
             f"{own if one is found.plans[0] else f'(1+{one.num_offspring})'} {one.purpose}",
-            *map(number, (one.sigma.value, one.gain.value, one.gain_per_evaluation, one.gain_per_second)),
+            number(one.sigma.value),
+            *(
+                "≤ " * (not math.isfinite(one.gain.error)) + number(value)
+                for value in (one.gain.value, one.gain_per_evaluation, one.gain_per_second)
+            ),
         ]
         for one in found.plans
     ]

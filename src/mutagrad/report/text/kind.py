@@ -4,12 +4,14 @@ import math
 
 from mutagrad.diagnostics import LossKind, describe
 from mutagrad.estimate import Estimate
-from mutagrad.report.text.numbers import about, number, percent_about
+from mutagrad.report.text.numbers import about, number, percent, percent_about
 
 __all__ = ["kind_text"]
 
 _LEAST_PAIRS = 4
 """By this factor more pairs are asked for where they do not decide."""
+_MOST_ERROR = 0.25
+"""An exponent of a larger error is not printed: its interval holds most of what may be, from 0 to 1.3."""
 
 
 @describe.register
@@ -36,13 +38,23 @@ def kind_text(kind: LossKind, sigma: float | None = None, parent_noise: Estimate
             f"There is no slope here: from σ = {low} to {high} opposite mutations cost the same but for rounding, and more than "
             "the params. The params are at a minimum, or as close as the digits of the loss tell."
         ),
-        "rounding": f"The loss changes by its rounding alone from σ = {low} to {high}. Pass per-example losses, or more digits.",
+        "rounding": f"The loss changes by its rounding alone from σ = {low} to {high}. Take a larger σ, or "
+        "per-example losses, of which a difference keeps more digits.",
     }.get(kind.name)
+    if kind.name == "failing":
+        return (
+            f"{percent(kind.failed)} of mutants failed from σ = {number(kind.fails_from)} on: their loss is NaN or infinite, and "
+            "too few pairs of opposite mutations are left to tell a slope. Pass params further from where the loss fails."
+        )
     text = text or _uneven(kind, low, high, pairs)
-    if kind.has_slope and sigma is not None and kind.name not in ("smooth", "undecided"):
+    if kind.has_slope and sigma is not None and kind.tells_where and kind.name not in ("smooth", "undecided"):
         text += f" At σ = {number(sigma)} {percent_about(kind.signal)} of the variance of a mutant's loss is slope."
     if parent_noise is not None and parent_noise.value > 0:
         text += f" Evaluated again, the loss of the same params differs: its noise is {about(parent_noise)}."
+    if math.isfinite(kind.differs_from) and not kind.has_slope:
+        text += f" From σ = {number(kind.differs_from)} on mutants differ by more than evaluations of the same one do."
+    if kind.failed > 0:
+        text += f" {percent(kind.failed)} of mutants failed (NaN or infinite), from σ = {number(kind.fails_from)} on; left out."
     return text
 
 
@@ -51,20 +63,25 @@ def _uneven(kind: LossKind, low: str, high: str, pairs: str) -> str:
     if kind.name == "undecided":
         return f"Whether the loss is smooth, rough or noisy is {ask}."
     of = "noise" if kind.name in ("noise", "noisy") else "roughness" if kind.name == "rough" else "roughness or noise"
-    growth = f"σ^{about(kind.exponent)}"
+    is_told = kind.exponent.error < _MOST_ERROR
+    growth = (
+        f", whose variance goes like σ^{about(kind.exponent)}" if is_told else ", of a growth with σ that is not told"
+    )
     if not kind.has_slope:
         if kind.name == "noise":
             return (
                 f"The loss is noise: from σ = {low} to {high} mutants differ by {about(kind.noise)} whatever σ is, and no slope "
                 f"is told from it {pairs}."
             )
-        return (
-            f"The loss is {kind.name}: from σ = {low} to {high} the variance of mutants' losses goes like {growth}, and no slope "
-            f"is told from it {pairs}."
-        )
-    text = f"The loss is {kind.name}: below σ = {about(kind.drowns_below)} its slope drowns in {of}"
+        goes = f"the variance of mutants' losses goes like σ^{about(kind.exponent)}, and " if is_told else ""
+        return f"The loss is {kind.name}: from σ = {low} to {high} {goes}no slope is told from {of} {pairs}."
+    where = f"below σ = {about(kind.drowns_below)} its slope drowns"
+    if not kind.tells_where:
+        most = kind.drowns_below.value + 2 * kind.drowns_below.error
+        where = f"its slope drowns below some σ, {number(most)} at most,"
+    text = f"The loss is {kind.name}: {where} in {of}"
     if kind.name == "noisy" and math.isfinite(kind.noise.value):
         return text + f" of {about(kind.noise)} {pairs}."
     if kind.name == "rough or noisy":
-        return f"{text}, whose variance goes like {growth}; which of the two is {ask}."
-    return f"{text}, whose variance goes like {growth} {pairs}."
+        return f"{text}{growth}; which of the two is {ask}."
+    return f"{text}{growth} {pairs}."

@@ -97,7 +97,10 @@ def _used(found: Regime) -> str:
     low, high = (number(one) for one in found.sigma_range)
     of = f"the last {found.number} of {found.num_given}" if found.number < found.num_given else f"the {found.number}"
     spread = f"of σ = {low}" if low == high else f"over which σ went from {low} to {high}"
-    return f"Used: {of} generations, {spread}."
+    text = f"Used: {of} generations, {spread}."
+    if found.num_failed:
+        text += f" In {found.num_failed} generations an offspring, or the parent, had a NaN or infinite loss."
+    return text
 
 
 def _kind(found: Regime) -> str:
@@ -216,9 +219,17 @@ def forecast_text(found: RunForecast) -> str:
     'Forecast: if it goes on like this, the loss falls '
     """
     low, high = (f"{one:,.0f}" if math.isfinite(one) else "never" for one in (found.soonest, found.latest))
-    is_finite = math.isfinite(found.generations)
-    middle = f"{found.generations:,.0f} more generations" if is_finite else "more than this run tells"
+    decrease = f"from {number(found.loss)} by {number(found.decrease)}"
+    if found.soonest == math.inf:
+        return f"Forecast: the loss has levelled off at {number(found.loss)}, so that it is not expected to fall."
+    if found.soonest < 1 and found.latest == math.inf:
+        return f"Forecast: when the loss will have fallen {decrease}, this run does not tell."
+    if found.generations == math.inf:
+        return (
+            f"Forecast: if it goes on like this, the loss more likely levels off before it has fallen {decrease}; if it does "
+            f"fall, then in {low} generations or more ({percent(found.coverage)} of times, never included)."
+        )
     return (
-        f"Forecast: if it goes on like this, the loss falls from {number(found.loss)} by {number(found.decrease)} in {middle} "
+        f"Forecast: if it goes on like this, the loss falls {decrease} in {found.generations:,.0f} more generations "
         f"({percent(found.coverage)} of times between {low} and {high})."
     )

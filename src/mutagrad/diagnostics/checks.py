@@ -1,0 +1,98 @@
+"""What a diagnosis refuses: losses that are none, and mutations that have no opposite."""
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+from mutagrad import tree
+from mutagrad.evaluation.losses import check_loss_fn
+from mutagrad.mutation.changes import Jumps
+from mutagrad.types import LossFn, Mutation, Params
+
+__all__ = ["check_loss", "checked_params", "computing", "is_unordered", "jump_scales"]
+
+
+def check_loss(loss_fn: Any, has_batch: bool) -> None:
+    """Refuse a loss that is no function, or takes another number of arguments."""
+    try:
+        check_loss_fn(loss_fn, has_batch)
+    except ValueError as error:
+        raise ValueError(str(error).replace("batches=", "batch=")) from None
+
+
+def checked_params(mutation: Any, params: Params) -> Params:
+    """The params as arrays, of which every mutation has an opposite."""
+    if not isinstance(mutation, Mutation):
+        raise ValueError(f"mutation: got {mutation!r}; pass a mutation, such as mutagrad.mutation.gaussian()")
+    params = mutation.checked(params)
+    _check_opposites(mutation, params)
+    return params
+
+
+def computing(loss_fn: LossFn) -> LossFn:
+    """The loss, refused where JAX sees a constant in place of a computation."""
+
+    def watched(params: Params) -> Any:
+        loss = loss_fn(params)
+        if loss is None or isinstance(loss, tuple | list | dict):
+            raise ValueError(
+                f"loss_fn: got a {type(loss).__name__} back; return a floating scalar or a vector of per-example losses, alone"
+            )
+        if not isinstance(loss, jax.core.Tracer):
+            raise ValueError(
+                f"loss_fn: got {type(loss).__name__} back that does not depend on the params where JAX traces it; if it is "
+                "ordinary Python, pass evaluation=mutagrad.executor()"
+            )
+        return loss
+
+    return watched
+
+
+def _check_opposites(mutation: Mutation, params: Params) -> None:
+    """Refuse categories: a mutation of them has no opposite."""
+    noise = jax.eval_shape(mutation.sample_fn, jax.random.key(0), params)
+    have_no_order = jax.tree.leaves(
+        jax.tree.map(lambda leaf, kind: is_unordered(kind) if tree.is_mutated(leaf, kind) else None, params, noise)
+    )
+    remedy = "mask that leaf (mutagrad.mutation.masked) to diagnose the others"
+    if all(have_no_order):
+        remedy = "there are no other params to diagnose, so judge σ by runs (mutagrad.adapt_sigma chooses it)"
+
+    def check(path: Any, leaf: Any, kind: Any) -> None:
+        if is_unordered(kind):
+            raise ValueError(
+                f"algorithm: got mutations of categories at params{jax.tree_util.keystr(path)}, which have no slope; {remedy}"
+            )
+
+    jax.tree_util.tree_map_with_path(check, params, noise)
+
+
+def is_unordered(kind: Any) -> bool:
+    """Whether the noise of a leaf is that of categories."""
+    return isinstance(kind, Jumps) and not kind.is_ordered
+
+
+def jump_scales(mutation: Mutation, params: Params) -> tuple[float, float]:
+    """Where all that is mutated is discrete: σ at which a mutant has one mutation in the mean, and σ of an eighth of the range.
+
+    Beyond the second mutants say nothing of the place. (0, ∞) where real params mutate.
+    """
+    noise = mutation.sample_fn(jax.random.key(0), params)
+    rates, widths = [0.0], [math.inf]
+
+    def add(leaf: Any, kind: Any) -> None:
+        if isinstance(kind, Jumps):
+            # A site jumps with probability (σ · scale/step)² where that is small.
+            places = np.broadcast_to(np.asarray(kind.scale, np.float64), kind.shape) / abs(kind.step)
+            rates.append(float(np.sum(places**2)))
+            widths.append(kind.number / 8 / max(float(np.max(places, initial=0)), 1e-30))
+        elif tree.is_mutated(leaf, kind):
+            rates.append(math.inf)
+
+    jax.tree.map(add, params, noise)
+    if not 0 < sum(rates) < math.inf:
+        return 0.0, math.inf
+    first = 1 / math.sqrt(sum(rates))
+    return first, max(min(widths), 4 * first)
