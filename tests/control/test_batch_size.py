@@ -179,7 +179,8 @@ def mean_loss(x, centers):
     return jnp.mean(loss_fn(x, centers))
 
 
-def test_the_next_batch_tells_the_share_of_signal_of_a_mean_loss():
+@pytest.mark.parametrize("seeds", [(10,), (10, 11, 12)])
+def test_the_next_batch_tells_the_share_of_signal_of_a_mean_loss(seeds):
     """What the next batch confirms of selection differentials, against the exact share, over periods of 100 generations.
 
     A confirmation has the sampling noise √(1 − share) in units of the spread, and a differential the mean c′₂₀ = 1.87: an error
@@ -193,7 +194,7 @@ def test_the_next_batch_tells_the_share_of_signal_of_a_mean_loss():
         return {"x": state.params, "level": state.level, "share": share, "noise": state.squared_noise}
 
     deviations, levels = [], set()
-    for seed in range(10, 13):
+    for seed in seeds:
         history = mutagrad.evolve(
             jax.random.key(seed),
             algorithm,
@@ -216,4 +217,5 @@ def test_the_next_batch_tells_the_share_of_signal_of_a_mean_loss():
     assert levels == {0, 1, 2}
     deviations = np.array(deviations)
     assert stats.chi2.sf(np.sum(deviations**2), len(deviations)) > 1e-4
-    assert stats.chi2.sf(np.sum((deviations + 1.87) ** 2), len(deviations)) < 1e-4
+    if len(seeds) > 1:
+        assert stats.chi2.sf(np.sum((deviations + 1.87) ** 2), len(deviations)) < 1e-4
