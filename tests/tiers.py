@@ -81,7 +81,7 @@ KEPT = {
         "scaled *",
         "rademacher*",
     ),
-    "test_estimates.py::test_curvature_along_the_gradient": ("20",),
+    "test_estimates.py::test_curvature_along_the_gradient": (),
     "test_noise.py::test_leaves_of_one_size_and_of_many": ("40-normal", "3-rademacher"),
     "theory/test_densities.py::test_measured_generations": ("boltzmann-t", "weighted-sphere"),
     "theory/test_densities.py::test_two_offspring": ("normal", "sphere 3"),
