@@ -68,3 +68,14 @@ def test_sigma_stays_where_an_offspring_has_a_mutation():
     mostly_real = params | {"c": jnp.ones(100)}
     sigmas = mutagrad.evolve(jax.random.key(0), algorithm, mostly_real, solved, 300, progress=False).history["sigma"]
     assert sigmas[-1] < expected / 3
+
+
+def test_the_least_sigma_knows_scales():
+    """Where one unit of a leaf counts 32-fold less, an offspring has one mutation at a σ 32 times smaller."""
+    mutation = mutagrad.mutation.scaled(32.0, mutagrad.mutation.discrete())
+    algorithm = mutagrad.adapt_sigma(mutagrad.elitist(1e-6, 8, mutation=mutation))
+    state = algorithm.init(jnp.zeros(100, jnp.int8))
+    state, _ = algorithm.step(
+        jax.random.key(0), state, lambda x: jnp.sum(jnp.square(x.astype(jnp.float32))), is_resampled=False
+    )
+    assert float(state.sigma) == pytest.approx(1 / (32 * 10), rel=1e-5)

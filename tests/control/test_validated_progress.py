@@ -9,7 +9,7 @@ from sklearn import datasets
 
 import mutagrad
 from mutagrad.control.progress import ProgressMemory
-from mutagrad.control.response import Response, Stay
+from mutagrad.control.response import Response, Stay, nothing
 
 pytestmark = pytest.mark.permissive  # the losses are a user's
 
@@ -135,7 +135,7 @@ def test_heritability_of_a_rough_loss(height):
 def certainty(heritability, number, seed):
     """Luck over its standard error after so many generations of (1+20) in which a share of the losses is heritable."""
     rng = np.random.default_rng(seed)
-    sums, weight = Response.first(jnp.zeros(())), jnp.ones(())
+    sums, weight = nothing(Response, jnp.zeros(())), jnp.ones(())
     for _ in range(number):
         values = rng.normal(size=20)
         mean = values.mean()
@@ -188,7 +188,7 @@ def test_the_luck_of_a_parent_grows_more_slowly_than_curvature(height):
 def exponent_of(power, seed, stays=8, length=20):
     """What is measured of E[ΔU] ∝ σ^power, with σ falling by 2 % a generation within stays, and an error of 15 %."""
     rng = np.random.default_rng(seed)
-    found, sigma = Stay.first(jnp.zeros(())), 1.0
+    found, sigma = nothing(Stay, jnp.zeros(())), 1.0
     for _ in range(stays):
         level = rng.normal()
         for generation in range(length):

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from scipy import stats
 
-from mutagrad.control.response import Response, Running, Stay
+from mutagrad.control.response import Response, Running, Stay, nothing
 from mutagrad.control.strength import StrengthMemory, strength_rule
 from mutagrad.estimates import moments
 from mutagrad.theory.progress import optimal_strength
@@ -115,14 +115,14 @@ class ProgressMemory(NamedTuple):
     def first(cls, sigma: jax.Array, may_be_rough: bool = True) -> "ProgressMemory":
         """Nothing yet."""
         zero = jnp.zeros_like(sigma)
-        nothing = Running(zero, zero, zero)
+        running = nothing(Running, sigma)
         last = Last(zero, zero, zero, zero, zero + 1, sigma, zero, zero, zero)
         ceiling = jnp.log(sigma) + _BLIND
         return cls(
-            *(zero, zero, zero, nothing, last, Response.first(sigma), nothing, nothing, nothing),
+            *(zero, zero, zero, running, last, nothing(Response, sigma), running, running, running),
             StrengthMemory.first(sigma),
             ceiling,
-            Stay.first(sigma),
+            nothing(Stay, sigma),
             zero,
             jnp.full_like(sigma, _NO_FLOOR),
             jnp.full_like(sigma, may_be_rough),
@@ -247,8 +247,8 @@ def progress_rule(
         stay = old.stay.with_(sigma, seen.mean, last.is_accepted > 0, _MEMORY_STAY)
         exponent, error = stay.exponent()
         is_curved = (exponent - _SURE * error > _CURVED) & (stay.freedom > 10) & ~fresh
-        regression = _chosen(is_curved, Response.first(sigma), regression)
-        stay = _chosen(is_curved, Stay.first(sigma), stay)
+        regression = _chosen(is_curved, nothing(Response, sigma), regression)
+        stay = _chosen(is_curved, nothing(Stay, sigma), stay)
         careful = jnp.where(is_curved, 1, 0.99 * old.careful).astype(dtype)
         rough = jnp.clip((regression.luck() - _DOUBT) / (_CERTAINTY - _DOUBT), 0, 1)
         rough = jnp.where((regression.number > 8) & ~fresh, rough * old.may_be_rough, 0)

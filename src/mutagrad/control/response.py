@@ -5,7 +5,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-__all__ = ["Response", "Running", "Stay"]
+__all__ = ["Response", "Running", "Stay", "nothing"]
+
+
+def nothing(kind: type, like: jax.Array) -> Any:
+    """A memory of this kind before anything was seen."""
+    return kind(*[jnp.zeros_like(like)] * len(kind._fields))  # type: ignore[attr-defined]
 
 
 class Running(NamedTuple):
@@ -49,11 +54,6 @@ class Stay(NamedTuple):
     mean_squares: jax.Array
     freedom: jax.Array
 
-    @classmethod
-    def first(cls, like: jax.Array) -> "Stay":
-        """Nothing yet."""
-        return cls(*[jnp.zeros_like(like)] * len(cls._fields))
-
     def with_(self, sigma: jax.Array, mean: jax.Array, is_new: jax.Array, window: float) -> "Stay":
         """After one more generation; a new parent begins a stay of its own. A mean that is not positive says nothing."""
         kept = 1 - 1 / window
@@ -94,19 +94,14 @@ class Response(NamedTuple):
     products: jax.Array
     response_squares: jax.Array
 
-    @classmethod
-    def first(cls, like: jax.Array) -> "Response":
-        """Nothing yet."""
-        return cls(*[jnp.zeros_like(like)] * len(cls._fields))
-
     def with_(self, weight: jax.Array, differential: Any, response: Any, load: Any, window: float) -> "Response":
         """After one more generation, of weight 0 or 1."""
         observed = (1.0, differential, response, load, differential**2, differential * response, response**2)
         kept = 1 - weight / window
         return Response(*(old * kept + weight * new for old, new in zip(self, observed, strict=True)))
 
-    def luck(self) -> jax.Array:
-        """By how much the load is luck of the chosen parent, over its standard error."""
+    def estimate(self) -> tuple[jax.Array, jax.Array]:
+        """By how much the load is luck of the chosen parent, and its standard error, in units of the spread."""
         number = jnp.maximum(self.number, 1e-3)
         mean, response, load = (one / number for one in (self.differential, self.response, self.load))
         spread = jnp.maximum(self.squares / number - mean**2, 1e-3)
@@ -114,4 +109,9 @@ class Response(NamedTuple):
         heritability = jnp.clip(joint / spread, 0, 1)
         rest = jnp.maximum(self.response_squares / number - response**2 - heritability * joint, 1e-3)
         error = mean * jnp.sqrt(rest / (spread * jnp.maximum(number, 1)))
-        return jnp.maximum(response + load - heritability * mean, 0) / (error + 1e-6)
+        return response + load - heritability * mean, error
+
+    def luck(self) -> jax.Array:
+        """Luck over its standard error; 0 if there is none."""
+        value, error = self.estimate()
+        return jnp.maximum(value, 0) / (error + 1e-6)

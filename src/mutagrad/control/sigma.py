@@ -12,7 +12,7 @@ from mutagrad.algorithms.start import mutated_leaves
 from mutagrad.control.progress import ProgressMemory, progress_rule
 from mutagrad.control.strength import StrengthMemory, strength_rule, success_rule
 from mutagrad.law import Acceptance, RankWeights
-from mutagrad.mutation.changes import Jumps
+from mutagrad.mutation.changes import jumps_of
 from mutagrad.theory.optimum import OVER_A_RUN, strength_over_a_run
 from mutagrad.theory.progress import optimal_strength, success_rate
 from mutagrad.types import Algorithm, Definition, Info, LossFn, Params, UnknownDefinition, WrappedState
@@ -172,7 +172,7 @@ def _by_progress(algorithm: Algorithm, definition: Definition, target: float | N
         inner = algorithm.init(params, loss_fn)
         if definition.reevaluate_parent and hasattr(inner, "with_previous"):
             inner = inner.with_previous(mutated_leaves(definition, inner.params))
-        return AdaptedState(inner, ProgressMemory.first(inner.sigma, not _discrete(definition, inner.params)[0]))
+        return AdaptedState(inner, ProgressMemory.first(inner.sigma, not _is_discrete(definition, inner.params)))
 
     of_a_user = definition.selection.law is None
     number = definition.num_offspring
@@ -180,17 +180,20 @@ def _by_progress(algorithm: Algorithm, definition: Definition, target: float | N
     return _adapted(algorithm, definition, ProgressMemory.first, progress_rule(definition, strength), init)
 
 
-def _discrete(definition: Definition, params: Params) -> tuple[bool, float]:
-    """Whether most parameters are discrete; and the σ at which an offspring has one mutation of these in the mean.
-
-    Below that σ most offspring are copies of the parent.
-    """
+def _is_discrete(definition: Definition, params: Params) -> bool:
+    """Whether most parameters are."""
     noise = jax.eval_shape(definition.mutation.sample_fn, jax.random.key(0), params)
-    leaves = jax.tree.leaves(noise, is_leaf=lambda leaf: isinstance(leaf, Jumps))
-    jumps = [leaf for leaf in leaves if isinstance(leaf, Jumps)]
-    number = sum(math.prod(leaf.shape) for leaf in jumps)
-    rate = sum(math.prod(leaf.shape) / (leaf.step**2 if leaf.is_ordered else 1) for leaf in jumps)
-    return 2 * number > definition.mutation.num_mutated(params), 1 / math.sqrt(rate) if rate else 0.0
+    number = sum(math.prod(leaf.shape) for leaf in jumps_of(noise))
+    return 2 * number > definition.mutation.num_mutated(params)
+
+
+def _least_sigma(definition: Definition, params: Params) -> Any:
+    """σ at which an offspring has one mutation of discrete parameters in the mean, if most are: below it most are copies."""
+    if not _is_discrete(definition, params):
+        return _SMALLEST
+    # How often a site mutates hangs on no random number: the compiler leaves the draw out.
+    noise = definition.mutation.sample_fn(jax.random.key(0), params)
+    return jax.lax.rsqrt(jnp.maximum(sum(leaf.rate for leaf in jumps_of(noise)), _SMALLEST))
 
 
 def _unmoved_on_a_plateau(before: Any, inner: Any, info: Info) -> tuple[Any, Info]:
@@ -216,8 +219,7 @@ def _adapted(
         sigma, memory, strength = update(info, state.memory)
         if strength is not None:
             info = info._replace(normalized_mutation_strength=strength)
-        is_discrete, of_one = _discrete(definition, inner.params)
-        sigma = jnp.clip(sigma, of_one if is_discrete else _SMALLEST, _LARGEST).astype(inner.sigma.dtype)
+        sigma = jnp.clip(sigma, _least_sigma(definition, inner.params), _LARGEST).astype(inner.sigma.dtype)
         return AdaptedState(inner.with_sigma(sigma), memory), info
 
     return algorithm.wrapped(init or own_init, lambda state: state.inner, after, definition)

@@ -8,7 +8,7 @@ import numpy as np
 
 from mutagrad import tree
 from mutagrad.evaluation.losses import check_loss_fn
-from mutagrad.mutation.changes import Jumps
+from mutagrad.mutation.changes import Jumps, jumps_of
 from mutagrad.types import LossFn, Mutation, Params
 
 __all__ = ["check_loss", "checked_params", "computing", "is_unordered", "jump_scales"]
@@ -80,19 +80,15 @@ def jump_scales(mutation: Mutation, params: Params) -> tuple[float, float]:
     Beyond the second mutants say nothing of the place. (0, ∞) where real params mutate.
     """
     noise = mutation.sample_fn(jax.random.key(0), params)
-    rates, widths = [0.0], [math.inf]
-
-    def add(leaf: Any, kind: Any) -> None:
-        if isinstance(kind, Jumps):
-            # A site jumps with probability (σ · scale/step)² where that is small.
-            places = np.broadcast_to(np.asarray(kind.scale, np.float64), kind.shape) / abs(kind.step)
-            rates.append(float(np.sum(places**2)))
-            widths.append(kind.number / 8 / max(float(np.max(places, initial=0)), 1e-30))
-        elif tree.is_mutated(leaf, kind):
-            rates.append(math.inf)
-
-    jax.tree.map(add, params, noise)
-    if not 0 < sum(rates) < math.inf:
+    jumps = jumps_of(noise)
+    if sum(math.prod(leaf.shape) for leaf in jumps) < mutation.num_mutated(params):
         return 0.0, math.inf
-    first = 1 / math.sqrt(sum(rates))
+    rate = float(sum(leaf.rate for leaf in jumps))
+    if not 0 < rate < math.inf:
+        return 0.0, math.inf
+    widths = [
+        leaf.number / 8 / max(float(np.max(np.asarray(leaf.scale), initial=0)) / abs(leaf.step), 1e-30)
+        for leaf in jumps
+    ]
+    first = 1 / math.sqrt(rate)
     return first, max(min(widths), 4 * first)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mutagrad.control.response import Response
 from mutagrad.estimate import Estimate
 
 __all__ = ["luck_of"]
@@ -41,10 +42,7 @@ def luck_of(columns: dict[str, np.ndarray]) -> Estimate:
     number = len(load)
     if number < _FEWEST:
         return Estimate(np.nan, np.nan)
-    deviations = differential - differential.mean()
-    squares = max(float(deviations @ deviations), 1e-3 * number)
-    heritability = float(np.clip(deviations @ response / squares, 0, 1))
-    rest = response - response.mean() - heritability * deviations
-    error = differential.mean() * np.sqrt(max(float(rest @ rest), 1e-3 * number) / number / squares)
-    value = response.mean() + np.clip(load, -_OUTLIER, _OUTLIER).mean() - heritability * differential.mean()
+    sums = (differential, response, np.clip(load, -_OUTLIER, _OUTLIER))
+    squares = (differential**2, differential * response, response**2)
+    value, error = Response(*(np.sum(one) for one in (np.ones(number), *sums, *squares))).estimate()  # type: ignore[arg-type]
     return Estimate(float(value), float(error))

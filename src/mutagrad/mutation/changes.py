@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["Categories", "Jumps", "Reflected", "mirrored"]
+__all__ = ["Categories", "Jumps", "Reflected", "jumps_of", "mirrored"]
 
 _WIDEST = 4.0
 """σ, in widths of the range, from which on changes are taken to be no wider: all values are then equally likely."""
@@ -72,6 +72,12 @@ class Jumps:
     def shape(self) -> tuple[int, ...]:
         """Of the leaf."""
         return self.bits.shape
+
+    @property
+    def rate(self) -> jax.Array:
+        """Sites that mutate in the mean, over σ², for small σ: Σ (scale/step)², and Σ scale² of categories."""
+        step = abs(self.step) if self.is_ordered else 1
+        return jnp.sum(jnp.broadcast_to(jnp.square(self.scale / step), self.shape))
 
     def scaled(self, factor: jax.Array) -> "Jumps":
         """The same jumps with σ multiplied by a number, or by one a site."""
@@ -177,3 +183,9 @@ def _folded(moved: jax.Array, low: float, high: float, most: float) -> jax.Array
     if high < math.inf:
         moved = jnp.where(moved > high, high - (moved - high), moved)
     return moved
+
+
+def jumps_of(noise: Any) -> list[Jumps]:
+    """The noise of the discrete leaves."""
+    leaves = jax.tree.leaves(noise, is_leaf=lambda leaf: isinstance(leaf, Jumps))
+    return [leaf for leaf in leaves if isinstance(leaf, Jumps)]
