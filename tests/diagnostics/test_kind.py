@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from exact_losses import hashed, quadratic
+from kinds_of_loss import hashed, quadratic
 from scipy import stats
 
 import mutagrad
