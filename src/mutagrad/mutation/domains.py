@@ -203,7 +203,7 @@ def bounded(low: Any, high: Any, mutation: Mutation | None = None) -> Mutation:
     ------
     ValueError : if a lower wall is not below the upper one; when an algorithm starts, if a parameter is outside.
 
-    Source: derived for this project, tested in tests/mutation/test_domains.py.
+    Source: derived for this project, tested in tests/mutation/test_walls.py.
 
     >>> import jax, jax.numpy as jnp, mutagrad
     >>> mutation = mutagrad.mutation.bounded(0.0, 1.0)
