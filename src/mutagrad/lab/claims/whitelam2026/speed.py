@@ -168,12 +168,12 @@ def draw_speed(data: Any) -> Any:
 
 _SPEED = {
     "quick": {
-        "size": 10_000, "strength": 0.01, "offspring": (1, 2, 5, 20, 100, 1000), "few": 20, "mutations": 2_000_000,
-        "key": 264,
+        "size": 10_000, "strength": 0.01, "offspring": (1, 2, 5, 20, 100, 1000), "few": 20,
+        "mutations": 12_000_000, "key": 2642,
     },
     "paper": {
         "size": 100_000, "strength": 0.01, "offspring": (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000), "few": 20,
-        "mutations": 40_000_000, "key": 264,
+        "mutations": 40_000_000, "key": 2642,
     },
 }  # fmt: skip
 
