@@ -32,6 +32,7 @@ def toy(value=1.0, key=1, tolerance=0.1, why="the next order"):
 def shelf(tmp_path, monkeypatch):
     """Registrations and verdicts of their own, and digests of code that a test may change."""
     monkeypatch.setattr(registration, "FOLDER", tmp_path / "registrations")
+    monkeypatch.setattr(registration, "VERDICTS", tmp_path / "verdicts")
     monkeypatch.setattr(verdicts, "FOLDER", tmp_path / "verdicts")
     code = SimpleNamespace(own="a", whole="b")
     monkeypatch.setattr(registration, "digest", lambda module, follow=True: code.own)
@@ -88,6 +89,14 @@ def test_a_result_that_was_seen_needs_a_fresh_key_and_a_reason(shelf):
     with pytest.raises(ValueError, match="key: got 1 for T-1 at quick, which was used before; pass a fresh one"):
         registration.register(toy(tolerance=0.2), "the next order was wrong")
     assert registration.register(toy(tolerance=0.2, key=2), "the next order was wrong")["number"] == 2
+
+
+def test_a_verdict_without_registration_is_replaced_for_a_reason(shelf):
+    (shelf.folder / "verdicts").mkdir()
+    (shelf.folder / "verdicts" / "T-1.quick.json").write_text("{}")
+    with pytest.raises(ValueError, match="reason: got ''; pass why T-1, which has a verdict, is registered now"):
+        registration.register(toy())
+    assert registration.register(toy(), "its interval was a round number")["number"] == 1
 
 
 def test_the_verdict_before_is_put_aside_with_the_reason(shelf):

@@ -18,6 +18,7 @@ from mutagrad.lab.claims.digest import digest
 __all__ = ["is_registered", "register", "registrations", "source_of", "stated"]
 
 FOLDER = Path(__file__).parent / "registrations"
+VERDICTS = Path(__file__).parent / "verdicts"
 
 
 def stated(claim: Claim, scale: str) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def register(claim: Claim, reason: str = "") -> dict[str, Any]:
     Parameters
     ----------
     claim : that is to be run later, and with keys that no run was seen with.
-    reason : why it is registered anew; needed where it was registered before.
+    reason : why it is registered anew; needed where it was registered before, or has a verdict.
 
     Raises
     ------
@@ -86,6 +87,8 @@ def register(claim: Claim, reason: str = "") -> dict[str, Any]:
     """
     kept = registrations(claim)
     scales = {scale: stated(claim, scale) for scale in claim.settings}
+    if not kept and any((VERDICTS / f"{claim.id}.{scale}.json").exists() for scale in scales) and not reason.strip():
+        raise ValueError(f"reason: got {reason!r}; pass why {claim.id}, which has a verdict, is registered now")
     if kept:
         last = kept[-1]
         if last["scales"] == scales and last["source"] == source_of(claim) and last["statement"] == claim.statement:

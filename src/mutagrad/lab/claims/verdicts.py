@@ -11,11 +11,11 @@ from typing import Any
 
 from mutagrad.lab.claims.claims import Claim
 from mutagrad.lab.claims.digest import digest
+from mutagrad.lab.claims.registration import VERDICTS as FOLDER
 from mutagrad.lab.claims.registration import is_registered, registrations
 
 __all__ = ["committed", "is_stale", "keep", "last_of", "superseded"]
 
-FOLDER = Path(__file__).parent / "verdicts"
 _SCALES = ("paper", "long", "quick")
 
 
