@@ -47,7 +47,14 @@ def _parser() -> _Parser:
     inspect.add_argument(
         "--num-workers", type=whole, default=1, metavar="N", help="evaluations at the same time, for --diagnose (1)"
     )
-    commands.add_parser("claims", help="all claims with their last verdicts", allow_abbrev=False)
+    listed = commands.add_parser("claims", help="all claims with their last verdicts", allow_abbrev=False)
+    listed.add_argument(
+        "--html",
+        nargs="?",
+        const="claims.html",
+        metavar="FILE",
+        help="write them, with figures, as a page (claims.html)",
+    )
     reproduce = commands.add_parser(
         "reproduce",
         help="decide claims by simulation",
@@ -56,7 +63,8 @@ def _parser() -> _Parser:
         allow_abbrev=False,
     )
     reproduce.add_argument("claim", metavar="CLAIM", help="an id such as W21-9, a work such as whitelam2021, or all")
-    reproduce.add_argument("--scale", default="quick", metavar="NAME", help="quick or paper (quick)")
+    reproduce.add_argument("--scale", default="quick", metavar="NAME", help="quick, long or paper (quick)")
+    reproduce.add_argument("--key", type=int, metavar="N", help="another key than the registered one: a trial")
     reproduce.add_argument("--out", default="claims", metavar="DIR", help="where the claims are written (claims)")
     reproduce.add_argument("--plan", action="store_true", help="only say what it needs and how long it takes")
     reproduce.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -85,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _train(**options)
         if command == "inspect":
             return _inspect(**options)
-        return _reproduce(**options) if command == "reproduce" else _claims()
+        return _reproduce(**options) if command == "reproduce" else _claims(**options)
     except ModuleNotFoundError as error:
         return _refused(command, f"{error}; install the lab extra: pip install 'mutagrad[lab]'")
     except (ValueError, OSError, ImportError) as error:
@@ -134,25 +142,31 @@ def _inspect(run: str, diagnose: bool, num_workers: int) -> int:
     return 0
 
 
-def _claims() -> int:
-    from mutagrad.lab.claims.reproduction import table
+def _claims(html: str | None) -> int:
+    from mutagrad.lab.claims import page, words
 
-    print(table())
+    if html is None:
+        print(words.table())
+    else:
+        page.write(Path(html))
+        print(f"page             {html}")
     return 0
 
 
-def _reproduce(claim: str, scale: str, out: str, plan: bool, quiet: bool) -> int:
-    from mutagrad.lab.claims import reproduction
+def _reproduce(claim: str, scale: str, key: int | None, out: str, plan: bool, quiet: bool) -> int:
+    from mutagrad.lab.claims import reproduction, words
 
     found = reproduction.find(claim)
     reproduction.check_scale(found, scale)
+    if key is not None:
+        found = [reproduction.with_key(one, key) for one in found]
     if plan:
         print("\n".join(reproduction.plan(one, scale) for one in found))
         return 0
     for one in found:
         if not quiet:
             print(reproduction.plan(one, scale), file=sys.stderr)
-        print(reproduction.sentences(reproduction.reproduce(one, Path(out), scale, progress=not quiet)), flush=True)
+        print(words.sentences(reproduction.reproduce(one, Path(out), scale, progress=not quiet)), flush=True)
     print(f"figures          {Path(out) / found[0].id / 'figure.png'}" + (" and beside it" if len(found) > 1 else ""))
     return 0
 

@@ -12,8 +12,9 @@ import xarray
 
 import mutagrad
 from mutagrad.cli import main
-from mutagrad.lab.claims import reproduction
-from mutagrad.lab.claims.claims import Check, Claim, Job, Needs, Outcome, above, below, combine, near
+from mutagrad.lab.claims import reproduction, words
+from mutagrad.lab.claims.checks import Check, above, below, combine, compare, near
+from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.lab.claims.ensemble import Experiment, descend, simulate
 from mutagrad.lab.claims.whitelam2021 import local
 
@@ -21,22 +22,51 @@ pytestmark = pytest.mark.permissive
 
 
 @pytest.mark.parametrize(
-    ("check", "verdict"),
+    ("stated", "value", "error", "verdict"),
     [
-        (near("x", 1.0, 0.01, 1.0, 0.05), "holds"),
-        (near("x", 1.0, 0.02, 1.0, 0.05), "undecided"),
-        (near("x", 1.2, 0.01, 1.0, 0.05), "does not hold"),
-        (near("x", 1.06, 0.01, 1.0, 0.05), "undecided"),
-        (below("x", 1.0, 0.0, 1.0), "holds"),
-        (below("x", 1.1, 0.0, 1.0), "does not hold"),
-        (above("x", 1.0, 0.1, 0.5), "holds"),
-        (above("x", 0.1, 0.1, 0.5), "does not hold"),
-        (above("x", math.nan, 0.1, 0.5), "undecided"),
-        (above("x", 1.0, math.inf, 0.5), "undecided"),
+        (near("x", 1.0, 0.05, "theory", "y"), 1.0, 0.01, "holds"),
+        (near("x", 1.0, 0.05, "theory", "y"), 1.0, 0.02, "undecided"),
+        (near("x", 1.0, 0.05, "theory", "y"), 1.2, 0.01, "does not hold"),
+        (near("x", 1.0, 0.05, "theory", "y"), 1.06, 0.01, "undecided"),
+        (below("x", 1.0, "identity", "y", exact=True), 1.0, 0.0, "holds"),
+        (below("x", 1.0, "identity", "y", exact=True), 1.1, 0.0, "does not hold"),
+        (above("x", 0.5, "source", "y"), 1.0, 0.1, "holds"),
+        (above("x", 0.5, "source", "y"), 0.1, 0.1, "does not hold"),
+        (above("x", 0.5, "source", "y"), math.nan, 0.1, "undecided"),
+        (above("x", 0.5, "source", "y"), 1.0, math.inf, "undecided"),
     ],
 )
-def test_a_check_needs_three_errors(check, verdict):
+def test_a_check_needs_three_errors(stated, value, error, verdict):
+    (check,) = compare([stated], {"x": (value, error)})
     assert check.verdict == verdict
+
+
+def test_what_was_missing_to_decide_decides_it():
+    """With so many times the samples, and the value as it was, the check is on the edge of a verdict."""
+    stated = near("x", 1.0, 0.1, "theory", "y")
+    for value in (1.03, 1.13):
+        (check,) = compare([stated], {"x": (value, 0.05)})
+        assert check.verdict == "undecided"
+        for share, verdict in ((1.01, False), (0.99, True)):
+            (again,) = compare([stated], {"x": (value, 0.05 / math.sqrt(share * check.missing))})
+            assert (again.verdict == "undecided") == verdict
+
+
+STATED = [near("x", 1.0, 0.1, "theory", "y"), above("z", 0.0, "identity", "y", exact=True)]
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({"x": (1.0, 0.1)}, r"found: got \['x'\]; pass a value for each that was stated \(\['z'\] differ\)"),
+        ({"x": (1.0, 0.1), "z": (1, 0), "w": (0, 0)}, r"\(\['w'\] differ\)"),
+        ({"x": (1.0, 0.0), "z": (1, 0)}, "got error 0 for 'x'; pass its standard error, since it has chance"),
+        ({"x": (1.0, 0.1), "z": (1, 0.1)}, "got error 0.1 for 'z'; pass 0, since it was stated without chance"),
+    ],
+)
+def test_what_is_found_is_what_was_stated(found, words):
+    with pytest.raises(ValueError, match=words):
+        compare(STATED, found)
 
 
 def test_a_claim_is_as_good_as_its_checks():
@@ -69,6 +99,7 @@ def test_reproduce_writes_everything_and_does_not_run_twice(tmp_path):
         "data.zarr",
         "figure.png",
         "figure.svg",
+        "small.png",
         "verdict.json",
     }
     written = json.loads((tmp_path / "T-1" / "verdict.json").read_text())
@@ -78,15 +109,15 @@ def test_reproduce_writes_everything_and_does_not_run_twice(tmp_path):
     changed = toy(calls)._replace(settings={"quick": {"n": (3, 4)}})
     reproduction.reproduce(changed, tmp_path, progress=False)
     assert len(calls) == 2
-    assert "T-1 holds" in reproduction.sentences(verdict)
-    assert "expected ≥ 0.5" in reproduction.sentences(verdict)
+    assert "T-1 holds" in words.sentences(verdict)
+    assert "expected ≥ 0.5" in words.sentences(verdict)
 
 
 def test_an_addition_has_a_verdict_of_its_own(tmp_path):
-    checks = (near("x", 1.0, 0.0, 1.0, 0.1), near("y", 2.0, 0.0, 1.0, 0.1, ours=True))
+    checks = (Check("x", 1.0, 0.0, 0.9, 1.1), Check("y", 2.0, 0.0, 0.9, 1.1, is_ours=True))
     verdict = reproduction.reproduce(toy([], checks), tmp_path, progress=False)
     assert (verdict["verdict"], verdict["addition"]) == ("holds", "does not hold")
-    text = reproduction.sentences(verdict)
+    text = words.sentences(verdict)
     assert "T-1 holds (P: does not hold)" in text
     assert "P: y: 2 ± 0, expected 0.9 to 1.1" in text
 
@@ -104,7 +135,7 @@ def test_what_does_not_fit_is_refused_before_it_starts(needs, what, tmp_path):
 
 def test_the_plan_scales_the_time_of_the_committed_run():
     claim = reproduction.find("W21-1")[0]
-    last = reproduction.committed()["W21-1"]
+    last = reproduction.committed()["W21-1", "quick"]
     quick, paper = (claim.needs(claim.settings[scale]).evaluations for scale in ("quick", "paper"))
     text = reproduction.plan(claim, "paper")
     assert f"{paper:.3g} loss evaluations" in text
@@ -154,7 +185,7 @@ def test_every_claim_has_both_scales_and_a_name_of_its_own():
     every = reproduction.claims()
     assert len({claim.id for claim in every}) == len(every)
     for claim in every:
-        assert set(claim.settings) == {"quick", "paper"}
+        assert {"quick", "paper"} <= set(claim.settings) <= {"quick", "long", "paper"}
         assert claim.run.__doc__
         for settings in claim.settings.values():
             assert claim.needs(settings).evaluations > 0

@@ -21,7 +21,7 @@ def outcome(name, **settings):
     """The claim at its quick settings with some replaced, its checks by verdict."""
     (claim,) = reproduction.find(name)
     found = claim.run(Job(claim.settings["quick"] | settings))
-    return found, {check.what: check.verdict for check in found.checks}
+    return found, {check.what: check.verdict for check in found.found}
 
 
 def test_gains_are_the_mean_over_all_choices():
@@ -103,16 +103,6 @@ def test_the_sphere_breaks_down_at_the_trace():
     ours = [verdict for what, verdict in verdicts.items() if "σTrH/2) where the gain" in what]
     assert theirs == ["does not hold"] * 2
     assert ours == ["holds"] * 4
-
-
-def test_speed_holds_and_a_wrong_gain_does_not(monkeypatch):
-    settings = {"offspring": (1, 20, 100), "mutations": 400_000}
-    _, verdicts = outcome("W26-4", **settings)
-    assert "does not hold" not in verdicts.values()
-    exact = theory.expected_gain
-    monkeypatch.setattr(theory, "expected_gain", lambda s, number: 1.1 * exact(s, number))
-    _, verdicts = outcome("W26-4", **settings)
-    assert next(verdict for what, verdict in verdicts.items() if "over G_M(s*)" in what) == "does not hold"
 
 
 def test_a_wrong_law_of_gain_does_not_hold(monkeypatch):

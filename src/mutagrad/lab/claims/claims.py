@@ -1,72 +1,24 @@
-"""Claims: what a work says, a simulation that decides it, and a verdict with standard errors.
+"""Claims: what a work says, where it puts which number and why, and a simulation that measures it.
 
-A claim is settled by one or more checks. A check compares a measured value, with its standard error, with an interval: it
-holds if the value ± 3 standard errors lies inside, does not hold if all of it lies outside, and is undecided else. A claim
-holds if all of its checks do, and does not hold if one of them does not. Where this project adds something to what the
-source claims, the checks of the addition (P) have a verdict of their own.
+A claim states its intervals before it is run (`mutagrad.lab.claims.checks`), and holds if all of its checks do. Where this
+project adds something to what the source claims, the checks of the addition (P) have a verdict of their own.
 """
 
 import hashlib
-import math
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, SupportsFloat
 
+import jax
 import numpy as np
 
-__all__ = ["Check", "Claim", "Job", "Needs", "Outcome", "above", "below", "combine", "near"]
+from mutagrad.lab.claims.checks import Check, Expected
 
-ERRORS = 3.0
-"""Standard errors that a check allows for: one false alarm in 370 checks of normal values."""
+__all__ = ["Claim", "Job", "Needs", "Outcome"]
+
 _KEEP_SECONDS = 30.0
-
-
-class Check(NamedTuple):
-    """One measured value beside the interval in which the claim puts it.
-
-    Attributes
-    ----------
-    what : what was measured.
-    value, error : the value and its standard error, 0 for a value without chance.
-    low, high : the interval, infinite where it is open.
-    is_ours : whether it checks an addition of this project (P) to what the source claims.
-    """
-
-    what: str
-    value: float
-    error: float
-    low: float
-    high: float
-    is_ours: bool = False
-
-    @property
-    def verdict(self) -> str:
-        """holds, does not hold or undecided."""
-        if not (math.isfinite(self.value) and math.isfinite(self.error)):
-            return "undecided"
-        low, high = self.value - ERRORS * self.error, self.value + ERRORS * self.error
-        if self.low <= low and high <= self.high:
-            return "holds"
-        return "does not hold" if high < self.low or low > self.high else "undecided"
-
-
-def near(
-    what: str, value: SupportsFloat, error: SupportsFloat, expected: float, tolerance: float, ours: bool = False
-) -> Check:
-    """The claim is that the value is ``expected`` ± ``tolerance``."""
-    return Check(what, float(value), float(error), float(expected - tolerance), float(expected + tolerance), ours)
-
-
-def below(what: str, value: SupportsFloat, error: SupportsFloat, bound: float, ours: bool = False) -> Check:
-    """The claim is that the value is no larger than ``bound``."""
-    return Check(what, float(value), float(error), -math.inf, float(bound), ours)
-
-
-def above(what: str, value: SupportsFloat, error: SupportsFloat, bound: float, ours: bool = False) -> Check:
-    """The claim is that the value is no smaller than ``bound``."""
-    return Check(what, float(value), float(error), float(bound), math.inf, ours)
 
 
 class Job:
@@ -97,6 +49,11 @@ class Job:
 
     def __getitem__(self, name: str) -> Any:
         return self.settings[name]
+
+    @property
+    def key(self) -> jax.Array:
+        """The random key of the claim: its setting "key"."""
+        return jax.random.key(self.settings["key"])
 
     def progress(self, share: float) -> None:
         """Say which share is done."""
@@ -130,7 +87,7 @@ class Job:
     def _path(self, name: str) -> Path:
         assert self._folder is not None
         words = re.sub(r"[^\w.+-]+", "-", name)
-        return self._folder / "parts" / f"{words[:80]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}.npz"
+        return self._folder / f"{words[:80]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}.npz"
 
 
 class Needs(NamedTuple):
@@ -152,12 +109,12 @@ class Outcome(NamedTuple):
 
     Attributes
     ----------
-    checks : the values that decide it.
+    found : value and standard error of every number that the claim states, by its name; checks of a claim that states none.
     data : xarray Dataset of what the figure shows.
     draw : ``draw(data) -> matplotlib Figure``.
     """
 
-    checks: Sequence[Check]
+    found: Mapping[str, tuple[SupportsFloat, SupportsFloat]] | Sequence[Check]
     data: Any
     draw: Callable[[Any], Any]
 
@@ -171,10 +128,11 @@ class Claim(NamedTuple):
     work : the module that holds it, such as "whitelam2021".
     figure : of the source, or what it is about.
     statement : in one sentence.
-    settings : of each scale, a dict; those of "paper" are the source's own.
+    settings : of each scale, "quick", "long" or "paper", a dict; those of "paper" are the source's own. "key" is the seed.
     run : ``run(job) -> Outcome``.
     needs : ``needs(settings) -> Needs``.
     caption : of the figure, a format string of the settings.
+    expected : ``expected(settings) -> [Expected, ...]``, known before anything is run.
     """
 
     id: str
@@ -185,11 +143,4 @@ class Claim(NamedTuple):
     run: Callable[[Job], Outcome]
     needs: Callable[[dict[str, Any]], Needs]
     caption: str
-
-
-def combine(verdicts: Iterable[str]) -> str:
-    """The verdict of a claim from those of its checks."""
-    verdicts = list(verdicts)
-    if "does not hold" in verdicts:
-        return "does not hold"
-    return "holds" if verdicts and all(verdict == "holds" for verdict in verdicts) else "undecided"
+    expected: Callable[[dict[str, Any]], Sequence[Expected]] | None = None

@@ -1,4 +1,4 @@
-"""Claims decided: found by name, planned, run, written down, and shown with their last verdicts."""
+"""Claims decided: found by name, planned, run, and written down."""
 
 import datetime
 import json
@@ -7,15 +7,21 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Sequence
-from importlib import import_module, resources
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from mutagrad.lab.claims.claims import Check, Claim, Job, combine
+from mutagrad.lab.claims import registration
+from mutagrad.lab.claims.checks import Check, combine, compare
+from mutagrad.lab.claims.claims import Claim, Job
+from mutagrad.lab.claims.digest import digest
+from mutagrad.lab.claims.verdicts import committed
 
-__all__ = ["claims", "find", "plan", "reproduce", "sentences", "table"]
+__all__ = ["check_scale", "claims", "find", "plan", "reproduce", "with_key"]
 
-WORKS = ("whitelam2021", "whitelam2026")
+WORKS = ("whitelam2021", "whitelam2026", "kucharavy2023")
+LARGEST = 100_000
+"""Bytes of the small figure, at most."""
 
 
 def claims() -> list[Claim]:
@@ -48,22 +54,27 @@ def check_scale(found: Iterable[Claim], scale: str) -> None:
             raise ValueError(f"scale: got {scale!r} for {claim.id}; pass one of {', '.join(claim.settings)}")
 
 
+def with_key(claim: Claim, key: int) -> Claim:
+    """A trial of a claim: the same with another key, which nobody registered."""
+    return claim._replace(settings={scale: settings | {"key": key} for scale, settings in claim.settings.items()})
+
+
 def reproduce(claim: Claim, folder: Path, scale: str = "quick", progress: bool = True) -> dict[str, Any]:
     """Decide a claim, and write its figure (PNG and SVG), data (Zarr) and verdict into FOLDER/ID.
 
-    A claim that has a verdict there for the same settings is not run again, so that a series that was interrupted goes on
-    where it was.
+    A claim that has a verdict there, of the same settings and code, is not run again, so that a series that was interrupted
+    goes on where it was. Parts of a simulation are kept too, and used again by the same code.
 
     Parameters
     ----------
     claim : see `find`.
     folder : where the claims are written.
-    scale : "quick" (minutes on two cores) or "paper" (the source's own size).
+    scale : "quick" (minutes on two cores), "long" (a night) or "paper" (the source's own size).
     progress : whether to show a progress bar.
 
     Returns
     -------
-    The verdict, as verdict.json holds it.
+    The verdict, as verdict.json holds it. Its "registration" is 0 where what was run is not what was registered: a trial.
 
     Raises
     ------
@@ -73,43 +84,63 @@ def reproduce(claim: Claim, folder: Path, scale: str = "quick", progress: bool =
 
     check_scale([claim], scale)
     _check_room(claim, scale, folder)
-    own = folder / claim.id
+    own, code = folder / claim.id, digest(claim.run.__module__)
     settings = {"scale": scale} | claim.settings[scale]
     done = own / "verdict.json"
     if done.exists():
-        earlier = json.loads(done.read_text())
-        if earlier["settings"] == json.loads(json.dumps(settings)):
+        earlier = json.loads(done.read_text(encoding="utf-8"))
+        if earlier["settings"] == json.loads(json.dumps(settings)) and earlier.get("digest") == code:
             return earlier
+    # What is stated stands before the run.
+    expected = claim.expected(claim.settings[scale]) if claim.expected else None
+    number = registration.is_registered(claim, scale) if claim.expected else 0
     start = time.perf_counter()
     with tqdm(
         total=100, desc=claim.id, unit="%", disable=not progress, bar_format="{desc} {bar} {n:.0f}% {elapsed}"
     ) as bar:
-        job = Job(claim.settings[scale], folder, lambda share: bar.update(100 * share - bar.n))
+        job = Job(claim.settings[scale], folder / "parts" / code, lambda share: bar.update(100 * share - bar.n))
         outcome = claim.run(job)
         bar.update(100 - bar.n)
     seconds = time.perf_counter() - start
+    if expected is None:
+        assert isinstance(outcome.found, Sequence)
+        checks = list(outcome.found)
+    else:
+        assert not isinstance(outcome.found, Sequence)
+        checks = compare(expected, dict(outcome.found))
     own.mkdir(parents=True, exist_ok=True)
     outcome.data.attrs.update(claim=claim.id, settings=json.dumps(settings))
     outcome.data.to_zarr(own / "data.zarr", mode="w", zarr_format=2, consolidated=True)
-    figure = outcome.draw(outcome.data)
-    figure.supxlabel(f"{claim.id}: {_caption(claim, scale)}", fontsize=8, color="0.35")
-    for suffix in ("png", "svg"):
-        figure.savefig(own / f"figure.{suffix}", dpi=150)
+    _write_figures(claim, scale, outcome.draw(outcome.data), own)
     verdict = {
         "id": claim.id,
         "figure": claim.figure,
         "statement": claim.statement,
-        **_verdicts(outcome.checks),
-        "checks": [_written(check) for check in outcome.checks],
+        **_verdicts(checks),
+        "checks": [_written(check) for check in checks],
         "settings": settings,
+        "registration": number,
+        "digest": code,
         "seconds": round(seconds, 1),
         "reused": bool(job.reused),
         "date": datetime.date.today().isoformat(),
     }
     temporary = done.with_suffix(".tmp")
-    temporary.write_text(json.dumps(verdict, indent=2, ensure_ascii=False) + "\n")
+    temporary.write_text(json.dumps(verdict, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     temporary.replace(done)
     return verdict
+
+
+def _write_figures(claim: Claim, scale: str, figure: Any, own: Path) -> None:
+    """The figure in full, and once more as small as a page of many needs it."""
+    figure.supxlabel(f"{claim.id}: {_caption(claim, scale)}", fontsize=8, color="0.35")
+    for suffix in ("png", "svg"):
+        figure.savefig(own / f"figure.{suffix}", dpi=150)
+    small = own / "small.png"
+    for dpi in (100, 80, 65, 50, 40):
+        figure.savefig(small, dpi=dpi)
+        if small.stat().st_size < LARGEST:
+            return
 
 
 def _verdicts(checks: Sequence[Check]) -> dict[str, str]:
@@ -130,6 +161,8 @@ def _caption(claim: Claim, scale: str) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(_shown(one) for one in value)
+    if isinstance(value, str):
+        return value
     return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 
@@ -156,9 +189,10 @@ def plan(claim: Claim, scale: str) -> str:
 
 def _timed(claim: Claim) -> dict[str, Any] | None:
     """A committed verdict that tells how long this simulation takes: its own, or that of a claim which shares it."""
-    verdicts = committed()
-    alike = [claim, *(other for other in claims() if other.settings is claim.settings and other.id != claim.id)]
-    return next((last for one in alike if (last := verdicts.get(one.id)) and not last["reused"]), None)
+    alike = [claim.id, *(other.id for other in claims() if other.settings is claim.settings and other.id != claim.id)]
+    found = committed()
+    whole = [found[key] for id in alike for key in found if key[0] == id and not found[key]["reused"]]
+    return next((last for last in whole if last["settings"]["scale"] in claim.settings), None)
 
 
 def _check_room(claim: Claim, scale: str, folder: Path) -> None:
@@ -187,43 +221,10 @@ def _duration(seconds: float) -> str:
 
 
 def _written(check: Check) -> dict[str, Any]:
-    # JSON has no infinity.
-    fields = {key: None if value in (math.inf, -math.inf) else value for key, value in check._asdict().items()}
-    return fields | {"verdict": check.verdict}
-
-
-def committed() -> dict[str, dict[str, Any]]:
-    """The verdicts that come with the package, by id."""
-    folder = resources.files("mutagrad.lab.claims") / "verdicts"
-    if not folder.is_dir():
-        return {}
-    found = (json.loads(path.read_text()) for path in folder.iterdir() if path.name.endswith(".json"))
-    return {verdict["id"]: verdict for verdict in found}
-
-
-def table() -> str:
-    """All claims with their last committed verdicts, one per line; P is what this project adds to the source's claim."""
-    verdicts = committed()
-    lines = [f"{'claim':8} {'figure':14} {'verdict':14} {'P':14} {'scale':6} {'date':11} statement"]
-    for claim in claims():
-        last = verdicts.get(claim.id, {"verdict": "not run", "settings": {"scale": ""}, "date": ""})
-        cells = (last["verdict"], last.get("addition", ""), last["settings"]["scale"], last["date"])
-        lines.append("{:8} {:14} {:14} {:14} {:6} {:11} {}".format(claim.id, claim.figure, *cells, claim.statement))
-    return "\n".join(lines)
-
-
-def sentences(verdict: dict[str, Any]) -> str:
-    """A verdict as text: the claim, and every check with its value, error and interval."""
-    addition = f" (P: {verdict['addition']})" if "addition" in verdict else ""
-    lines = [f"{verdict['id']} {verdict['verdict']}{addition}: {verdict['statement']} ({verdict['seconds']} s)"]
-    for check in verdict["checks"]:
-        what = f"{'P: ' if check['is_ours'] else ''}{check['what']}"
-        found = f"{check['value']:.4g} ± {check['error']:.2g}, expected {_interval(check['low'], check['high'])}"
-        lines.append(f"  {check['verdict']:13} {what}: {found}")
-    return "\n".join(lines)
-
-
-def _interval(low: float | None, high: float | None) -> str:
-    if low is None or high is None:
-        return f"≤ {high:.4g}" if low is None else f"≥ {low:.4g}"
-    return f"{low:.4g} to {high:.4g}"
+    # JSON has no infinity and no NaN.
+    fields = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in check._asdict().items()
+    }
+    missing = check.missing
+    return fields | {"verdict": check.verdict, "missing": round(missing, 2) if math.isfinite(missing) else None}

@@ -11,9 +11,10 @@ from scipy import special
 
 import mutagrad
 from mutagrad import theory
-from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome, below, near
+from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.lab.claims.ensemble import mean_of, sigma_of
 from mutagrad.lab.claims.tanh_nets import shallow_losses, shallow_start
+from mutagrad.lab.claims.unregistered import below, near
 from mutagrad.law import Acceptance
 from mutagrad.report.figures import panels
 from mutagrad.types import Definition, Mutation

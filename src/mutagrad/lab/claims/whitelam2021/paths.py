@@ -11,9 +11,10 @@ from scipy import stats
 
 import mutagrad
 from mutagrad import theory
-from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome, below, near
+from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.lab.claims.ensemble import Experiment, Runs, descend, langevin_runs, mean_of, sigma_of, simulate
 from mutagrad.lab.claims.tanh_nets import shallow_losses, shallow_start
+from mutagrad.lab.claims.unregistered import below, near
 from mutagrad.report.figures import panels
 
 __all__ = ["CLAIMS", "greedy", "normalized_descent"]

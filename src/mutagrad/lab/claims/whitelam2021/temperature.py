@@ -12,9 +12,10 @@ import optax
 from scipy import stats
 
 import mutagrad
-from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome, above, below, near
+from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.lab.claims.ensemble import Experiment, descend, langevin_runs, mean_of, simulate
 from mutagrad.lab.claims.tanh_nets import shallow_losses, shallow_start
+from mutagrad.lab.claims.unregistered import above, below, near
 from mutagrad.report.figures import panels
 
 __all__ = ["CLAIMS"]

@@ -7,7 +7,8 @@ import numpy as np
 from scipy import optimize, stats
 
 from mutagrad import theory
-from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome, below, near
+from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
+from mutagrad.lab.claims.unregistered import below, near
 from mutagrad.lab.claims.whitelam2026.strength import BLOCKS, mean_gains, mean_over_blocks, on_sphere
 from mutagrad.report.figures import panels
 

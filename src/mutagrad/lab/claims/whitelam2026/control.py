@@ -13,10 +13,11 @@ from scipy import special
 
 import mutagrad
 from mutagrad import theory
-from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome, below, near
+from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.lab.claims.ensemble import mean_of
 from mutagrad.lab.claims.quadratics import power_law
 from mutagrad.lab.claims.tanh_nets import shallow_losses
+from mutagrad.lab.claims.unregistered import below, near
 from mutagrad.lab.claims.whitelam2026.generation import Point, net_point, quadratic_point
 from mutagrad.report.figures import panels
 

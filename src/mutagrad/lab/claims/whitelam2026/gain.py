@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from mutagrad import theory
-from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome, above, below, near
+from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.lab.claims.quadratics import mutation_effects, power_law
+from mutagrad.lab.claims.unregistered import above, below, near
 from mutagrad.lab.claims.whitelam2026.strength import (
     controlled_gains,
     curvature_along,

@@ -11,10 +11,11 @@ import numpy as np
 
 import mutagrad
 from mutagrad import theory
-from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome, near
+from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.lab.claims.ensemble import mean_of
 from mutagrad.lab.claims.quadratics import power_law
 from mutagrad.lab.claims.tanh_nets import shallow_losses, shallow_start
+from mutagrad.lab.claims.unregistered import near
 from mutagrad.lab.claims.whitelam2021.paths import normalized_descent
 from mutagrad.report.figures import panels
 

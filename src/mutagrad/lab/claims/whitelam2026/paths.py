@@ -11,10 +11,11 @@ import numpy as np
 
 import mutagrad
 from mutagrad import theory
-from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome, above, near
+from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.lab.claims.ensemble import Experiment, descend, mean_of, simulate
 from mutagrad.lab.claims.quadratics import power_law
 from mutagrad.lab.claims.tanh_nets import shallow_losses
+from mutagrad.lab.claims.unregistered import above, near
 from mutagrad.lab.claims.whitelam2026.generation import net_point
 from mutagrad.report.figures import panels
 

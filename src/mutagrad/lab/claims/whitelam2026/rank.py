@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mutagrad import theory
-from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome, near
+from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.lab.claims.quadratics import STARTS, Quadratic, power_law
+from mutagrad.lab.claims.unregistered import near
 from mutagrad.lab.claims.whitelam2026.generation import Point, measure
 from mutagrad.lab.claims.whitelam2026.strength import (
     controlled_gains,

@@ -14,7 +14,8 @@ from jax.flatten_util import ravel_pytree
 from scipy.sparse import linalg
 
 from mutagrad import theory
-from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome, above, below, near
+from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
+from mutagrad.lab.claims.unregistered import above, below, near
 from mutagrad.lab.tasks.convnet import ConvNet
 from mutagrad.lab.tasks.data import load
 from mutagrad.lab.tasks.losses import cross_entropy

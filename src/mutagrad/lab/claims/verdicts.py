@@ -1,0 +1,91 @@
+"""Verdicts that come with the package: the last of every claim and scale, whether it is stale, and those that it replaced.
+
+verdicts/ID.SCALE.json is the last verdict; verdicts/superseded holds the others, each with the reason why it was replaced.
+"""
+
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from mutagrad.lab.claims.claims import Claim
+from mutagrad.lab.claims.digest import digest
+from mutagrad.lab.claims.registration import VERDICTS as FOLDER
+from mutagrad.lab.claims.registration import is_registered, registrations
+
+__all__ = ["committed", "is_stale", "keep", "last_of", "superseded"]
+
+_SCALES = ("paper", "long", "quick")
+
+
+def committed() -> dict[tuple[str, str], dict[str, Any]]:
+    """The last verdicts, by claim and scale."""
+    return {(one["id"], one["settings"]["scale"]): one for one in _read(FOLDER)}
+
+
+def superseded(claim: Claim) -> list[dict[str, Any]]:
+    """The verdicts of a claim that others replaced, oldest first, each with its "superseded" reason."""
+    found = [one for one in _read(FOLDER / "superseded") if one["id"] == claim.id]
+    return sorted(found, key=lambda one: (one["date"], one.get("registration", 0)))
+
+
+def last_of(claim: Claim) -> dict[str, Any] | None:
+    """The last verdict of a claim, at the largest scale that there is."""
+    found = committed()
+    return next((found[claim.id, scale] for scale in _SCALES if (claim.id, scale) in found), None)
+
+
+def is_stale(claim: Claim, verdict: dict[str, Any]) -> bool:
+    """Whether the code that a verdict came from has changed since, or what the claim states."""
+    scale = verdict["settings"]["scale"]
+    return verdict.get("digest") != digest(claim.run.__module__) or (
+        verdict.get("registration") != is_registered(claim, scale)
+    )
+
+
+def keep(claim: Claim, folder: Path, figures: Path) -> dict[str, Any]:
+    """Take a verdict of `reproduce` into the package, its figure beside the documents, and put the one before it aside.
+
+    Parameters
+    ----------
+    claim : whose verdict it is.
+    folder : ``FOLDER/ID`` as `reproduce` wrote it.
+    figures : where the small figure is written, as ID.SCALE.png.
+
+    Raises
+    ------
+    ValueError : if the verdict is of a trial, or of code that has changed since.
+    """
+    verdict = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
+    if not verdict.get("registration"):
+        raise ValueError(
+            f"verdict: got a trial of {claim.id}, which was not registered as it was run; register it and run it"
+        )
+    if is_stale(claim, verdict):
+        raise ValueError(f"verdict: got one of {claim.id} whose code has changed since; run it again")
+    name = f"{claim.id}.{verdict['settings']['scale']}"
+    path = FOLDER / f"{name}.json"
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if before != verdict and before.get("registration") != verdict["registration"]:
+            _put_aside(before, registrations(claim)[-1]["reason"])
+    _write(path, verdict)
+    figures.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(folder / "small.png", figures / f"{name}.png")
+    return verdict
+
+
+def _put_aside(verdict: dict[str, Any], reason: str) -> None:
+    name = f"{verdict['id']}.{verdict['settings']['scale']}.{verdict.get('registration', 0)}"
+    _write(FOLDER / "superseded" / f"{name}.json", verdict | {"superseded": reason})
+
+
+def _write(path: Path, verdict: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(verdict, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _read(folder: Path) -> Iterable[dict[str, Any]]:
+    paths = sorted(folder.glob("*.json")) if folder.is_dir() else []
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]

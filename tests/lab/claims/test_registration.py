@@ -1,0 +1,215 @@
+"""Registrations and verdicts: what is stated before the run, by which code, what goes stale, and what is put aside."""
+
+import json
+import subprocess
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import pytest
+import xarray
+
+from mutagrad.lab.claims import digest, page, registration, reproduction, verdicts, words
+from mutagrad.lab.claims.checks import above, near
+from mutagrad.lab.claims.claims import Claim, Needs, Outcome
+
+pytestmark = pytest.mark.permissive
+
+
+def run(job):
+    found = {"x": (job.settings["value"], 0.01)}
+    return Outcome(found, xarray.Dataset({"x": ("time", [1.0, 2.0])}), lambda data: plt.figure())
+
+
+def toy(value=1.0, key=1, tolerance=0.1, why="the next order"):
+    return Claim(
+        "T-1", "whitelam2021", "Fig. 0", "x is 1", {"quick": {"value": value, "key": key}}, run,
+        lambda settings: Needs(1e6, 1e6, 1e6), "key {key}",
+        lambda settings: [near("x", 1.0, tolerance, "theory", why)],
+    )  # fmt: skip
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    """Registrations and verdicts of their own, and digests of code that a test may change."""
+    monkeypatch.setattr(registration, "FOLDER", tmp_path / "registrations")
+    monkeypatch.setattr(registration, "VERDICTS", tmp_path / "verdicts")
+    monkeypatch.setattr(verdicts, "FOLDER", tmp_path / "verdicts")
+    code = SimpleNamespace(own="a", whole="b")
+    monkeypatch.setattr(registration, "digest", lambda module, follow=True: code.own)
+    for module in (reproduction, verdicts):
+        monkeypatch.setattr(module, "digest", lambda module: code.whole)
+    return SimpleNamespace(folder=tmp_path, code=code)
+
+
+def kept(shelf, claim, out):
+    reproduction.reproduce(claim, shelf.folder / out, progress=False)
+    return verdicts.keep(claim, shelf.folder / out / claim.id, shelf.folder / "figures")
+
+
+def test_a_trial_is_not_kept(shelf):
+    verdict = reproduction.reproduce(toy(), shelf.folder / "out", progress=False)
+    assert verdict["registration"] == 0
+    assert "a trial: what was run is not what was registered" in words.sentences(verdict)
+    with pytest.raises(ValueError, match="verdict: got a trial of T-1, which was not registered as it was run"):
+        verdicts.keep(toy(), shelf.folder / "out" / "T-1", shelf.folder / "figures")
+
+
+def test_what_was_registered_is_kept_and_goes_stale(shelf):
+    claim = toy()
+    assert registration.register(claim)["number"] == 1
+    verdict = kept(shelf, claim, "out")
+    assert (verdict["registration"], verdict["verdict"]) == (1, "holds")
+    assert (shelf.folder / "figures" / "T-1.quick.png").stat().st_size < 100_000
+    assert verdicts.last_of(claim) == verdict
+    assert words.standing(claim, verdict) == "registered"
+    shelf.code.whole = "c"
+    assert words.standing(claim, verdict) == "stale"
+    with pytest.raises(ValueError, match="got one of T-1 whose code has changed since; run it again"):
+        verdicts.keep(claim, shelf.folder / "out" / "T-1", shelf.folder / "figures")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [toy(tolerance=0.2), toy(why="another reason"), toy(key=2), toy(value=1.01), toy()._replace(statement="x is 2")],
+)
+def test_whatever_is_changed_makes_a_trial(shelf, changed):
+    registration.register(toy())
+    assert registration.is_registered(toy(), "quick") == 1
+    assert registration.is_registered(changed, "quick") == 0
+    shelf.code.own = "b"
+    assert registration.is_registered(toy(), "quick") == 0
+
+
+def test_a_result_that_was_seen_needs_a_fresh_key_and_a_reason(shelf):
+    registration.register(toy())
+    with pytest.raises(ValueError, match="claim: got T-1, which is registered as it is; nothing is to be done"):
+        registration.register(toy(), "again")
+    with pytest.raises(ValueError, match="reason: got ''; pass why T-1 is registered anew"):
+        registration.register(toy(tolerance=0.2, key=2))
+    with pytest.raises(ValueError, match="key: got 1 for T-1 at quick, which was used before; pass a fresh one"):
+        registration.register(toy(tolerance=0.2), "the next order was wrong")
+    assert registration.register(toy(tolerance=0.2, key=2), "the next order was wrong")["number"] == 2
+
+
+def test_a_verdict_without_registration_is_replaced_for_a_reason(shelf):
+    (shelf.folder / "verdicts").mkdir()
+    (shelf.folder / "verdicts" / "T-1.quick.json").write_text("{}")
+    with pytest.raises(ValueError, match="reason: got ''; pass why T-1, which has a verdict, is registered now"):
+        registration.register(toy())
+    assert registration.register(toy(), "its interval was a round number")["number"] == 1
+
+
+def test_the_verdict_before_is_put_aside_with_the_reason(shelf):
+    registration.register(toy(value=2.0))
+    assert kept(shelf, toy(value=2.0), "first")["verdict"] == "does not hold"
+    after = toy(value=1.0, key=2)
+    registration.register(after, "the simulation had a factor of 2")
+    assert kept(shelf, after, "second")["verdict"] == "holds"
+    (before,) = verdicts.superseded(after)
+    assert (before["verdict"], before["superseded"]) == ("does not hold", "the simulation had a factor of 2")
+    assert verdicts.last_of(after)["registration"] == 2
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        (
+            [near("x", 1.0, 0.1, "taste", "y")],
+            "basis: got 'taste' for 'x' of T-1; pass one of theory, error, source, identity",
+        ),
+        ([near("x", 1.0, 0.1, "theory", " ")], "why: got ' ' for 'x' of T-1; pass how the interval was derived"),
+        ([near("x", 1.0, 0.0, "theory", "y")], "interval: got 1 to 1 for 'x' of T-1; pass one with room"),
+        ([above("x", 1.0, "theory", "y")] * 2, "expected: got two values of one name for T-1; pass a name for each"),
+    ],
+)
+def test_an_interval_needs_room_and_a_reason(shelf, stated, said):
+    with pytest.raises(ValueError, match=said):
+        registration.register(toy()._replace(expected=lambda settings: stated))
+
+
+def test_a_digest_follows_what_is_used_and_nothing_else(tmp_path, monkeypatch):
+    """A change of a module counts where it is used; docstrings, comments and pictures do not."""
+    for cached in (digest._tree, digest._used_by, digest._of_module):
+        monkeypatch.setattr(digest, cached.__name__, cached.__wrapped__)
+    monkeypatch.setattr(digest, "_SOURCE", tmp_path)
+    files = {
+        "__init__": "",
+        "room/__init__": "from mutagrad.room.used import f\nfrom mutagrad.room.apart import h",
+        "room/used": "def f():\n    return 1",
+        "room/apart": "def h():\n    return 1",
+        "claim": '"""Text."""\nfrom mutagrad import room\n\ndef run():\n    return room.f()\n\n\ndef draw_it():\n    return 1',
+    }
+
+    def found(**changed):
+        for name, text in (files | {key.replace("__", "/"): value for key, value in changed.items()}).items():
+            path = tmp_path / f"{name}.py"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        return digest.digest("mutagrad.claim")
+
+    plain = found()
+    assert found(room__used="def f():\n    return 2") != plain
+    assert found(room__apart="def h():\n    return 2") == plain
+    assert found(room__used='def f():\n    """Words."""\n    # more\n\n    return 1') == plain
+    assert found(claim=files["claim"].replace("return 1", "return 2")) == plain  # the picture
+    assert found(claim=files["claim"].replace("room.f()", "room.h()")) != plain
+
+
+def test_committed_verdicts_are_of_registrations_that_are_kept():
+    """Every registered verdict has its registration, with the same settings and the very intervals that were stated."""
+    registered = 0
+    for (id, scale), verdict in verdicts.committed().items():
+        (claim,) = reproduction.find(id)
+        if not verdict.get("registration"):
+            continue
+        registered += 1
+        one = next(one for one in registration.registrations(claim) if one["number"] == verdict["registration"])
+        stated = one["scales"][scale]
+        assert verdict["settings"] == {"scale": scale} | stated["settings"]
+        intervals = {check["what"]: (check["low"], check["high"], check["is_ours"]) for check in verdict["checks"]}
+        assert intervals == {item["what"]: (item["low"], item["high"], item["is_ours"]) for item in stated["expected"]}
+        assert one["date"] <= verdict["date"]
+        figure = page.FIGURES / f"{id}.{scale}.png"
+        assert figure.stat().st_size < 100_000
+    assert registered
+
+
+def test_registrations_were_committed_before_their_verdicts():
+    """The commit that added a registration is an earlier one than that which added its verdict."""
+    root = page.FIGURES.parents[1]
+
+    def added(path, text):
+        """Place in history, from the newest, of the commit that brought a text into a file."""
+        command = ["git", "log", "--reverse", "--format=%H", f"-S{text}", "--", str(path.relative_to(root))]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+        return done.stdout.split()[:1]
+
+    history = subprocess.run(["git", "rev-list", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
+    order = history.stdout.split()
+    if history.returncode or len(order) < 100:
+        pytest.skip("there is no history here to read")
+    for (id, scale), verdict in verdicts.committed().items():
+        if not (number := verdict.get("registration")):
+            continue
+        first = added(registration.FOLDER / f"{id}.json", f'"number": {number},')
+        second = added(verdicts.FOLDER / f"{id}.{scale}.json", f'"digest": "{verdict["digest"]}"')
+        if second:  # a verdict that is not committed yet comes later still
+            assert first, f"{id}: the registration was not committed before its verdict"
+            assert order.index(first[0]) > order.index(second[0]), f"{id}: registered with its verdict, or after it"
+
+
+def test_the_page_shows_every_claim_and_stands_alone(tmp_path):
+    page.write(tmp_path / "claims.html")
+    text = (tmp_path / "claims.html").read_text(encoding="utf-8")
+    for claim in reproduction.claims():
+        assert f'<h3 id="{claim.id}">' in text
+    assert "http" not in text.replace("http-equiv", "")
+    assert text.count("data:image/png;base64") == len(list(page.FIGURES.glob("*.png")))
+
+
+def test_numbers_of_a_page_are_those_of_the_verdict():
+    verdict = json.loads((verdicts.FOLDER / "W26-4.quick.json").read_text(encoding="utf-8"))
+    (claim,) = reproduction.find("W26-4")
+    section = page._section(claim, page.FIGURES)
+    for check in verdict["checks"]:
+        assert words.number(check["value"]) in section

@@ -1,0 +1,33 @@
+"""Every registered claim says "does not hold" of a wrong law, and does not say it of the right one, by the same code."""
+
+import pytest
+from twins import TWINS
+
+from mutagrad.lab.claims import reproduction
+from mutagrad.lab.claims.checks import compare
+from mutagrad.lab.claims.claims import Job
+
+pytestmark = pytest.mark.permissive
+
+
+def checks_of(claim, settings):
+    return compare(claim.expected(settings), dict(claim.run(Job(settings)).found))
+
+
+@pytest.mark.parametrize("twin", TWINS, ids=lambda twin: f"{twin.claim} {twin.wrong}")
+def test_a_wrong_law_does_not_hold(twin, monkeypatch):
+    (claim,) = reproduction.find(twin.claim)
+    assert set(twin.small) <= set(claim.settings["quick"])
+    settings = claim.settings["quick"] | twin.small
+    right = [check for check in checks_of(claim, settings) if check.what.startswith(twin.caught_by)]
+    assert right
+    assert not [check for check in right if check.verdict == "does not hold"]
+    twin.make_wrong(monkeypatch)
+    # What is stated of a wrong law is its own: intervals are derived anew where they come from theory.
+    wrong = checks_of(claim, settings)
+    assert [check for check in wrong if check.what.startswith(twin.caught_by) and check.verdict == "does not hold"]
+
+
+def test_every_claim_that_states_its_intervals_has_a_twin():
+    stating = {claim.id for claim in reproduction.claims() if claim.expected}
+    assert stating == {twin.claim for twin in TWINS}
