@@ -53,6 +53,7 @@ KEPT = {
     "diagnostics/test_regime.py::test_decrease_is_what_slope_and_curvature_promise": ("0.3-*", "5.0-20"),
     "lab/claims/test_twins.py::test_a_wrong_law_does_not_hold": ("W26-4*", "K23-9*", "K23-14*"),
     "lab/claims/test_whitelam2026.py::test_s_from_losses_beside_hessian_vector_products_is_what_the_verdict_says": (),
+    "lab/training/test_train.py::test_a_regularised_convnet_goes_on": (),
     "lab/training/test_train.py::test_a_run_whose_hidden_units_take_turns_goes_on_where_it_was": (),
     "lab/training/test_train.py::test_recombination_trains_the_digits_and_is_inspected": (),
     "run/test_observers.py::test_generations_through_python_leak_nothing": ("executor",),

@@ -9,7 +9,9 @@ import mutagrad
 from mutagrad.evaluation.local import Evaluator
 from mutagrad.lab.tasks.regularization import dropout, example_keys
 from mutagrad.lab.tasks.task import Keyed
+from mutagrad.lab.training.algorithm import make_algorithm
 from mutagrad.lab.training.dropout import separate_dropout, shared_dropout
+from mutagrad.lab.training.options import TrainConfig
 
 RATE = 0.25
 WEIGHTS = jnp.array([[1.0, -2.0, 0.5], [3.0, 0.25, -1.0]])
@@ -91,6 +93,26 @@ def test_a_run_counts_masks_as_another_batch():
     candidates = algorithm.ask(jax.random.key(5), result.state, is_resampled=False)
     told = algorithm.tell(jax.random.key(5), result.state, jnp.ones(len(candidates)), is_resampled=False)
     assert bool(told[1].is_resampled)
+
+
+def stepped(algorithm, loss_fn):
+    """A generation that is told that its batch is that of before."""
+    step = jax.jit(lambda key: algorithm.step(key, algorithm.init(jnp.ones(3)), loss_fn, is_resampled=False)[1])
+    return step(jax.random.key(6))
+
+
+def test_settings_of_a_run_choose_the_masks():
+    """A loss that is the key's alone: equal for all where masks are shared; without dropout it gets the params themselves."""
+    for settings, is_alike in (({"dropout": 0.1}, True), ({"input_dropout": 0.1, "masks": "separate"}, False)):
+        config = TrainConfig(model="convnet", sigma=0.1, num_offspring=3, shared_layers=0, **settings)
+        algorithm = make_algorithm(config, jnp.ones(3))
+        loss = lambda drawn: jax.random.normal(drawn.key) + 0 * drawn.params[0]  # noqa: E731
+        info = stepped(algorithm, loss)
+        assert bool(info.is_resampled)
+        assert (np.asarray(info.loss_differences) == 0).all() == is_alike
+    algorithm = make_algorithm(TrainConfig(model="convnet", sigma=0.1, shared_layers=0), jnp.ones(3))
+    info = stepped(algorithm, jnp.sum)
+    assert not bool(info.is_resampled)
 
 
 def test_refusals():

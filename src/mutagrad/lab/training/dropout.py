@@ -51,7 +51,8 @@ def shared_dropout(algorithm: Algorithm) -> Algorithm:
     >>> def loss_fn(drawn):
     ...     return jnp.sum(drawn.params**2) + jax.random.normal(drawn.key)
     >>> algorithm = shared_dropout(mutagrad.elitist(sigma=1e-3, num_offspring=8))
-    >>> state, info = algorithm.step(jax.random.key(0), algorithm.init(jnp.ones(3)), loss_fn)
+    >>> step = jax.jit(algorithm.step, static_argnums=2)
+    >>> state, info = step(jax.random.key(0), algorithm.init(jnp.ones(3)), loss_fn)
     >>> bool(jnp.all(jnp.abs(info.loss_differences) < 0.02))
     True
     """
@@ -83,7 +84,8 @@ def separate_dropout(algorithm: Algorithm) -> Algorithm:
     >>> def loss_fn(drawn):
     ...     return jnp.sum(drawn.params**2) + jax.random.normal(drawn.key)
     >>> algorithm = separate_dropout(mutagrad.elitist(sigma=1e-3, num_offspring=8))
-    >>> state, info = algorithm.step(jax.random.key(0), algorithm.init(jnp.ones(3)), loss_fn)
+    >>> step = jax.jit(algorithm.step, static_argnums=2)
+    >>> state, info = step(jax.random.key(0), algorithm.init(jnp.ones(3)), loss_fn)
     >>> bool(jnp.all(jnp.abs(info.loss_differences) < 0.02))
     False
     """
