@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
@@ -64,7 +65,9 @@ def network_task(name: str, key: jax.Array, images: int, test_images: int = 10_0
     return make_task(data, model)
 
 
-def trained_by_sgd(job: Job, name: str, archetype: str, key: jax.Array, task: Task, **options: Any) -> tuple[Any, np.ndarray]:
+def trained_by_sgd(
+    job: Job, name: str, archetype: str, key: jax.Array, task: Task, **options: Any
+) -> tuple[Any, np.ndarray]:
     """Params and test accuracies after each epoch of SGD as in [K23]; kept under a name, which says all that they depend on.
 
     Parameters
@@ -76,6 +79,9 @@ def trained_by_sgd(job: Job, name: str, archetype: str, key: jax.Array, task: Ta
     kept = job.load(part)
     if kept is None or kept["params"].shape != flat.shape:
         found = sgd(key, task, batch_size=ARCHETYPES[archetype].batch_size, **options)
-        kept = {"params": np.asarray(ravel_pytree(found.params)[0]), "scores": np.array([one.score for one in found.test])}
+        kept = {
+            "params": np.asarray(ravel_pytree(found.params)[0]),
+            "scores": np.array([one.score for one in found.test]),
+        }
         job.keep(part, kept, is_last=True)
-    return unravel(kept["params"].astype(flat.dtype)), kept["scores"]
+    return unravel(jnp.asarray(kept["params"], flat.dtype)), kept["scores"]
