@@ -103,7 +103,7 @@ def update_angles(
 
     A gradient of a batch of B examples has the cosine $1/\sqrt{1 + \mathrm{Tr}C/B|g|^2}$ with that of all the data. Improving
     mutations have a mean cosine of about $(2/\pi)/N$ with each other, so little that a comparison of angles
-    needs some $60N$ pairs to see it; yet their mean over k has a cosine with $-\nabla U$ that grows like $\sqrt k$.
+    needs some $70N$ pairs to see it; yet their mean over k has a cosine with $-\nabla U$ that grows like $\sqrt k$.
 
     Parameters
     ----------
