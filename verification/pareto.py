@@ -55,8 +55,8 @@ def main() -> None:
     spread = 100 * math.sqrt(0.95 * 0.05 / args.trials)
     words = (
         f"{args.trials} samples each; a share of 95 % has a standard error of {spread:.2f} points. The correction takes the mean "
-        f"as {_ROOT_MEAN}·e^−ξ/√n and the variance as 1 + {_ROOT_VARIANCE:g}/n. It was chosen by such samples, of other keys, for "
-        "n = 20 to 800."
+        f"as {_ROOT_MEAN}·e^−ξ/√n and the variance as 1 + {_ROOT_VARIANCE:g}/n. It was chosen by such samples, of other keys, "
+        "for n = 20 to 800."
     )
     report("pareto", [words, table(head, rows)], args, "", time.perf_counter() - start, [versions("numpy", "scipy")])
 

@@ -175,6 +175,15 @@ def test_other_losses_and_params(targets):
     assert "Too few improve" in str(flat)
 
 
+def test_a_loss_that_jax_computes_and_does_not_differentiate():
+    def loss_fn(x):
+        return jax.lax.while_loop(lambda v: v[0] < 3, lambda v: (v[0] + 1, v[1] + jnp.sum(x)), (0, jnp.float32(0)))[1]
+
+    found = update_angles(KEY, loss_fn, jnp.ones(5), sigma=0.1, num_mutations=20)
+    assert found.means == ()
+    assert math.isnan(found.slope)
+
+
 def test_failed_mutants_do_not_improve():
     found = update_angles(KEY, lambda x: jnp.sum(jnp.sqrt(x)), jnp.full(3, 1e-3), sigma=0.01, num_mutations=50)
     assert found.beneficial.value < 0.1

@@ -84,8 +84,10 @@ def _histogram(axis: Any, found: MutationalEffects) -> None:
         axis.set_ylim(0, 1.2 * max(counts.max(), normal.max()))
         axis.legend(frameon=False, fontsize=9, loc="upper right")
     axis.axvline(0, color="0.3", linewidth=1)
-    share = 100 * found.beneficial.value
-    axis.set_title(f"{share:.3g} % lower the loss; Φ(−s/2) is {100 * found.predicted.value:.3g} %", fontsize=10)
+    title = f"{100 * found.beneficial.value:.3g} % lower the loss"
+    if math.isfinite(found.predicted.value):
+        title += f"; Φ(−s/2) is {100 * found.predicted.value:.3g} %"
+    axis.set_title(title, fontsize=10)
     axis.set_xlabel("ΔU of a mutation [loss]")
     axis.set_ylabel("mutations")
 
