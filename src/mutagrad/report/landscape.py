@@ -149,7 +149,7 @@ def _batches(axis: Any, found: UpdateAngles) -> None:
     law = np.degrees(np.arctan(np.sqrt(max(found.gradient_noise.value, 0) / (ends * square))))
     axis.plot(ends, law, color="C3", linewidth=1.5, label="by theory")
     axis.set_xscale("log")
-    axis.set_ylim(0, 95)
+    axis.set_ylim(bottom=0)
     axis.set_xlabel("batch size [examples]")
     axis.set_ylabel("angle to the gradient of all the data [degree]")
     axis.grid(alpha=_GRID)

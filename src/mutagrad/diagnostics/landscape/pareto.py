@@ -52,7 +52,8 @@ def fit_pareto(values: np.ndarray, threshold: float = 0.0, level: float = 0.95, 
     The likelihood at ξ, with the best scale for it, is that of a scale which solves
     (1 + ξ) · mean(y/(β + ξy)) = 1, an equation with one solution. The interval is that of the profile likelihood: the ξ for
     which the signed root of twice the logarithm of the ratio of likelihoods, less its mean of small samples and over its standard
-    deviation, is within the quantiles of a normal variable. Without that correction the interval of 20 values holds ξ in 82 to 91 % of cases in place of 95 %.
+    deviation, is within the quantiles of a normal variable. Without that correction the interval of
+    20 values holds ξ in 82 to 91 % of cases in place of 95 %.
 
     Parameters
     ----------
