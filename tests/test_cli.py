@@ -110,6 +110,13 @@ def test_inspect_diagnoses_the_last_parameters(run, tmp_path, capsys):
         assert words in told
     assert (out / "diagnosis.png").read_bytes().startswith(b"\x89PNG")
     assert "λ_max at the last parameters" in captured.err
+    capsys.readouterr()
+    assert main(["inspect", str(out), "--landscape"]) == 0
+    told = capsys.readouterr().out.partition("Around the last parameters:")[2]
+    for words in ("5 random directions move", "on 150 examples", "Of 1,000 mutations", "Φ(−s/2)", "landscape.png"):
+        assert words in told
+    assert "nan" not in told
+    assert (out / "landscape.png").read_bytes().startswith(b"\x89PNG")
     (out / "checkpoint").rename(tmp_path / "lost")
     assert main(["inspect", str(out), "--diagnose"]) == 2
     assert "holds no checkpoint" in capsys.readouterr().err

@@ -37,7 +37,7 @@ def flatness(found: Flatness, path: str | PathLike) -> None:
         axis.set_aspect("equal")
         axis.set_xlabel(f"first direction [{found.unit}]")
         axis.set_ylabel(f"second direction [{found.unit}]")
-    sheet.colorbar(drawn, ax=axes.tolist(), label="loss", shrink=0.85)
+    sheet.colorbar(drawn, ax=axes.tolist(), label="loss", shrink=0.85, ticks=np.linspace(low, high, 5), format="%.3g")
     save(sheet, path)
 
 
@@ -81,10 +81,13 @@ def _histogram(axis: Any, found: MutationalEffects) -> None:
         places = np.linspace(edges[0], edges[-1], 300)
         normal = stats.norm.pdf(places, changes.mean(), changes.std()) * len(changes) * (edges[1] - edges[0])
         axis.plot(places, normal, color="C0", linewidth=1.5, label="normal, same mean and spread")
-        axis.legend(frameon=False, fontsize=9)
+        axis.set_ylim(0, 1.2 * max(counts.max(), normal.max()))
+        axis.legend(frameon=False, fontsize=9, loc="upper right")
     axis.axvline(0, color="0.3", linewidth=1)
-    share = 100 * found.beneficial.value
-    axis.set_title(f"{share:.3g} % lower the loss; Φ(−s/2) is {100 * found.predicted.value:.3g} %", fontsize=10)
+    title = f"{100 * found.beneficial.value:.3g} % lower the loss"
+    if math.isfinite(found.predicted.value):
+        title += f"; Φ(−s/2) is {100 * found.predicted.value:.3g} %"
+    axis.set_title(title, fontsize=10)
     axis.set_xlabel("ΔU of a mutation [loss]")
     axis.set_ylabel("mutations")
 
@@ -146,7 +149,7 @@ def _batches(axis: Any, found: UpdateAngles) -> None:
     law = np.degrees(np.arctan(np.sqrt(max(found.gradient_noise.value, 0) / (ends * square))))
     axis.plot(ends, law, color="C3", linewidth=1.5, label="by theory")
     axis.set_xscale("log")
-    axis.set_ylim(0, 95)
+    axis.set_ylim(bottom=0)
     axis.set_xlabel("batch size [examples]")
     axis.set_ylabel("angle to the gradient of all the data [degree]")
     axis.grid(alpha=_GRID)

@@ -103,7 +103,7 @@ def update_angles(
 
     A gradient of a batch of B examples has the cosine $1/\sqrt{1 + \mathrm{Tr}C/B|g|^2}$ with that of all the data. Improving
     mutations have a mean cosine of about $(2/\pi)/N$ with each other, so little that a comparison of angles
-    needs some $60N$ pairs to see it; yet their mean over k has a cosine with $-\nabla U$ that grows like $\sqrt k$.
+    needs some $70N$ pairs to see it; yet their mean over k has a cosine with $-\nabla U$ that grows like $\sqrt k$.
 
     Parameters
     ----------
@@ -130,8 +130,10 @@ def update_angles(
     ValueError : if an argument is outside its domain, mutations are of discrete parameters, or the loss is not finite.
 
     Domain: what is predicted for mutations holds for radially symmetric ones, a smooth loss of many curvatures, and N of 20 or
-    more; what is predicted for batches, where no few directions dominate the noise. Of a loss whose gradient is 0 the cosines
-    with it are left out. Memory: two models for each k, and gradients of 256 examples or of the largest batch.
+    more; what is predicted for batches, where no few directions dominate the noise. Of a loss whose gradient is 0, or that
+    JAX cannot differentiate, the cosines with it are left out.
+
+    Memory: two models for each k, and gradients of 256 examples or of the largest batch.
 
     Source: [K23] figures 2 and 5 for the comparisons; theory.md 7 and 8; tested in tests/diagnostics/test_update_angles.py.
 
@@ -177,9 +179,9 @@ def update_angles(
     batches: tuple[BatchAngles, ...] = ()
     gradient, trace, slope = None, Estimate(math.nan, math.nan, "loss²/parameter²"), math.nan
     if is_traceable:
-        gradient = full_gradient(loss_fn, params, data, number)
-        slope = math.sqrt(float(dot(gradient, gradient)))
-        if sizes and slope > 0 and math.isfinite(slope):
+        gradient = _gradient_or_none(loss_fn, params, data, number)
+        slope = math.nan if gradient is None else math.sqrt(float(dot(gradient, gradient)))
+        if gradient is not None and sizes and slope > 0 and math.isfinite(slope):
             batches, trace = batch_angles(batch_key, loss_fn, params, data, number, gradient, sizes, num_batches)
 
     if numbers is None:
@@ -212,6 +214,14 @@ def update_angles(
         num_mutated=size,
         num_examples=found.num_examples,
     )
+
+
+def _gradient_or_none(loss_fn: Callable, params: Params, data: Any, number: int) -> list | None:
+    """The gradient, unless JAX cannot differentiate what it can compute, such as callbacks and loops of unknown length."""
+    try:
+        return full_gradient(loss_fn, params, data, number)
+    except (ValueError, TypeError, NotImplementedError):
+        return None
 
 
 def _mean(values: np.ndarray) -> Estimate:

@@ -3,9 +3,11 @@
 They follow Mu and Gilmer 2019 (arXiv 1906.02337) and the severities with which its code makes the published files: the kinds and
 the parameters named below are theirs. The pixels are not those of the published files: other random numbers, SciPy's filters and
 interpolation in place of those of three other libraries, and floating numbers in place of 8 bits. Where the original
-calls a program whose effect is not written down (motion blur) or needs another library (Canny edges) the details are our own.
+calls a program whose effect is not written down (motion blur) or another library (Canny edges) the details are our own. Glass
+blur moves pixels to all sides, where the original moves them up and to the left.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -214,8 +216,9 @@ def _zigzag(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     row = rng.integers(0, 27)
     angle = math.atan(rng.integers(-5, 5) / (end - start))
     rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    corners = (rotation @ np.array(list(_teeth((end - start) / math.cos(angle)))).T).T + (start, row)
-    for one, other in zip(corners[:-1], corners[1:], strict=True):
+    along = np.array(list(_teeth((end - start) / math.cos(angle))))
+    corners = along @ rotation.T + np.array([start, row])
+    for one, other in itertools.pairwise(corners):
         image = np.clip(image + _line(tuple(one), tuple(other)), 0, 1)
     return image
 

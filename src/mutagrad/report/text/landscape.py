@@ -108,9 +108,13 @@ def _accuracy(accuracy: float, accuracy_changes: np.ndarray, changes: np.ndarray
     if not kept.any():
         return f"Accuracy is {percent(accuracy)}, and of no mutant a number."
     better = accuracy_changes[kept & (changes < 0)]
-    mean, spread = (percent(float(one)) for one in (accuracy_changes[kept].mean(), accuracy_changes[kept].std()))
-    text = f"Accuracy is {percent(accuracy)}. Mutations change it by {mean} in the mean, with a standard deviation of {spread}"
-    return text + (f"; those that lower the loss by {percent(float(better.mean()))}." if len(better) else ".")
+    mean, spread = (number(100 * float(one)) for one in (accuracy_changes[kept].mean(), accuracy_changes[kept].std()))
+    text = (
+        f"Accuracy is {percent(accuracy)}. Mutations change it by {mean} points in the mean, with a spread of {spread}"
+    )
+    return text + (
+        f"; those that lower the loss change it by {number(100 * float(better.mean()))}." if len(better) else "."
+    )
 
 
 def _pareto(found: MutationalEffects) -> str:
@@ -129,7 +133,7 @@ def _pareto(found: MutationalEffects) -> str:
         text += f": not exponential, ξ is {'below' if high < 0 else 'above'} 0."
     if math.isfinite(found.normal_shape):
         inside = "within" if low <= found.normal_shape <= high else "outside"
-        text += f" Normal losses of this s have {found.normal_shape:.2f}, {inside} the interval."
+        text += f" As many effects of normal losses of this s have {found.normal_shape:.2f}, {inside} the interval."
     return text
 
 
