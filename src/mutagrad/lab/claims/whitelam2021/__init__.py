@@ -4,10 +4,11 @@ A shallow net of 30 tanh learns sin 2πθ at 1000 points (`mutagrad.lab.claims.t
 gradient descent x ← x − αĝ, and time t = α·(its steps) = αλ·(generations).
 """
 
-from mutagrad.lab.claims.whitelam2021 import local, paths, temperature, variants
+from mutagrad.lab.claims.whitelam2021 import local, paths, precision, stationary, temperature, variants
 
 __all__ = ["CLAIMS"]
 
 CLAIMS = sorted(
-    [*paths.CLAIMS, *variants.CLAIMS, *temperature.CLAIMS, *local.CLAIMS], key=lambda claim: int(claim.id.split("-")[1])
+    [*paths.CLAIMS, *variants.CLAIMS, *temperature.CLAIMS, *local.CLAIMS, *precision.CLAIMS, *stationary.CLAIMS],
+    key=lambda claim: int(claim.id.split("-")[1]),
 )

@@ -11,7 +11,7 @@ from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.lab.claims.ensemble import Experiment, mean_of, simulate
 from mutagrad.lab.claims.tanh_nets import deep_losses, deep_start, shallow_losses, shallow_start
 from mutagrad.lab.claims.unregistered import above, below, near
-from mutagrad.lab.claims.whitelam2021.paths import greedy, normalized_descent
+from mutagrad.lab.claims.whitelam2021.descent import greedy, normalized_descent
 from mutagrad.report.figures import panels
 
 __all__ = ["CLAIMS"]

@@ -16,7 +16,7 @@ from mutagrad.lab.claims.ensemble import mean_of
 from mutagrad.lab.claims.quadratics import power_law
 from mutagrad.lab.claims.tanh_nets import shallow_losses, shallow_start
 from mutagrad.lab.claims.unregistered import near
-from mutagrad.lab.claims.whitelam2021.paths import normalized_descent
+from mutagrad.lab.claims.whitelam2021.descent import normalized_descent
 from mutagrad.report.figures import panels
 
 __all__ = ["CLAIMS", "Point", "measure", "net_point"]

@@ -1,0 +1,184 @@
+"""W21-8: the distribution that finite β settles into."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import mutagrad
+from mutagrad.lab.claims.checks import Expected, near
+from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
+from mutagrad.lab.claims.tanh_nets import shallow_losses
+from mutagrad.report.figures import panels
+
+__all__ = ["CLAIMS"]
+
+_PLANNED = 6.0
+"""Planned standard errors on either side of a law: three for chance, three for the power."""
+_SPREAD = {"double well": 1.276, "small net": 0.145}
+"""Standard deviation of the loss over its mean, under e^−βU at β = 3 and 20, from the grids that `run_stationary` uses."""
+_AT_COLDER = {"double well": 0.80, "small net": 0.96}
+_LOSS = "mean loss of the chains' ends over that of e^−βU, {}, {}, σ = {:g}"
+_PLACE = "mean of F(x₁) at the chains' ends, F exact, {}, {}, σ = {:g}"
+
+
+def double_well(x: jax.Array) -> jax.Array:
+    """U = (x² − 1)², x of shape (1,)."""
+    return jnp.sum(jnp.square(jnp.square(x) - 1))
+
+
+def small_net(x: jax.Array) -> jax.Array:
+    """One tanh unit, amplitude, slope and offset, that is to learn sin 2πθ at 20 points, with weight decay."""
+    return jnp.mean(shallow_losses(x, points=20)) + 0.05 * jnp.sum(jnp.square(x))
+
+
+def _ends(
+    job: Job,
+    key: jax.Array,
+    algorithm: mutagrad.Algorithm,
+    loss_fn: Callable,
+    start: jax.Array,
+    chains: int,
+    steps: int,
+) -> np.ndarray:
+    """Where independent chains end, (chains, N)."""
+
+    @jax.jit
+    def run(key):
+        def body(i, state):
+            return algorithm.step(jax.random.fold_in(key, i), state, loss_fn)[0]
+
+        return jax.lax.fori_loop(0, steps, body, algorithm.init(start, loss_fn)).params
+
+    keys = jax.random.split(key, chains).reshape(4, -1)
+    parts = []
+    for index, part in enumerate(keys):
+        parts.append(np.asarray(jax.vmap(run)(part)))
+        job.progress((index + 1) / len(keys))
+    return np.concatenate(parts)
+
+
+def _exact(
+    loss_fn: Callable, beta: float, size: int, reach: float, points: int
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Of e^{−βU} on a grid: edges, distribution function of the first coordinate there, and mean loss."""
+    edges = np.linspace(-reach, reach, points + 1)
+    middles = jnp.asarray((edges[1:] + edges[:-1]) / 2)
+    grid = (
+        jnp.stack([axis.ravel() for axis in jnp.meshgrid(*[middles] * (size - 1), indexing="ij")], -1)
+        if size > 1
+        else None
+    )
+
+    @jax.jit
+    def plane(first):
+        if grid is None:
+            return loss_fn(first[None])[None]
+        return jax.vmap(lambda one: loss_fn(jnp.concatenate([first[None], one])))(grid)
+
+    losses = np.asarray(jax.lax.map(plane, middles), float)
+    weights = np.exp(-beta * (losses - losses.min()))
+    marginal = weights.sum(1)
+    return edges, np.append(0, np.cumsum(marginal)) / marginal.sum(), float((losses * weights).sum() / weights.sum())
+
+
+def _algorithms(settings: dict[str, Any]) -> list[tuple[str, float]]:
+    return [("metropolis", sigma) for sigma in settings["sigmas"]] + [("logistic", settings["sigmas"][1])]
+
+
+def expect_stationary(settings: dict[str, Any]) -> list[Expected]:
+    """The intervals of W21-8."""
+    stated, root = [], math.sqrt(settings["chains"])
+    for problem, spread in _SPREAD.items():
+        for rule, sigma in _algorithms(settings):
+            error = spread / root
+            why = (
+                f"exact; six planned errors of {error:.2g} of the exact law. At 1.25 β it is {_AT_COLDER[problem]:.2f}"
+            )
+            stated.append(near(_LOSS.format(problem, rule, sigma), 1, _PLANNED * error, "error", why))
+            error = 1 / math.sqrt(12) / root
+            why = f"exact; six planned errors of {error:.2g} of a uniform number"
+            stated.append(near(_PLACE.format(problem, rule, sigma), 0.5, _PLANNED * error, "error", why))
+    return stated
+
+
+def run_stationary(job: Job) -> Outcome:
+    """Ends of independent chains against e^{−βU}/Z, at several σ: their mean loss, and where they are."""
+    import xarray
+
+    chains, root = job["chains"], math.sqrt(job["chains"])
+    problems = {
+        "double well": (double_well, job["well_beta"], jnp.ones(1), 3.0, 4000),
+        "small net": (small_net, job["net_beta"], jnp.array([0.5, 1.0, -0.5]), 6.0, job["grid"]),
+    }
+    found, ends, laws = {}, {}, {}
+    algorithms = _algorithms(job.settings)
+    for index, (name, (loss_fn, beta, start, reach, points)) in enumerate(problems.items()):
+        edges, law, mean = _exact(loss_fn, beta, start.size, reach, points)
+        for at, (rule, sigma) in enumerate(algorithms):
+            part = job.part((index + at / len(algorithms)) / 2, 0.5 / len(algorithms))
+            key = jax.random.fold_in(job.key, index * len(algorithms) + at)
+            algorithm = getattr(mutagrad, rule)(sigma, beta)
+            at_end = _ends(part, key, algorithm, loss_fn, start, chains, job["generations"])
+            losses = np.asarray(jax.vmap(loss_fn)(jnp.asarray(at_end))).astype(float) / mean
+            places = np.interp(at_end[:, 0], edges, law)
+            found[_LOSS.format(name, rule, sigma)] = (losses.mean(), losses.std(ddof=1) / root)
+            found[_PLACE.format(name, rule, sigma)] = (places.mean(), places.std(ddof=1) / root)
+            ends[name, rule, sigma] = at_end[:, 0]
+        laws[name] = (edges, law)
+    data = xarray.Dataset(
+        {f"{name} {rule} {sigma:g}": ("chain", values) for (name, rule, sigma), values in ends.items()}
+        | {f"{name} law": (f"{name} edge", law) for name, (_, law) in laws.items()},
+        coords={f"{name} edge": edges for name, (edges, _) in laws.items()},
+        attrs={"betas": [job["well_beta"], job["net_beta"]]},
+    )
+    return Outcome(found, data, draw_stationary)
+
+
+def draw_stationary(data: Any) -> Any:
+    """Histograms of the chains' ends over the exact density."""
+    figure, axes = panels(2)
+    for axis, problem, label in zip(axes, ("double well", "small net"), ("x", "amplitude"), strict=True):
+        edges, law = data[f"{problem} edge"].values, data[f"{problem} law"].values
+        bins = np.linspace(np.interp(5e-4, law, edges), np.interp(1 - 5e-4, law, edges), 41)
+        names = [name for name in data.data_vars if name.startswith(problem) and not name.endswith("law")]
+        for colour, name in enumerate(names):
+            _, rule, sigma = name.rsplit(" ", 2)
+            axis.hist(data[name], bins, density=True, histtype="step", color=f"C{colour}", label=f"{rule}, σ = {sigma}")
+        middles = (bins[1:] + bins[:-1]) / 2
+        axis.plot(
+            middles, np.diff(np.interp(bins, edges, law)) / np.diff(bins), "k--", linewidth=1.2, label="exp(−βU)/Z"
+        )
+        axis.set(xlabel=label, ylabel="density", title=problem)
+        axis.title.set_fontsize(10)
+    axes[1].legend(frameon=False, fontsize=8)
+    return figure
+
+
+_STATIONARY = {
+    "quick": {
+        "chains": 4096, "generations": 6000, "sigmas": (0.3, 1.0, 3.0), "well_beta": 3.0, "net_beta": 20.0, "grid": 121,
+        "key": 2108,
+    },
+    "paper": {
+        "chains": 100_000, "generations": 20_000, "sigmas": (0.3, 1.0, 3.0), "well_beta": 3.0, "net_beta": 20.0, "grid": 241,
+        "key": 2128,
+    },
+}  # fmt: skip
+
+CLAIMS = [
+    Claim(
+        "W21-8",
+        "whitelam2021",
+        "stationary",
+        "at finite β the chain samples exp(−βU), at any σ",
+        _STATIONARY,
+        run_stationary,
+        lambda settings: Needs(8.0 * settings["chains"] * settings["generations"], 4e9, 1e7),
+        "{chains} chains of {generations} generations, β = {well_beta} and {net_beta}",
+        expect_stationary,
+    ),
+]
