@@ -137,15 +137,15 @@ def draw_curve(data: Any) -> Any:
 
 _CURVE = {
     "quick": {
-        "images": 1000, "generations": 300, "every": 10, "seeds": 5, "sigma": 0.01, "num_offspring": 20, "spread": 4.0,
+        "images": 500, "generations": 300, "every": 10, "seeds": 5, "sigma": 0.01, "num_offspring": 20, "spread": 7.0,
         "key": 231,
     },
     "long": {
-        "images": 60_000, "generations": 150, "every": 5, "seeds": 2, "sigma": 0.01, "num_offspring": 20, "spread": 4.0,
+        "images": 60_000, "generations": 150, "every": 5, "seeds": 2, "sigma": 0.01, "num_offspring": 20, "spread": 7.0,
         "key": 231,
     },
     "paper": {
-        "images": 60_000, "generations": 764, "every": 4, "seeds": 5, "sigma": 0.01, "num_offspring": 20, "spread": 4.0,
+        "images": 60_000, "generations": 764, "every": 4, "seeds": 5, "sigma": 0.01, "num_offspring": 20, "spread": 7.0,
         "key": 231,
     },
 }  # fmt: skip
