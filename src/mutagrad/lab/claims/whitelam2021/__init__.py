@@ -4,11 +4,21 @@ A shallow net of 30 tanh learns sin 2πθ at 1000 points (`mutagrad.lab.claims.t
 gradient descent x ← x − αĝ, and time t = α·(its steps) = αλ·(generations).
 """
 
-from mutagrad.lab.claims.whitelam2021 import local, paths, precision, stationary, temperature, variants
+from mutagrad.lab.claims.whitelam2021 import (
+    local,
+    paths,
+    population,
+    precision,
+    stationary,
+    temperature,
+    variants,
+    wells,
+)
 
 __all__ = ["CLAIMS"]
 
+_MODULES = (paths, variants, temperature, local, stationary, precision, population, wells)
+
 CLAIMS = sorted(
-    [*paths.CLAIMS, *variants.CLAIMS, *temperature.CLAIMS, *local.CLAIMS, *precision.CLAIMS, *stationary.CLAIMS],
-    key=lambda claim: int(claim.id.split("-")[1]),
+    (claim for module in _MODULES for claim in module.CLAIMS), key=lambda claim: int(claim.id.split("-")[1])
 )

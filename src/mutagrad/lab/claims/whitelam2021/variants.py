@@ -6,75 +6,96 @@ from typing import Any
 
 import jax
 import numpy as np
+from scipy import stats
 
+from mutagrad.lab.claims.checks import Expected, above, below, near
 from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.lab.claims.ensemble import Experiment, mean_of, simulate
 from mutagrad.lab.claims.tanh_nets import deep_losses, deep_start, shallow_losses, shallow_start
-from mutagrad.lab.claims.unregistered import above, below, near
 from mutagrad.lab.claims.whitelam2021.descent import greedy, normalized_descent
 from mutagrad.report.figures import panels
 
 __all__ = ["CLAIMS"]
 
 
+_PLANNED = 6.0
+"""Planned standard errors on either side of a law: three for chance, three for the power."""
+_PLATEAU, _EARLY_EXCESS, _LATE = 0.387, 22.9, 0.055
+"""Loss over the start's where gradient descent rests between t = 2 and 3; the largest distance of the mean loss from gradient
+descent's before that, over λα, to first order (W21-2); loss over the start's that gradient descent has at t = 8."""
+_SPREAD = 0.65
+"""Standard deviation of the loss at t = 1.2 over the start's, of one run over √(λα); from trials."""
+_APART = "mean loss less gradient descent's at t = {:g}, over the start's, λα = {:g}"
+_LEFT = "mean loss at the end over the start's, λα = {:g}"
+
+
+def expect_large(settings: dict[str, Any]) -> list[Expected]:
+    """The intervals of W21-4."""
+    small, middle, large = (settings["steps"][settings[name]] for name in ("small", "middle", "large"))
+    begin, early = 0.5, settings["early"]
+    order, error = _EARLY_EXCESS * small / begin, _SPREAD * math.sqrt(small / settings["runs"])
+    room = order + _PLANNED * error
+    why = f"the first order in λα of W21-2, {order:.2g}, and six planned errors of {error:.2g}, at the small λα"
+    plateau = f"the plateau of gradient descent, {_PLATEAU:g} of the start's loss"
+    return [
+        near(_APART.format(early, small), 0, room, "theory", why),
+        above(
+            _APART.format(settings["late"], middle), (1 - _LATE) / 10, "theory",
+            "the dynamics differ: curvature takes more than a tenth of what the drift gains, where the gradient regime ends "
+            "(theory.md 3.11)",
+        ),
+        below(_LEFT.format(middle), _PLATEAU, "source", f"it learns: it gets below {plateau}"),
+        above(_LEFT.format(large), _PLATEAU, "source", f"it does not learn: it does not reach {plateau}"),
+    ]  # fmt: skip
+
+
 def run_large(job: Job) -> Outcome:
-    """Loss under mutations of growing size, beside gradient descent at the same times."""
+    """Loss under mutations of growing size, beside gradient descent at the same times, early on and at the end."""
     import xarray
 
     start, records, number = shallow_start(), job["records"], job["generations"]
     descent = normalized_descent(start, shallow_losses, job["time"], records)
-    losses = []
-    for index, step in enumerate(job["steps"]):
-        name = f"shallow net greedy λα {step:g} generations {number} records {records}"
-        part = job.part(index / len(job["steps"]), 1 / len(job["steps"]))
-        experiment = Experiment(name, greedy(step), shallow_losses, start, job["runs"], number, records)
-        losses.append(simulate(part, experiment).losses)
     begin = float(mean_of(shallow_losses)(start))
-    generations = np.arange(1, records + 1) * number / records
+
+    def losses(part, index, generations, records):
+        step, seed = job["steps"][index], job["key"] + 10 * index + (generations != number)
+        name = (
+            f"shallow net greedy λα {step:g} generations {generations} records {records} of {job['runs']} seed {seed}"
+        )
+        experiment = Experiment(name, greedy(step), shallow_losses, start, job["runs"], generations, records, seed)
+        return simulate(part, experiment).losses.astype(float)
+
+    share = 0.9 / len(job["steps"])
+    found_losses = [
+        losses(job.part(index * share, share), index, number, records) for index in range(len(job["steps"]))
+    ]
+    found = {}
+    for at, (name, time) in enumerate((("small", job["early"]), ("middle", job["late"]))):
+        step, expected = job["steps"][job[name]], normalized_descent(start, shallow_losses, time, 1).losses[0, 0]
+        own = losses(job.part(0.9 + at / 20, 0.05), job[name], round(time / step), 1)[:, 0]
+        found[_APART.format(time, step)] = ((own.mean() - expected) / begin, _error(own) / begin)
+    for name in ("middle", "large"):
+        final = found_losses[job[name]][:, -1]
+        # Where every run ends alike, one more of them might have learnt.
+        error = max(_error(final) / begin, 1 / job["runs"])
+        found[_LEFT.format(job["steps"][job[name]])] = (final.mean() / begin, error)
     data = xarray.Dataset(
         {
-            "loss": (("step", "run", "generation"), np.array(losses)),
+            "loss": (("step", "run", "generation"), np.array(found_losses)),
             "descent_loss": ("time", descent.losses[0]),
         },
         coords={
             "step": list(job["steps"]),
-            "generation": generations,
+            "generation": np.arange(1, records + 1) * number / records,
             "time": np.arange(1, records + 1) * job["time"] / records,
         },
         attrs={"begin": begin},
     )
-    final = data.loss.values[:, :, -1]
-    means, errors = final.mean(1) / begin, final.std(1, ddof=1) / math.sqrt(job["runs"]) / begin
-    small, middle, large = job["small"], job["middle"], len(job["steps"]) - 1
-    slow = []  # how much loss is left at the time at which gradient descent has ended
-    for index in (small, middle):
-        record = np.argmin(np.abs(generations * job["steps"][index] - job["time"]))
-        own = data.loss.values[index, :, record]
-        at = np.argmin(np.abs(data.time.values - generations[record] * job["steps"][index]))
-        expected = data.descent_loss.values[at]
-        slow.append(((own.mean() - expected) / begin, own.std(ddof=1) / math.sqrt(job["runs"]) / begin))
-    checks = [
-        near(
-            f"mean loss less gradient descent's at the same t, over the start's, λα = {job['steps'][small]:g}",
-            *slow[0],
-            0,
-            0.1,
-        ),
-        above(f"the same at λα = {job['steps'][middle]:g}: the dynamics differ", *slow[1], 0.1),
-        below(
-            f"mean loss left at the end, over the start's, λα = {job['steps'][middle]:g}: it learns",
-            means[middle],
-            errors[middle],
-            0.2,
-        ),
-        above(
-            f"mean loss left at the end, over the start's, λα = {job['steps'][large]:g}: it does not",
-            means[large],
-            errors[large],
-            0.9,
-        ),
-    ]
-    return Outcome(checks, data, draw_large)
+    return Outcome(found, data, draw_large)
+
+
+def _error(values: np.ndarray) -> float:
+    return float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
 def draw_large(data: Any) -> Any:
@@ -86,15 +107,71 @@ def draw_large(data: Any) -> Any:
         for axis, at in ((left, data.generation * step), (right, data.generation)):
             axis.plot(at, mean, color=f"C{colour}", marker=".", markersize=3, label=label)
     left.plot(data.time, data.descent_loss, "k--", label="gradient descent")
-    left.set(xlabel="t = λα · generations", ylabel="mean loss", xscale="log", ylim=(0, None))
+    left.set(xlabel="t = λα · generations", ylabel="mean loss", xscale="log", ylim=(0, 0.75))
     right.set(xlabel="generation", ylabel="mean loss", ylim=(0, None))
     for axis in (left, right):
         axis.axhline(data.attrs["begin"], color="0.7", linewidth=0.8)
-    left.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0.3, 0.96))
+    left.legend(frameon=False, fontsize=8, loc="upper center", ncols=2)
     return figure
 
 
 # --- W21-6: a deep net -------------------------------------------------------------------------------------------------
+
+
+_DEEP_NAMES = (
+    "decrease of the mean loss over time, regressed on gradient descent's",
+    "mean displacement along gradient descent's, over its length, where s ends to be small",
+    "Δ there over the sampling floor, variance/n",
+    "variance of a weight there over D⊥t",
+)
+_CURVATURE = {0.6: 482.0, 1.0: 5890.0}
+"""TrH/|∇U| on the deep net where gradient descent is at a time; 32 while most of the loss falls."""
+_WAY = {0.6: 0.3, 1.0: 0.64}
+"""How far gradient descent has moved by then."""
+
+
+def expect_deep(settings: dict[str, Any]) -> list[Expected]:
+    """The intervals of W21-6."""
+    step, until, number, size = (
+        settings["alpha"] * settings["ratio"],
+        settings["until"],
+        settings["runs"],
+        deep_start_size(),
+    )
+    # Curvature takes s√2π/4 of what the drift gains (theory.md 3.11).
+    of_loss, of_way = (math.pi * step / 2 * one for one in (32.0, _CURVATURE[until]))
+    strength = step * math.sqrt(2 * math.pi) * _CURVATURE[until]
+    errors = 250 * step / math.sqrt(number), 2.5 * math.sqrt(step / number)
+    floor = number * (of_way * _WAY[until]) ** 2 / (math.pi * step * until * size)
+    chance = math.sqrt(2 / size)
+    spread = chance / math.sqrt(number - 1)
+    accepted = 1 - 2 * stats.norm.cdf(-strength / 2)
+    pulled = _CURVATURE[until] * until / size
+    return [
+        near(
+            _DEEP_NAMES[0], 1, of_loss + _PLANNED * errors[0], "theory",
+            f"curvature takes πλα/2·TrH/|∇U| = {of_loss:.2g} of the rate while the loss falls; six planned errors of "
+            f"{errors[0]:.2g}",
+        ),
+        near(
+            _DEEP_NAMES[1], 1, of_way + _PLANNED * errors[1], "theory",
+            f"at s = {strength:.2g} curvature takes {of_way:.2g} of the gain; six planned errors of {errors[1]:.2g}",
+        ),
+        near(
+            _DEEP_NAMES[2], 1, floor + _PLANNED * chance, "theory",
+            f"a mean that lags by {of_way:.2g} of the way adds {floor:.2g}; six errors of {chance:.2g}, √(2/N)", ours=True,
+        ),
+        near(
+            _DEEP_NAMES[3], 1, accepted + pulled + _PLANNED * spread, "theory",
+            f"2Φ(−s/2) is less than 1 by {accepted:.2g}, and curvature pulls runs together by t·TrH/N|∇U| = {pulled:.2g}; six "
+            f"planned errors of {spread:.2g}", ours=True,
+        ),
+    ]  # fmt: skip
+
+
+def deep_start_size() -> int:
+    """N of the deep net."""
+    return jax.eval_shape(deep_start).size
 
 
 def run_deep(job: Job) -> Outcome:
@@ -103,43 +180,46 @@ def run_deep(job: Job) -> Outcome:
 
     losses_fn, start, records = partial(deep_losses, points=job["points"]), deep_start(), job["records"]
     step, time, number = job["alpha"] * job["ratio"], job["time"], job["runs"]
-    name = f"deep net {job['points']} points greedy λα {step:g} t {time:g} records {records}"
-    runs = simulate(job, Experiment(name, greedy(step), losses_fn, start, number, round(time / step), records))
+    name = (
+        f"deep net {job['points']} points greedy λα {step:g} t {time:g} records {records} of {number} key {job['key']}"
+    )
+    experiment = Experiment(name, greedy(step), losses_fn, start, number, round(time / step), records, job["key"])
+    runs = simulate(job, experiment)
     descent = normalized_descent(start, losses_fn, time, records, job["descent_step"])
-    begin = float(mean_of(losses_fn)(start))
-    mean, way = runs.params.mean(0), descent.params[0] - np.asarray(start)
-    variance = runs.params.var(0, ddof=1)
-    weights = np.argsort(-np.abs(way[-1]))[:4]
-    # Drift seen through the noise: the mean displacement projected on gradient descent's, which is 1 if they agree.
-    projected = (runs.params - np.asarray(start)) @ (way[-1] / (way[-1] @ way[-1]))
+    begin, at = float(mean_of(losses_fn)(start)), round(job["until"] / time * records) - 1
+    fell = begin - descent.losses[0]
+    slopes = (begin - runs.losses.astype(float)) @ fell / np.sum(np.square(fell))
+    params = runs.params[:, at].astype(float)
+    way = descent.params[0, at].astype(float) - np.asarray(start)
+    along = (params - np.asarray(start)) @ way / (way @ way)
+    variance = params.var(0, ddof=1)
+    delta = np.mean(np.square(params.mean(0) - descent.params[0, at])) / (variance.mean() / number)
+    spread = variance.mean() / (math.pi * step * job["until"])
+    chance = math.sqrt(2 / start.size)
+    found = dict(
+        zip(
+            _DEEP_NAMES,
+            (
+                (slopes.mean(), _error(slopes)),
+                (along.mean(), _error(along)),
+                (delta, delta * chance),
+                (spread, spread * chance / math.sqrt(number - 1)),
+            ),
+            strict=True,
+        )
+    )
+    weights = np.argsort(-np.abs(descent.params[0, -1] - np.asarray(start)))[:4]
     data = xarray.Dataset(
         {
             "loss": (("run", "time"), runs.losses),
             "descent_loss": ("time", descent.losses[0]),
-            "delta": ("time", np.mean((mean - descent.params[0]) ** 2, axis=1)),
-            "floor": ("time", variance.mean(1) / number),
             "weights": (("run", "time", "weight"), runs.params[:, :, weights]),
             "descent": (("time", "weight"), descent.params[0][:, weights]),
         },
         coords={"time": np.arange(1, records + 1) * time / records, "weight": weights},
+        attrs={"until": job["until"]},
     )
-    apart = (runs.losses.mean(0) - descent.losses[0]) / begin
-    errors = runs.losses.std(0, ddof=1) / math.sqrt(number) / begin
-    worst = np.argmax(np.abs(apart))
-    ratio = data.delta.values[-1] / data.floor.values[-1]
-    end, end_error = projected[:, -1], projected[:, -1].std(ddof=1) / math.sqrt(number)
-    sigma = step * math.sqrt(2 * math.pi)
-    early = variance[0].mean() / (time / records / step * sigma**2 / 2)
-    checks = [
-        near("mean loss less gradient descent's over the start's, largest over time", apart[worst], errors[worst], 0, 0.05),
-        near("mean displacement along gradient descent's, over its length", end.mean(), end_error, 1, 0.1),
-        near("Δ at the end over the sampling floor, variance/n", ratio, ratio * math.sqrt(2 / start.size), 1, 0.2, ours=True),
-        near(
-            f"variance of a weight over D⊥t at t = {time / records:g}",
-            early, early * math.sqrt(2 / start.size / (number - 1)), 1, 0.05, ours=True,
-        ),
-    ]  # fmt: skip
-    return Outcome(checks, data, draw_deep)
+    return Outcome(found, data, draw_deep)
 
 
 def draw_deep(data: Any) -> Any:
@@ -156,33 +236,33 @@ def draw_deep(data: Any) -> Any:
             right.plot(data.time, data.weights[run, :, colour], color=f"C{colour}", alpha=0.15, linewidth=0.6)
         right.plot(data.time, data.weights[:, :, colour].mean("run"), color=f"C{colour}", linewidth=1.6)
         right.plot(data.time, data.descent[:, colour], "k--", linewidth=1)
-    right.set(xlabel="t", ylabel="weight", title="the four weights that move most")
+    for axis in (left, right):
+        axis.axvline(data.attrs["until"], color="0.7", linewidth=0.8)
+    right.set(xlabel="t", ylabel="weight", title="four weights; s is small left of the line")
     right.title.set_fontsize(10)
     return figure
 
 
 _LARGE = {
     "quick": {
-        "steps": (1e-3, 1e-2, 1e-1, 1.0, 10.0), "small": 0, "middle": 2, "generations": 8000, "runs": 32, "records": 40,
-        "time": 8.0,
+        "steps": (1e-3, 1e-2, 1e-1, 1.0, 10.0), "small": 0, "middle": 2, "large": 4, "generations": 8000, "runs": 64,
+        "records": 40, "time": 8.0, "early": 1.2, "late": 8.0, "key": 21040,
     },
     "paper": {
-        "steps": (1e-5, 1e-3, 1e-2, 1e-1, 1.0, 10.0), "small": 1, "middle": 3, "generations": 100_000, "runs": 1000,
-        "records": 100, "time": 10.0,
+        "steps": (1e-5, 1e-3, 1e-2, 1e-1, 1.0, 10.0), "small": 1, "middle": 3, "large": 5, "generations": 100_000, "runs": 1000,
+        "records": 100, "time": 10.0, "early": 1.2, "late": 8.0, "key": 21240,
     },
 }  # fmt: skip
 _DEEP = {
-    "quick": {"alpha": 1e-3, "ratio": 0.1, "time": 1.0, "runs": 32, "records": 20, "points": 50, "descent_step": 1e-4},
-    "paper": {
-        "alpha": 1e-5,
-        "ratio": 0.1,
-        "time": 5.0,
-        "runs": 100,
-        "records": 100,
-        "points": 1000,
-        "descent_step": 1e-5,
+    "quick": {
+        "alpha": 1e-3, "ratio": 0.1, "time": 1.0, "until": 0.6, "runs": 32, "records": 20, "points": 50, "descent_step": 1e-4,
+        "key": 2106,
     },
-}
+    "paper": {
+        "alpha": 1e-5, "ratio": 0.1, "time": 5.0, "until": 1.0, "runs": 100, "records": 100, "points": 1000,
+        "descent_step": 1e-5, "key": 2126,
+    },
+}  # fmt: skip
 
 
 def _large_needs(settings: dict[str, Any]) -> Needs:
@@ -194,7 +274,7 @@ def _large_needs(settings: dict[str, Any]) -> Needs:
 
 def _deep_needs(settings: dict[str, Any]) -> Needs:
     generations = settings["time"] / (settings["alpha"] * settings["ratio"])
-    kept = 4.0 * settings["runs"] * settings["records"] * jax.eval_shape(deep_start).size
+    kept = 4.0 * settings["runs"] * settings["records"] * deep_start_size()
     return Needs(settings["runs"] * generations * settings["points"] / 50, 1e9 + 6 * kept, 2 * kept)
 
 
@@ -208,6 +288,7 @@ CLAIMS = [
         run_large,
         _large_needs,
         "shallow net, greedy, {runs} runs of {generations} generations for each σ",
+        expect_large,
     ),
     Claim(
         "W21-6",
@@ -218,5 +299,6 @@ CLAIMS = [
         run_deep,
         _deep_needs,
         "8 layers of 32 tanh at {points} points, greedy, α = {alpha}, λ = {ratio}, {runs} runs from one start",
+        expect_deep,
     ),
 ]
