@@ -13,7 +13,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from scipy.sparse import linalg
 
-from mutagrad.lab.claims.tanh_nets import shallow_losses, shallow_start
+from mutagrad.lab.claims.tanh_nets import deep_losses, deep_start, shallow_losses, shallow_start
 from mutagrad.lab.tasks.convnet import ConvNet
 from mutagrad.lab.tasks.data import load
 from mutagrad.lab.tasks.losses import cross_entropy
@@ -21,10 +21,10 @@ from mutagrad.lab.tasks.models import MLP
 
 __all__ = ["NETWORKS", "Curvatures", "Network", "curvatures", "network", "train"]
 
-NETWORKS = ("ConvNet on MNIST", "MLP on MNIST", "MLP on digits", "tanh net")
+NETWORKS = ("ConvNet on MNIST", "MLP on MNIST", "MLP on digits", "shallow tanh net", "deep tanh net")
 _DENSE = 3000
 """Parameters up to which the whole Hessian is formed."""
-_PROBES = 16
+_PROBES = 32
 """Random probes for the trace of a larger one."""
 
 
@@ -58,18 +58,8 @@ class Curvatures(NamedTuple):
 
 def network(name: str) -> Network:
     """A network by its name in `NETWORKS`."""
-    if name == "tanh net":
-        points = jnp.zeros(0)
-        loss_fn = lambda x, inputs, targets: jnp.mean(shallow_losses(x, 200))  # noqa: E731
-        variance = 0.5
-        return Network(
-            loss_fn,
-            lambda key: 0.01 * jax.random.normal(key, shallow_start().shape),
-            points,
-            points,
-            jax.jit(lambda x: 1 - loss_fn(x, points, points) / variance),
-            0.01,
-        )
+    if name.endswith("tanh net"):
+        return _tanh_net(name.startswith("deep"))
     data = load("digits" if name.endswith("digits") else "mnist")
     size = math.prod(data.train_inputs.shape[1:])
 
@@ -98,6 +88,20 @@ def network(name: str) -> Network:
         score,
         1e-3,
     )
+
+
+def _tanh_net(is_deep: bool) -> Network:
+    """The shallow or the deep net of [W21], on 200 points of its curve, which has the variance ½."""
+    losses_fn, nothing = (deep_losses if is_deep else shallow_losses), jnp.zeros(0)
+
+    def loss_fn(x: jax.Array, *_: jax.Array) -> jax.Array:
+        return jnp.mean(losses_fn(x, 200))
+
+    def start(key: jax.Array) -> jax.Array:
+        seed = jax.random.randint(key, (), 0, 2**31 - 1)
+        return deep_start(int(seed)) if is_deep else shallow_start(int(seed))
+
+    return Network(loss_fn, start, nothing, nothing, jax.jit(lambda x: 1 - 2 * loss_fn(x)), 1e-3 if is_deep else 1e-2)
 
 
 def train(one: Network, key: jax.Array, stages: tuple[int, ...], batch: int) -> list[jax.Array]:
