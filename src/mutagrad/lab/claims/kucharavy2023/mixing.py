@@ -159,7 +159,7 @@ def draw_mixing(data: Any) -> Any:
 _MIXING = {
     "quick": {
         "images": 300, "sigma": 0.001, "mutations": 3000, "seeds": 3, "digits_width": 4, "digits_images": 300,
-        "digits_sigma": 0.01, "digits_mutations": 200_000, "key": 238,
+        "digits_sigma": 0.01, "digits_mutations": 800_000, "key": 238,
     },
     "paper": {
         "images": 60_000, "sigma": 0.01, "mutations": 10_000, "seeds": 3, "digits_width": 4, "digits_images": 1437,
