@@ -1,14 +1,18 @@
 """Twins: every registered claim once more on a wrong law, at a size of seconds, where it must say "does not hold"."""
 
+import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
+from scipy import special
 
 import mutagrad
 from mutagrad import theory
-from mutagrad.lab.claims.kucharavy2023 import directions, minibatches
+from mutagrad.diagnostics.landscape import update_angles
+from mutagrad.lab.claims.kucharavy2023 import directions, effects, minibatches
 from mutagrad.lab.claims.whitelam2026 import speed
+from mutagrad.lab.training import go_ea
 
 
 class Twin(NamedTuple):
@@ -33,6 +37,17 @@ class Twin(NamedTuple):
 def in_place(module: object, name: str, make: Callable) -> Callable[[pytest.MonkeyPatch], None]:
     """Puts ``make(right)`` in the place of a function of a module."""
     return lambda monkeypatch: monkeypatch.setattr(module, name, make(getattr(module, name)))
+
+
+def with_the_share_of_s(right: Callable) -> Callable:
+    """Mutational effects whose share of beneficial ones is held against Φ(−s), where it is Φ(−s/2)."""
+
+    def found(*arguments, **options):
+        one = right(*arguments, **options)
+        excess = one.beneficial.value - special.ndtr(-one.strength.value)
+        return one._replace(excess=one.excess._replace(value=excess))
+
+    return found
 
 
 TWINS = [
@@ -77,5 +92,34 @@ TWINS = [
         in_place(minibatches, "_progress", lambda right: lambda k: k * right(k)),
         "decrease of the full loss",
         {"size": 50, "mutations": 50_000},
+    ),
+    Twin(
+        "K23-1",
+        "an offspring at random",
+        in_place(go_ea, "as_run", lambda right: lambda sigma, number: mutagrad.comma(sigma, 1)),
+        "accuracy on the training images at generation 300",
+        {"images": 50, "seeds": 3, "every": 50},
+    ),
+    Twin(
+        "K23-7",
+        "the share of beneficial mutations is Φ(−s)",
+        in_place(effects, "mutational_effects", with_the_share_of_s),
+        "share of beneficial mutations less Φ(−s/2), start",
+        {
+            "train_images": 500,
+            "test_images": 100,
+            "images": 50,
+            "epochs": 1,
+            "mutations": 400,
+            "seeds": 2,
+            "sigma": 0.1,
+        },
+    ),
+    Twin(
+        "K23-8",
+        "the mean of many is no nearer to the slope than one",
+        in_place(sys.modules[update_angles.__module__], "mean_cosine", lambda right: lambda k, *rest: right(1, *rest)),
+        "cosine with −∇U of the mean of 16",
+        {"images": 20, "mutations": 800, "seeds": 2, "digits_mutations": 2000, "digits_images": 50},
     ),
 ]
