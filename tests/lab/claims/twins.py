@@ -57,9 +57,10 @@ def with_twice_the_noise(right: Callable) -> Callable:
     """Angles of updates with a predicted cosine of twice the noise of single gradients."""
 
     def found(*arguments, **options):
+        measured = right(*arguments, **options)
         batches = [
             one._replace(predicted=one.predicted._replace(value=(2 / one.predicted.value**2 - 1) ** -0.5))
-            for one in (measured := right(*arguments, **options)).batches
+            for one in measured.batches
         ]
         return measured._replace(batches=tuple(batches))
 
