@@ -57,7 +57,7 @@ def _on_the_way(job: Job) -> tuple[dict, dict[str, Any]]:
         _HELD.format(size): (held.mean() / best, held.std(ddof=1) / best / count),
         _TOLD.format(size): (ratio.mean(), ratio.std(ddof=1) / count),
     }
-    return found, {"way": (("told_held", "run", "generation"), paths)}
+    return found, {"way": (("told_held", "way_run", "generation"), paths)}
 
 
 # --- σ driven beside fixed ones ----------------------------------------------------------------------------------------
