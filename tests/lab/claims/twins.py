@@ -150,7 +150,7 @@ TWINS = [
         "s from the pooled moments of the losses",
         {
             "gauge_size": 50,
-            "gauge_generations": (600, 600, 20),
+            "gauge_generations": (600, 600, 20, 20),
             "probes": 32,
             "way": (50, 50),
             "way_runs": 2,

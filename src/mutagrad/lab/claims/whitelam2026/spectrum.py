@@ -259,7 +259,7 @@ def draw_spectrum(data: Any) -> Any:
 _SPECTRUM = {
     "quick": {
         "networks": NETWORKS, "seeds": 3, "first": 10, "last": (60, 100, 100, 30, 60),
-        "parameters": (9854, 79_510, 2410, 90, 7489), "images": (300, 2000, 1437, 0, 0),
+        "parameters": (9854, 79_510, 2410, 90, 7489), "images": (200, 1000, 1437, 0, 0),
         "batch": 64, "share": (300, 60, 30, 5, 40),
         "steps": ((0, 300, 4000), (0, 300, 30_000), (0, 100, 4000), (0, 1000, 10_000), (0, 30, 3000)), "key": 2661,
     },
@@ -279,9 +279,9 @@ _SPECTRUM = {
 
 
 def _needs(settings: dict[str, Any]) -> Needs:
-    """Evaluations of the ConvNet on 300 images."""
-    products = 3 * 4 * settings["last"][0] * 3 * settings["seeds"] * settings["images"][0] / 300
-    return Needs(products + 3 * settings["seeds"] * settings["steps"][0][-1] * settings["batch"] / 300, 4e9, 1e7)
+    """Evaluations of the ConvNet on 200 images."""
+    products = 3 * 4 * settings["last"][0] * 3 * settings["seeds"] * settings["images"][0] / 200
+    return Needs(products + 3 * settings["seeds"] * settings["steps"][0][-1] * settings["batch"] / 200, 4e9, 1e7)
 
 
 CLAIMS = [
