@@ -249,9 +249,9 @@ def _math(name: str) -> str:
 
 _CONTROL = {
     "quick": {
-        "num_offspring": 20, "gauge_size": 1000, "gauge_strength": 0.5, "gauge_generations": (6000, 6000, 1500, 1500),
+        "num_offspring": 20, "gauge_size": 1000, "gauge_strength": 0.5, "gauge_generations": (6000, 6000, 500, 500),
         "probes": 400, "way": (100, 300), "way_runs": 16, "points": 50, "exponents": (0.0, 0.5, 1.0), "size": 100, "share": 0.05,
-        "net_target": 0.1, "runs": 40, "grid": 11, "longest": 2000, "key": 2681,
+        "net_target": 0.1, "runs": 32, "grid": 10, "longest": 2000, "key": 2681,
     },
     "paper": {
         "num_offspring": 20, "gauge_size": 10_000, "gauge_strength": 0.5, "gauge_generations": (60_000, 60_000, 15_000, 15_000),
