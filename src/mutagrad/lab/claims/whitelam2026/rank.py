@@ -279,7 +279,7 @@ def run_slowdown(job: Job) -> Outcome:
 
 def draw_slowdown(data: Any) -> Any:
     """Slowdown against N for every exponent, over all steps of gradient descent and over the first."""
-    figure, axes = panels(2)
+    figure, axes = panels(2, 5.2)
     number, steps = data.attrs["num_offspring"], data.attrs["steps"]
     gain = float(theory.expected_gain(theory.optimal_strength(number), number))
     sizes = np.unique(np.round(np.geomspace(data["size"].values[0], data["size"].values[-1], 30)).astype(int))
@@ -302,7 +302,7 @@ def draw_slowdown(data: Any) -> Any:
         axis.set(xscale="log", yscale="log", xlabel="parameters N", ylabel="generations per step of gradient descent")
         axis.set(ylim=(0.3, 2 * float(data.slowdown.max())))
         axis.set_title(f"{title}; bands: r/2G$_M$(s*) to r/G$_M$(s*)", fontsize=10)
-    axes[0].legend(frameon=False, fontsize=8)
+    axes[1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 

@@ -229,13 +229,12 @@ def run_spectrum(job: Job) -> Outcome:
 def draw_spectrum(data: Any) -> Any:
     """Largest eigenvalues against their rank for every network and stage, and the exponent from which rank on."""
     names = list(data.network.values)
-    figure, axes = panels(len(names), 3.4, rows=2, height=3.3)
+    figure, axes = panels(len(names), 2.9, rows=2, height=3.1)
     for column, name in enumerate(names):
         top, bottom = axes[column], axes[len(names) + column]
         for colour, stage in enumerate(data.stage.values):
             one = data.sel(network=name, stage=stage)
-            score = float(one.score.mean())
-            label = f"{stage}: {score:.2f}"
+            label = f"{stage}: {float(one.score.mean()):.2f}".replace("-0.00", "0.00")
             for seed in range(data.sizes["seed"]):
                 values = one.eigenvalue.isel(seed=seed).values
                 top.plot(data["rank"], values, ".", markersize=3, color=f"C{colour}", label=None if seed else label)
