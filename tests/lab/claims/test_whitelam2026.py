@@ -1,4 +1,4 @@
-"""The claims of Whitelam 2026 at tiny scales: right laws hold, and a wrong one does not."""
+"""What the claims of Whitelam 2026 are made of: effects of mutations, gains, next orders, curvatures and a test of power laws."""
 
 import math
 
@@ -9,19 +9,10 @@ import pytest
 from scipy import stats
 
 from mutagrad import theory
-from mutagrad.lab.claims import reproduction
-from mutagrad.lab.claims.claims import Job
 from mutagrad.lab.claims.quadratics import gains, mutation_effects, power_law, sphere_effects
-from mutagrad.lab.claims.whitelam2026 import control, generation, spectrum, strength
+from mutagrad.lab.claims.whitelam2026 import gauge, laws, networks, rank, spectrum, strength
 
 pytestmark = pytest.mark.permissive
-
-
-def outcome(name, **settings):
-    """The claim at its quick settings with some replaced, its checks by verdict."""
-    (claim,) = reproduction.find(name)
-    found = claim.run(Job(claim.settings["quick"] | settings))
-    return found, {check.what: check.verdict for check in found.found}
 
 
 def test_gains_are_the_mean_over_all_choices():
@@ -74,78 +65,71 @@ def test_the_control_variate_does_not_move_the_mean():
     assert controlled.std() < plain.std() / 2
 
 
-MOMENTS = {"size": 20, "points": 20, "offspring": (5,), "mutations": 0, "generations": 4000}
-
-
-def test_moments_hold():
-    found, verdicts = outcome("W26-1", **MOMENTS)
-    assert not any(verdict == "does not hold" for verdict in verdicts.values())
-    assert found.data["value"].shape == (2, 1, 3)
-
-
-def test_a_wrong_drift_does_not_hold(monkeypatch):
-    monkeypatch.setattr(
-        generation.theory,
-        "drift",
-        lambda algorithm, norm: -1.1 * theory.best_of_moment(algorithm.definition.num_offspring),
-    )
-    _, verdicts = outcome("W26-1", **MOMENTS)
-    wrong = [verdict for what, verdict in verdicts.items() if what.startswith("drift")]
-    assert wrong == ["does not hold"] * 2
-
-
-BREAKDOWN = {"sizes": (100, 1000), "mutations": 40_000}
-
-
-def test_the_sphere_breaks_down_at_the_trace():
-    _, verdicts = outcome("W26-5", **BREAKDOWN)
-    theirs = [verdict for what, verdict in verdicts.items() if "σλ_max) where the gain" in what]
-    ours = [verdict for what, verdict in verdicts.items() if "σTrH/2) where the gain" in what]
-    assert theirs == ["does not hold"] * 2
-    assert ours == ["holds"] * 4
-
-
-def test_a_wrong_law_of_gain_does_not_hold(monkeypatch):
-    settings = {"size": 200, "exponents": (0.0,), "high": 1, "offspring": (1, 20), "mutations": 20_000, "strengths": 3}
-    _, verdicts = outcome("W26-7", **settings)
-    assert "does not hold" not in verdicts.values()
-    exact = theory.expected_gain
-    monkeypatch.setattr(theory, "expected_gain", lambda s, number: 1.1 * exact(s, number))
-    _, verdicts = outcome("W26-7", **settings)
-    assert next(verdict for what, verdict in verdicts.items() if what.startswith("gain less")) == "does not hold"
+def test_gain_at_rank_is_that_of_its_model():
+    """Against choices among drawn mutations with the curvatures that the model gives them; G_M(s) without them."""
+    random = np.random.default_rng(3)
+    slopes, noise = random.standard_normal((2, 20, 20_000))
+    along, participation = 0.1, 10.0
+    costs = 1 + along * (slopes**2 - 1) + math.sqrt(2 * (1 / participation - along**2)) * noise
+    blocks = strength.mean_gains(slopes, costs, [0.5, 1.5], 5)
+    expected = [laws.gain_at_rank(s, 5, along, participation) for s in (0.5, 1.5)]
+    mean, error = strength.mean_over_blocks(blocks)
+    assert np.all(np.abs(mean - expected) < 4 * error)
+    for number in (1, 20):
+        assert laws.gain_at_rank(1.3, number) == pytest.approx(float(theory.expected_gain(1.3, number)), rel=1e-5)
 
 
 def test_s_from_losses_is_unbiased():
     """On the sphere at s = 1 both estimates are the s that was set; without its correction the ratio is 4 % too large."""
-    point = generation.quadratic_point(100, 0.0)
-    values, errors, missing = control._measured(point, point.sigma(1.0), 20, 2000)
-    assert missing == 0
-    assert control._ratio_bias(20) == pytest.approx(1.0414, abs=1e-3)
+    sphere = power_law(100, 0.0)
+    exact = np.array([100.0, 0.0])
+    place = gauge.Place(sphere.losses, sphere.start, sphere.gradient_norm, exact, exact)
+    values, errors = gauge.measured_at(place, sphere.sigma(1.0), 20, 2000, jax.random.key(11)).T
+    assert gauge.ratio_bias(20) == pytest.approx(1.0414, abs=1e-3)
     # A hundred coordinates: the variance of ΔU has s⁴/(2N) in it.
     expected = 1 / math.sqrt(1 + 1 / 200)
     assert abs(values[0] - expected) < 4 * errors[0]
-    assert abs(values[1] / control._ratio_bias(20) - expected) < 4 * errors[1] + 0.003
+    assert abs(values[1] / gauge.ratio_bias(20) - expected) < 4 * errors[1] + 0.003
 
 
-def test_lanczos_finds_the_largest_eigenvalues():
+def test_lanczos_finds_what_the_whole_hessian_has(monkeypatch):
     curvatures = jnp.concatenate([jnp.arange(1.0, 201.0) ** -1.0, -jnp.ones(20)])
-    found = spectrum.largest_eigenvalues(Job({}), lambda x: curvatures * x, jnp.ones(220), 10)
-    np.testing.assert_allclose(found, 1 / np.arange(1, 11), rtol=1e-2)
+    nothing = jnp.zeros(0)
+
+    def found():
+        return networks.curvatures(lambda x, *_: curvatures * x, jnp.ones(220), 10, jax.random.key(0), nothing, nothing)
+
+    whole = found()
+    np.testing.assert_allclose(whole.eigenvalues, 1 / np.arange(1, 11), rtol=1e-5)
+    assert whole.trace == pytest.approx(float(curvatures.sum()), abs=1e-3)
+    monkeypatch.setattr(networks, "_DENSE", 100)
+    by_lanczos = found()
+    np.testing.assert_allclose(by_lanczos.eigenvalues, whole.eigenvalues, rtol=1e-2)
+    # Of a diagonal Hessian every probe of signs is the trace.
+    assert by_lanczos.trace == pytest.approx(whole.trace, abs=1e-3)
 
 
-def test_the_distance_tells_a_power_law_from_none():
-    ranks = np.arange(1, 101)
-    assert spectrum._distance(ranks**-1.0) < spectrum._KOLMOGOROV
-    assert spectrum._distance(np.exp(-ranks / 100)) > spectrum._KOLMOGOROV
-    assert spectrum._distance(np.linspace(1, -1, 100)) == math.inf
+def test_the_distance_of_spacings_is_kolmogorovs_and_sees_a_bend():
+    """Shares of spacings are uniform for a power law of independent values, whatever the exponent; a bend of them is seen."""
+    spacings = np.random.default_rng(5).standard_exponential(90)
+    shares = (np.cumsum(spacings) / spacings.sum())[:-1]
+    assert spectrum.distance(spacings) == pytest.approx(stats.kstest(shares, "uniform").statistic)
+    assert spectrum.distance(3 * spacings) == pytest.approx(spectrum.distance(spacings))
+    null = spectrum.null_distances(90, 2000)
+    assert abs(np.quantile(null, 0.95) - stats.kstwo.ppf(0.95, 89)) < 0.01
+    weak, error = spectrum.power_against(10, 100, 1000)
+    assert 0.05 + 3 * error < weak < 1
 
 
-def test_s_from_losses_beside_hessian_vector_products_is_what_the_verdict_says():
-    """A tenth of the generations: each of 12 ratios within 4 errors of the committed one, beyond which one seed in 1300 is."""
-    settings = {"num_offspring": 20, "gauge_size": 1000, "gauge_strength": 0.5, "gauge_generations": 600}
-    checks, _ = control._gauge(Job(settings | {"probes": 2000, "points": 50}))
-    committed = {check["what"]: check for check in reproduction.committed()["W26-8"]["checks"]}
-    assert len(checks) == 12
-    for check in checks:
-        known = committed[check.what]
-        assert abs(check.value - known["value"]) < 4 * math.hypot(check.error, known["error"])
+def test_exact_gradient_descent_and_the_mean_course():
+    """The losses of gradient descent are those of its steps, and the mean course of a sphere gains G_M(s) a generation."""
+    law, quadratic = rank._law(30, 0.5, "ones", 3), power_law(30, 0.5)
+    x = np.asarray(quadratic.start, float)
+    for loss in law.losses:
+        assert float(quadratic.loss(x)) == pytest.approx(loss, rel=1e-5)
+        x = x - np.asarray(quadratic.curvatures) * x
+    sphere = power_law(10_000, 0.0)
+    s, number = 1.0, 20
+    fall = 10 * float(theory.expected_gain(s, number)) * sphere.unit_of_gain
+    start = float(sphere.loss(sphere.start))
+    assert rank._mean_course(sphere, start - fall, s, number, 100) == pytest.approx(10, rel=0.01)

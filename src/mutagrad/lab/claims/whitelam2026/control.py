@@ -41,7 +41,7 @@ def _on_the_way(job: Job) -> tuple[dict, dict[str, Any]]:
     def one(key):
         def body(state, index):
             norm = jnp.linalg.norm(quadratic.curvatures * state.params)
-            new, info = algorithm.step(jax.random.fold_in(key, index), state, quadratic.losses)
+            new, info = algorithm.step(jax.random.fold_in(key, index), state, quadratic.losses, is_resampled=False)
             return new, (info.normalized_mutation_strength, info.sigma * size / norm)
 
         return jax.lax.scan(body, algorithm.init(quadratic.start), jnp.arange(settled + generations))[1]
@@ -57,7 +57,7 @@ def _on_the_way(job: Job) -> tuple[dict, dict[str, Any]]:
         _HELD.format(size): (held.mean() / best, held.std(ddof=1) / best / count),
         _TOLD.format(size): (ratio.mean(), ratio.std(ddof=1) / count),
     }
-    return found, {"way": (("told_held", "run", "generation"), paths)}
+    return found, {"way": (("told_held", "way_run", "generation"), paths)}
 
 
 # --- σ driven beside fixed ones ----------------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ def _generations_to(
 
             def body(carry):
                 index, state, _ = carry
-                state, _ = algorithm.step(jax.random.fold_in(key, index), state, losses_fn)
+                state, _ = algorithm.step(jax.random.fold_in(key, index), state, losses_fn, is_resampled=False)
                 return index + 1, state, loss_fn(state.params)
 
             state = algorithm.init(start).with_sigma(sigma)
@@ -206,7 +206,14 @@ def draw_control(data: Any) -> Any:
             value, error = np.moveaxis(ratios[:, j, k], -1, 0)
             left.errorbar(place, value, 3 * error, fmt=marker, color=f"C{k}", markersize=5, label=text)
     left.axhline(1, color="k", linestyle="--", linewidth=1)
-    left.set_xticks(range(len(ratios)), [_math(name) for name in data.place.values])
+    left.set_xticks(
+        range(len(ratios)),
+        [
+            _math(name).replace(" at its start", "\nat its start").replace(" in training", "\nin training")
+            for name in data.place.values
+        ],
+        fontsize=8,
+    )
     left.set(ylabel="s from losses over that from H, ±3 errors")
     left.legend(frameon=False, fontsize=8)
     told, held = data.way.values
@@ -242,12 +249,12 @@ def _math(name: str) -> str:
 
 _CONTROL = {
     "quick": {
-        "num_offspring": 20, "gauge_size": 1000, "gauge_strength": 0.5, "gauge_generations": (6000, 6000, 3000), "probes": 400,
-        "way": (100, 300), "way_runs": 16, "points": 50, "exponents": (0.0, 0.5, 1.0), "size": 100, "share": 0.05,
-        "net_target": 0.1, "runs": 48, "grid": 12, "longest": 3000, "key": 2681,
+        "num_offspring": 20, "gauge_size": 1000, "gauge_strength": 0.5, "gauge_generations": (6000, 6000, 500, 500),
+        "probes": 400, "way": (100, 300), "way_runs": 16, "points": 50, "exponents": (0.0, 0.5, 1.0), "size": 100, "share": 0.05,
+        "net_target": 0.1, "runs": 32, "grid": 10, "longest": 2000, "key": 2681,
     },
     "paper": {
-        "num_offspring": 20, "gauge_size": 10_000, "gauge_strength": 0.5, "gauge_generations": (60_000, 60_000, 30_000),
+        "num_offspring": 20, "gauge_size": 10_000, "gauge_strength": 0.5, "gauge_generations": (60_000, 60_000, 15_000, 15_000),
         "probes": 4000, "way": (300, 3000), "way_runs": 50, "points": 1000, "exponents": (0.0, 0.5, 0.8, 1.0, 1.3), "size": 1000,
         "share": 0.05, "net_target": 0.1, "runs": 100, "grid": 12, "longest": 30_000, "key": 2681,
     },

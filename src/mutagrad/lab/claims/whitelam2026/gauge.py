@@ -13,7 +13,7 @@ import mutagrad
 from mutagrad import theory
 from mutagrad.lab.claims.claims import Job
 from mutagrad.lab.claims.quadratics import power_law
-from mutagrad.lab.claims.whitelam2026.networks import network
+from mutagrad.lab.claims.whitelam2026.networks import network, train
 
 __all__ = ["ESTIMATES", "PLACES", "Place", "gauge", "gauge_name", "measured_at", "place_of", "ratio_bias"]
 
@@ -35,15 +35,15 @@ class Place(NamedTuple):
     participation: np.ndarray
 
 
-PLACES = ("sphere", "λ = k^−0.8", "MLP on digits")
+PLACES = ("sphere", "λ = k^−0.8", "MLP on digits at its start", "MLP on digits in training")
 ESTIMATES = ("s from the pooled moments of the losses", "mean of info.normalized_mutation_strength over its bias")
 
 
 def place_of(name: str, size: int, probes: int, key: jax.Array) -> Place:
     """One of `PLACES`, with so many probes of its Hessian."""
-    if name == "MLP on digits":
-        one, (start_key, key) = network(name), jax.random.split(key)
-        x = one.start(start_key)
+    if name.startswith("MLP on digits"):
+        one, (start_key, key) = network("MLP on digits"), jax.random.split(key)
+        x = train(one, start_key, (100 if name.endswith("training") else 0,), 64)[0]
 
         def losses_fn(x):
             # One loss: the differences are well above its rounding.

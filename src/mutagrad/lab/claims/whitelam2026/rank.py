@@ -191,13 +191,13 @@ def _mean_course(quadratic: Quadratic, target: float, strength: float, number: i
 def _run(
     key: jax.Array, curvatures: jax.Array, start: jax.Array, target: Any, strength: Any, number: int, most: int
 ) -> jax.Array:
-    """Losses of (1+M) with σ = s|∇U|/TrH in every generation, until 5 % under the target and held there: (most + 1,)."""
+    """Losses of (1+M) with σ = s|∇U|/TrH in every generation, until they have gained a tenth more than asked for: (most + 1,)."""
     algorithm, quadratic = mutagrad.elitist(1.0, number), Quadratic(curvatures, start)
-    trace = jnp.sum(curvatures)
+    trace, begin = jnp.sum(curvatures), quadratic.loss(start)
 
     def going(carry):
         index, _, losses = carry
-        return (index < most) & (losses[index] > 0.95 * target)
+        return (index < most) & (losses[index] > target - 0.1 * (begin - target))
 
     def body(carry):
         index, state, losses = carry
@@ -206,7 +206,7 @@ def _run(
         state, _ = algorithm.step(jax.random.fold_in(key, index), state, quadratic.losses)
         return index + 1, state, losses.at[index + 1].set(quadratic.loss(state.params))
 
-    losses = jnp.zeros(most + 1).at[0].set(quadratic.loss(start))
+    losses = jnp.zeros(most + 1).at[0].set(begin)
     index, _, losses = jax.lax.while_loop(going, body, (jnp.int32(0), algorithm.init(start), losses))
     return jnp.where(jnp.arange(most + 1) > index, losses[index], losses)
 
@@ -279,7 +279,7 @@ def run_slowdown(job: Job) -> Outcome:
 
 def draw_slowdown(data: Any) -> Any:
     """Slowdown against N for every exponent, over all steps of gradient descent and over the first."""
-    figure, axes = panels(2)
+    figure, axes = panels(2, 5.2)
     number, steps = data.attrs["num_offspring"], data.attrs["steps"]
     gain = float(theory.expected_gain(theory.optimal_strength(number), number))
     sizes = np.unique(np.round(np.geomspace(data["size"].values[0], data["size"].values[-1], 30)).astype(int))
@@ -302,22 +302,22 @@ def draw_slowdown(data: Any) -> Any:
         axis.set(xscale="log", yscale="log", xlabel="parameters N", ylabel="generations per step of gradient descent")
         axis.set(ylim=(0.3, 2 * float(data.slowdown.max())))
         axis.set_title(f"{title}; bands: r/2G$_M$(s*) to r/G$_M$(s*)", fontsize=10)
-    axes[0].legend(frameon=False, fontsize=8)
+    axes[1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
 _SLOWDOWN = {
     "quick": {
         "exponents": (0.5, 0.8, 1.0, 1.3), "sizes": (100, 1000, 10_000, 100_000), "runs": (400, 100, 8, 1), "steps": 3,
-        "num_offspring": 20, "room": 4.0, "key": 2632,
+        "num_offspring": 20, "room": 4.0, "key": 2633,
     },
     "long": {
         "exponents": (0.5, 0.8, 1.0, 1.3), "sizes": (100, 1000, 10_000, 100_000), "runs": (400, 200, 100, 20), "steps": 30,
-        "num_offspring": 20, "room": 4.0, "key": 2632,
+        "num_offspring": 20, "room": 4.0, "key": 2633,
     },
     "paper": {
         "exponents": (0.5, 0.8, 1.0, 1.3), "sizes": (100, 300, 1000, 3000, 10_000, 30_000, 100_000),
-        "runs": (1000, 1000, 300, 300, 100, 100, 50), "steps": 30, "num_offspring": 20, "room": 4.0, "key": 2632,
+        "runs": (1000, 1000, 300, 300, 100, 100, 50), "steps": 30, "num_offspring": 20, "room": 4.0, "key": 2633,
     },
 }  # fmt: skip
 

@@ -86,14 +86,16 @@ def _names(name: str, first: int, last: int) -> tuple[str, str, str]:
 
 _REJECTED = "share of spectra whose power law is rejected at a level of 5 %"
 _POWER = "least power of that test, over the windows, against a bend from 0.8 to 1.3"
-_SUBSET = "exponent on four times as many images less that on as many as are used, MLP on MNIST, trained"
+_WIDE = "MLP on MNIST"
+"""The network whose Hessian is taken on four times as many images too."""
+_SUBSET = f"exponent on four times as many images less that on as many as are used, {_WIDE}, trained"
 
 
 def expect_spectrum(settings: dict[str, Any]) -> list[Expected]:
     """The intervals of W26-6."""
     stated, first = [], settings["first"]
     span = "the source's own range of exponents"
-    for name, last, size in zip(NETWORKS, settings["last"], settings["parameters"], strict=True):
+    for name, last, size in zip(settings["networks"], settings["last"], settings["parameters"], strict=True):
         for stage in range(len(_STAGES)):
             text = _exponent_name(name, stage, first, last)
             stated.append(Expected(text, _LOW, _HIGH, "source", span))
@@ -106,7 +108,7 @@ def expect_spectrum(settings: dict[str, Any]) -> list[Expected]:
         ends = [float(np.sum(np.arange(1, size + 1, dtype=float) ** -a)) for a in (_HIGH, _LOW)]
         why = f"Σ k^−a over the {size} parameters with the ends of {span}"
         stated.append(Expected(rank, rounded(ends[0]), rounded(ends[1]), "source", why, True))
-    number = len(NETWORKS) * len(_STAGES) * settings["seeds"]
+    number = len(settings["networks"]) * len(_STAGES) * settings["seeds"]
     error = math.sqrt(0.05 * 0.95 / number)
     why = f"the level of the test, and six errors of {number} spectra at that level, {error:.1e}; less says that values repel"
     stated.append(below(_REJECTED, rounded(0.05 + PLANNED * error), "error", why, ours=True))
@@ -115,13 +117,14 @@ def expect_spectrum(settings: dict[str, Any]) -> list[Expected]:
     why = f"that {settings['seeds']} spectra with such a bend all pass is then as rare as three errors, {chance:.2g}"
     stated.append(above(_POWER, rounded(power), "error", why, ours=True))
     why = f"half the width of {span}, below which the images that are left out decide nothing"
-    stated.append(near(_SUBSET, 0.0, (_HIGH - _LOW) / 2, "source", why, ours=True))
+    if _WIDE in settings["networks"]:
+        stated.append(near(_SUBSET, 0.0, (_HIGH - _LOW) / 2, "source", why, ours=True))
     return stated
 
 
 def _measured(job: Job, index: int) -> dict[str, np.ndarray]:
     """Spectra, traces and scores of one network for every seed and stage."""
-    name, last, seeds = NETWORKS[index], job["last"][index], job["seeds"]
+    name, last, seeds = job["networks"][index], job["last"][index], job["seeds"]
     one, images = network(name), job["images"][index]
     gradient, found = jax.grad(one.loss_fn), []
     for seed in range(seeds):
@@ -139,7 +142,7 @@ def _measured(job: Job, index: int) -> dict[str, np.ndarray]:
                 for field, value in zip(lists, (*measured, float(one.score(x))), strict=True):
                     lists[field].append(value)
             kept = {field: np.asarray(value) for field, value in lists.items()}
-            if name == _SUBSET.split(", ")[1]:
+            if name == _WIDE:
                 wide = slice(len(one.targets) - 4 * images, None)
                 more = curvatures(gradient, x, last, key, one.inputs[wide], one.targets[wide])
                 kept["more"] = more.eigenvalues
@@ -160,13 +163,13 @@ def run_spectrum(job: Job) -> Outcome:
     import xarray
 
     first, found, rejected, powers = job["first"], {}, [], []
-    shape = (len(NETWORKS), len(_STAGES), job["seeds"])
+    names, shape = job["networks"], (len(job["networks"]), len(_STAGES), job["seeds"])
     values = np.full((*shape, max(job["last"])), np.nan)
     exponents, scores, ranks = np.empty((2, *shape)), np.empty(shape), np.empty(shape)
     starts = np.array([one for one in (1, 2, 3, 5, 7, 10, 14, 20) if one <= 2 * first])
-    from_rank = np.full((2, len(NETWORKS), len(_STAGES), len(starts)), np.nan)
+    from_rank = np.full((2, len(names), len(_STAGES), len(starts)), np.nan)
     costs = np.cumsum([0.0, *job["share"]]) / sum(job["share"])
-    for i, (name, last) in enumerate(zip(NETWORKS, job["last"], strict=True)):
+    for i, (name, last) in enumerate(zip(names, job["last"], strict=True)):
         one = _measured(job.part(costs[i], costs[i + 1] - costs[i]), i)
         spectra = one["eigenvalue"]
         null, powers_here = null_distances(last - first), power_against(first, last)
@@ -216,7 +219,7 @@ def run_spectrum(job: Job) -> Outcome:
             "score": (dims, scores), "effective_rank": (dims, ranks),
         },
         coords={
-            "network": list(NETWORKS), "stage": list(_STAGES), "rank": np.arange(1, values.shape[-1] + 1), "start": starts,
+            "network": list(names), "stage": list(_STAGES), "rank": np.arange(1, values.shape[-1] + 1), "start": starts,
         },
         attrs={"first": first},
     )  # fmt: skip
@@ -226,13 +229,12 @@ def run_spectrum(job: Job) -> Outcome:
 def draw_spectrum(data: Any) -> Any:
     """Largest eigenvalues against their rank for every network and stage, and the exponent from which rank on."""
     names = list(data.network.values)
-    figure, axes = panels(len(names), 3.4, rows=2, height=3.3)
+    figure, axes = panels(len(names), 2.9, rows=2, height=3.1)
     for column, name in enumerate(names):
         top, bottom = axes[column], axes[len(names) + column]
         for colour, stage in enumerate(data.stage.values):
             one = data.sel(network=name, stage=stage)
-            score = float(one.score.mean())
-            label = f"{stage}: {score:.2f}"
+            label = f"{stage}: {float(one.score.mean()):.2f}".replace("-0.00", "0.00")
             for seed in range(data.sizes["seed"]):
                 values = one.eigenvalue.isel(seed=seed).values
                 top.plot(data["rank"], values, ".", markersize=3, color=f"C{colour}", label=None if seed else label)
@@ -255,27 +257,30 @@ def draw_spectrum(data: Any) -> Any:
 
 _SPECTRUM = {
     "quick": {
-        "seeds": 3, "first": 10, "last": (60, 100, 100, 30, 60), "parameters": (9854, 79_510, 2410, 90, 7489),
-        "images": (300, 2000, 1437, 0, 0), "batch": 64, "share": (300, 60, 30, 5, 40),
+        "networks": NETWORKS, "seeds": 3, "first": 10, "last": (60, 100, 100, 30, 60),
+        "parameters": (9854, 79_510, 2410, 90, 7489), "images": (200, 1000, 1437, 0, 0),
+        "batch": 64, "share": (300, 60, 30, 5, 40),
         "steps": ((0, 300, 4000), (0, 300, 30_000), (0, 100, 4000), (0, 1000, 10_000), (0, 30, 3000)), "key": 2661,
     },
     "long": {
-        "seeds": 5, "first": 10, "last": (300, 500, 300, 30, 300), "parameters": (9854, 79_510, 2410, 90, 7489),
-        "images": (4000, 10_000, 1437, 0, 0), "batch": 64, "share": (300, 60, 30, 5, 40),
+        "networks": NETWORKS, "seeds": 5, "first": 10, "last": (300, 500, 300, 30, 300),
+        "parameters": (9854, 79_510, 2410, 90, 7489), "images": (4000, 10_000, 1437, 0, 0),
+        "batch": 64, "share": (300, 60, 30, 5, 40),
         "steps": ((0, 300, 10_000), (0, 300, 30_000), (0, 100, 4000), (0, 1000, 10_000), (0, 30, 10_000)), "key": 2661,
     },
     "paper": {
-        "seeds": 10, "first": 10, "last": (1000, 1000, 1000, 30, 1000), "parameters": (9854, 79_510, 2410, 90, 7489),
-        "images": (6000, 6000, 1437, 0, 0), "batch": 64, "share": (300, 60, 30, 5, 40),
+        "networks": NETWORKS, "seeds": 10, "first": 10, "last": (1000, 1000, 1000, 30, 1000),
+        "parameters": (9854, 79_510, 2410, 90, 7489), "images": (6000, 6000, 1437, 0, 0),
+        "batch": 64, "share": (300, 60, 30, 5, 40),
         "steps": ((0, 300, 10_000), (0, 300, 30_000), (0, 100, 4000), (0, 1000, 10_000), (0, 30, 10_000)), "key": 2661,
     },
 }  # fmt: skip
 
 
 def _needs(settings: dict[str, Any]) -> Needs:
-    """Evaluations of the ConvNet on 300 images."""
-    products = 3 * 4 * settings["last"][0] * 3 * settings["seeds"] * settings["images"][0] / 300
-    return Needs(products + 3 * settings["seeds"] * settings["steps"][0][-1] * settings["batch"] / 300, 4e9, 1e7)
+    """Evaluations of the ConvNet on 200 images."""
+    products = 3 * 4 * settings["last"][0] * 3 * settings["seeds"] * settings["images"][0] / 200
+    return Needs(products + 3 * settings["seeds"] * settings["steps"][0][-1] * settings["batch"] / 200, 4e9, 1e7)
 
 
 CLAIMS = [
