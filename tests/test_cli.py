@@ -110,6 +110,13 @@ def test_inspect_diagnoses_the_last_parameters(run, tmp_path, capsys):
         assert words in told
     assert (out / "diagnosis.png").read_bytes().startswith(b"\x89PNG")
     assert "λ_max at the last parameters" in captured.err
+    capsys.readouterr()
+    assert main(["inspect", str(out), "--landscape"]) == 0
+    told = capsys.readouterr().out.partition("Around the last parameters:")[2]
+    for words in ("5 random directions move", "on 150 examples", "Of 1,000 mutations", "Φ(−s/2)", "landscape.png"):
+        assert words in told
+    assert "nan" not in told
+    assert (out / "landscape.png").read_bytes().startswith(b"\x89PNG")
     (out / "checkpoint").rename(tmp_path / "lost")
     assert main(["inspect", str(out), "--diagnose"]) == 2
     assert "holds no checkpoint" in capsys.readouterr().err
@@ -200,6 +207,10 @@ def test_ctrl_c_ends_cleanly_with_everything_saved(blobs, tmp_path):
         (["--data", "cifar"], "data: got 'cifar'"),
         (["--data", "missing.npz"], "missing.npz"),
         (["--widths", "a,b"], "got 'a,b'"),
+        (["--dropout", "1"], "dropout: got 1.0; pass a share from 0 to below 1"),
+        (["--dropout", "0.1"], "dropout: got 0.1 for an mlp; pass 0.0, or --model convnet"),
+        (["--model", "convnet", "--num-maps", "1"], "num_maps: got 1; pass a whole number of 2 or more"),
+        (["--masks", "none"], "masks: got 'none'; pass one of shared, separate"),
         (["--initial", "he"], "initial: got 'he'; pass one of lecun, pytorch"),
         (["--shared-layers", "2"], "shared_layers: got 2 of 2 layers; pass 0 to 1"),
         (["--shared-layers", "1", "--shared-generations", "0"], "shared_generations: got 0"),

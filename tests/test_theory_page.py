@@ -51,11 +51,11 @@ def missing_tests(text):
 
 
 def citations(code):
-    """The sections that a text cites as "theory.md 3, 4 and 8"; ``None`` for one without a number, unless it names docs/."""
+    """The sections and laws that a text cites as "theory.md 3, 4.1 and 8"; ``None`` without a number, unless it names docs/."""
     joined = re.sub(r"\s*\n\s*#?\s*", " ", code)
     found = []
-    for match in re.finditer(r"(docs/)?theory\.md((?:(?:,| and)? ?\b\d+\b(?!\.\d))*)", joined):
-        numbers = [int(number) for number in re.findall(r"\d+", match[2])]
+    for match in re.finditer(r"(docs/)?theory\.md((?:(?:,| and)? ?\b\d+(?:\.\d+)?\b)*)", joined):
+        numbers = [number if "." in number else int(number) for number in re.findall(r"\d+(?:\.\d+)?", match[2])]
         found += numbers or ([] if match[1] else [None])
     return found
 
@@ -95,7 +95,8 @@ def test_every_law_has_its_parts(number):
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))
 def test_the_code_cites_sections_that_exist(path):
-    unknown = [number for number in citations(path.read_text()) if number not in sections(PAGE)]
+    known = [*sections(PAGE), *laws(PAGE)]
+    unknown = [number for number in citations(path.read_text()) if number not in known]
     assert not unknown, f"{path.name} cites theory.md {unknown}"
 
 
@@ -103,7 +104,7 @@ def test_the_code_cites_the_page():
     """The pattern finds what is there: dozens of citations, of the sections 1 to 6 and 8 to 10 at least."""
     found = [number for path in SOURCES for number in citations(path.read_text())]
     assert len(found) > 50
-    assert set(range(1, 6)) | {6, 8, 9, 10} <= set(found)
+    assert set(range(1, 6)) | {6, 8, 9, 10, "3.10"} <= set(found)
 
 
 def test_sources_are_in_the_bibliography():
@@ -124,5 +125,6 @@ def test_the_checks_see_what_is_wrong():
     assert citations("# of theory.md 3\n    # and 4: the rest 5") == [3, 4]
     assert citations("theory.md has no number; theory.md 3 (M = 1)") == [None, 3]
     assert citations("theory.md 4. The estimator; docs/theory.md has laws; docs/theory.md 9") == [4, 9]
+    assert citations("theory.md 3.10 and 4; docs/theory.md 4.2. The rest") == ["3.10", 4, "4.2"]
     assert laws("## 1. A\n### 1.1 B\nx\n## 2. C\n### 2.1 D\ny\n## Bibliography\n") == {"1.1": "B\nx", "2.1": "D\ny"}
     assert keys("[W21] eq. 3, [Hu90] and x[10], [lab]") == {"W21", "Hu90"}

@@ -37,12 +37,18 @@ def _parser() -> _Parser:
         help="in which regime a run was, and what would do better",
         description="Say from the history of a run folder in which regime the run was: s, slope, curvature and sampling "
         "noise over its course, with a figure, inspect.png, in the folder. With --diagnose also what the best σ and number "
-        "of offspring are at its end, and what gradients would have bought, with diagnosis.png.",
+        "of offspring are at its end, and what gradients would have bought, with diagnosis.png. With --landscape also how flat "
+        "the loss is there, and what mutations do to it, with landscape.png.",
         allow_abbrev=False,
     )
     inspect.add_argument("run", metavar="RUN", help="a folder that mutagrad train --out wrote")
     inspect.add_argument(
         "--diagnose", action="store_true", help="evaluate some hundred mutants, and gradients, at the last parameters"
+    )
+    inspect.add_argument(
+        "--landscape",
+        action="store_true",
+        help="evaluate a hundred places around the last parameters, and a thousand mutants of them",
     )
     inspect.add_argument(
         "--num-workers", type=whole, default=1, metavar="N", help="evaluations at the same time, for --diagnose (1)"
@@ -132,13 +138,16 @@ def _train(quiet: bool, **given: Any) -> int:
     return 0
 
 
-def _inspect(run: str, diagnose: bool, num_workers: int) -> int:
-    from mutagrad.lab.training.inspect import diagnosis, inspect
+def _inspect(run: str, diagnose: bool, landscape: bool, num_workers: int) -> int:
+    from mutagrad.lab.training import inspect as inspection
 
-    print(inspect(run), flush=True)
+    print(inspection.inspect(run), flush=True)
     if diagnose:
         print("measuring slope, curvature and λ_max at the last parameters …", file=sys.stderr)
-        print(diagnosis(run, num_workers))
+        print(inspection.diagnosis(run, num_workers), flush=True)
+    if landscape:
+        print("evaluating mutants around the last parameters …", file=sys.stderr)
+        print(inspection.landscape(run))
     return 0
 
 

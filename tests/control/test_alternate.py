@@ -124,6 +124,15 @@ def test_alternate_under_vmap_scan_and_evolve():
     jax.tree.map(np.testing.assert_array_equal, whole.params, parts.params)
 
 
+def test_a_result_of_turns_is_gone_on_with():
+    """Whose turn it is is known, also where the run has nothing to do."""
+    algorithm = mutagrad.alternate([A, B])
+    state = algorithm.init(PARAMS)._replace(generation=jnp.asarray(1, jnp.int32))
+    result = mutagrad.Result(state.params, state, None, "generations")
+    again = mutagrad.evolve(jax.random.key(0), algorithm, result, loss_fn, 1, progress=False)
+    jax.tree.map(np.testing.assert_array_equal, again.params, PARAMS)
+
+
 def test_ask_needs_to_know_whose_turn_it_is():
     """Candidates of two algorithms are of two kinds: which of them cannot depend on a traced number."""
     algorithm = mutagrad.alternate([A, B])

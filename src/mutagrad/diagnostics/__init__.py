@@ -1,5 +1,6 @@
 """What a run, or a loss, says of itself: in which regime it is, and what would do better."""
 
+from mutagrad.diagnostics import landscape
 from mutagrad.diagnostics.diagnosis import Diagnosis, diagnose
 from mutagrad.diagnostics.findings import Finding, describe
 from mutagrad.diagnostics.forecast import RunForecast, forecast
@@ -23,6 +24,7 @@ __all__ = [
     "findings",
     "forecast",
     "gain_on_batch",
+    "landscape",
     "loss_kind",
     "regime",
 ]

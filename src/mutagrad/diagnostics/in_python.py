@@ -14,7 +14,7 @@ from mutagrad.evaluation.losses import Losses, told
 from mutagrad.evaluation.pool import Failure
 from mutagrad.types import Mutation, Params
 
-__all__ = ["AGAIN", "Candidates", "Evaluated", "evaluate_in_python", "not_finite"]
+__all__ = ["AGAIN", "Candidates", "Evaluated", "evaluate_in_python", "losses_in_python", "not_finite"]
 
 AGAIN = 4
 """Mutants of a call, the first ones, that are evaluated twice."""
@@ -95,6 +95,16 @@ def _number(loss: Any) -> Any:
         ) from None
 
 
+def losses_in_python(evaluator: Evaluator, loss_fn: Callable, candidates: Any, must_tell: bool = True) -> Losses:
+    """Losses of candidates, the params themselves first; a ValueError where these raised, if they must tell something."""
+    losses = evaluator.evaluate_fn(loss_fn, candidates)
+    if isinstance(losses, Losses):
+        return losses
+    if isinstance(losses[0], Failure) and must_tell:
+        raise not_finite(float(losses[0]), losses[0].reason)
+    return told([_number(one) for one in losses], len(candidates), None)
+
+
 def evaluate_in_python(evaluator: Evaluator, loss_fn: Callable, mutation: Mutation, number: int) -> Callable:
     """What evaluates so many pairs, with the parent first, and it and the first mutants once more at the end.
 
@@ -121,12 +131,7 @@ def evaluate_in_python(evaluator: Evaluator, loss_fn: Callable, mutation: Mutati
         nonlocal has_told
         noise = jax.eval_shape(mutation.sample_fn, key, params)
         candidates: Any = Candidates(2 * number + 2 + AGAIN, partial(candidate, params, float(sigma), key), noise)
-        losses = evaluator.evaluate_fn(loss_fn, candidates)
-        if not isinstance(losses, Losses):
-            if isinstance(losses[0], Failure) and not has_told:
-                raise not_finite(float(losses[0]), losses[0].reason)
-            losses = [_number(one) for one in losses]
-        found = told(losses, len(candidates), None)
+        found = losses_in_python(evaluator, loss_fn, candidates, not has_told)
         values = np.asarray(found.values if found.values is not None else found.means[:, None], np.float64)
         has_told, relative = True, values - values[0]
         mutants, again = relative[1 : 2 * number + 1], relative[2 * number + 1 :]

@@ -10,7 +10,7 @@ from mutagrad.diagnostics.findings import draw
 from mutagrad.diagnostics.plans import gain_on_batch
 from mutagrad.diagnostics.prospects import SMALLEST_SIGNAL
 
-__all__ = ["diagnosis", "panels", "windows"]
+__all__ = ["diagnosis", "panels", "save", "windows"]
 
 
 def panels(columns: int, width: float = 4.8, rows: int = 1, height: float = 4) -> tuple[Any, np.ndarray]:
@@ -64,7 +64,7 @@ def diagnosis(found: Diagnosis, path: str | PathLike) -> None:
         if found.current is not None:
             axis.axvline(found.current.sigma.value, color="0.4", linestyle="--", linewidth=1, label="σ asked about")
     axes[0].legend(frameon=False, loc="upper left")
-    _save(sheet, path)
+    save(sheet, path)
 
 
 def windows(
@@ -111,7 +111,7 @@ def windows(
         axes[0].legend(frameon=False)
     line = f"the dashed line is the s of most gain per generation {condition}".rstrip()
     sheet.suptitle(f"{title}; bands are one standard error, {line}", fontsize=10)
-    _save(sheet, path)
+    save(sheet, path)
 
 
 def _root(square: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -119,7 +119,8 @@ def _root(square: Any) -> tuple[np.ndarray, np.ndarray]:
     return value, np.minimum(square.error / (2 * value), 0.99 * value)
 
 
-def _save(sheet: Any, path: str | PathLike) -> None:
+def save(sheet: Any, path: str | PathLike) -> None:
+    """Write a figure and forget it."""
     import matplotlib.pyplot as plt
 
     sheet.savefig(path, dpi=140)

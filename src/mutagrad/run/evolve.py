@@ -113,7 +113,8 @@ def _start(algorithm: Algorithm, params: Any, loss_fn: Callable, batches: Any) -
 def _check_state(algorithm: Algorithm, state: Any) -> None:
     """Refuse the state of another algorithm."""
     try:
-        jax.eval_shape(algorithm.ask, jax.random.key(0), state)
+        # Not traced: where algorithms take turns, the generation says whose turn it is.
+        algorithm.ask(jax.random.key(0), state)
     except (AttributeError, TypeError):
         raise ValueError(
             f"params: got the Result of another algorithm (its state is {type(state).__name__}); continue with the one that made "

@@ -1,16 +1,21 @@
 """Twins: every registered claim once more on a wrong law, at a size of seconds, where it must say "does not hold"."""
 
 import math
+import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import pytest
+from scipy import special
 
 import mutagrad
 from mutagrad import theory
+from mutagrad.diagnostics.landscape import update_angles
+from mutagrad.lab.claims.kucharavy2023 import directions, effects, minibatches
 from mutagrad.lab.claims.whitelam2021 import local, paths, precision, temperature, variants
 from mutagrad.lab.claims.whitelam2026 import speed
+from mutagrad.lab.training import go_ea
 
 
 class Twin(NamedTuple):
@@ -35,6 +40,17 @@ class Twin(NamedTuple):
 def in_place(module: object, name: str, make: Callable) -> Callable[[pytest.MonkeyPatch], None]:
     """Puts ``make(right)`` in the place of a function of a module."""
     return lambda monkeypatch: monkeypatch.setattr(module, name, make(getattr(module, name)))
+
+
+def with_the_share_of_s(right: Callable) -> Callable:
+    """Mutational effects whose share of beneficial ones is held against Φ(−s), where it is Φ(−s/2)."""
+
+    def found(*arguments, **options):
+        one = right(*arguments, **options)
+        excess = one.beneficial.value - special.ndtr(-one.strength.value)
+        return one._replace(excess=one.excess._replace(value=excess))
+
+    return found
 
 
 def with_law(change: Callable) -> Callable:
@@ -63,6 +79,63 @@ TWINS = [
         in_place(theory, "expected_gain", lambda right: lambda s, number: theory.best_of_moment(number) * s),
         "gain at the best σ over G_M(s*)",
         {"mutations": 200_000, "size": 1000},
+    ),
+    Twin(
+        "K23-9",
+        "one dimension more",
+        in_place(directions, "cap_angle", lambda right: lambda share, size: right(share, size + 1)),
+        "share of directions within the angle that the formula gives 0.1 at, over 0.1, N up to 10",
+        {"dims": (2, 3, 10, 100, 2000), "directions": 10_000},
+    ),
+    Twin(
+        "K23-12",
+        "mutations on a sphere",
+        in_place(mutagrad.mutation, "ball", lambda right: mutagrad.mutation.sphere),
+        "power of N",
+        {"dims": (2, 3), "offspring": (16, 64, 256), "runs": 256, "large": 500, "large_runs": 100},
+    ),
+    Twin(
+        "K23-13",
+        "every beneficial mutation is fixed",
+        in_place(mutagrad, "fixation", lambda right: lambda sigma, beta, size: mutagrad.greedy(sigma)),
+        "share of moves to the larger of two effects, 3 to 1: s_j/Σ s_k, fixation",
+        {"effect": 0.05, "runs": (2**17, 2**13, 2**13)},
+    ),
+    Twin(
+        "K23-14",
+        "the full loss is the sum of the minibatches",
+        in_place(minibatches, "_progress", lambda right: lambda k: k * right(k)),
+        "decrease of the full loss",
+        {"size": 50, "mutations": 50_000},
+    ),
+    Twin(
+        "K23-1",
+        "an offspring at random",
+        in_place(go_ea, "as_run", lambda right: lambda sigma, number: mutagrad.comma(sigma, 1)),
+        "accuracy on the training images at generation 300",
+        {"images": 50, "seeds": 3, "every": 50},
+    ),
+    Twin(
+        "K23-7",
+        "the share of beneficial mutations is Φ(−s)",
+        in_place(effects, "mutational_effects", with_the_share_of_s),
+        "share of beneficial mutations less Φ(−s/2), start",
+        {
+            "train_images": 500,
+            "test_images": 100,
+            "images": 50,
+            "epochs": 1,
+            "mutations": 400,
+            "seeds": 2,
+            "sigma": 0.1,
+        },
+    ),
+    Twin(
+        "K23-8",
+        "the mean of many is no nearer to the slope than one",
+        in_place(sys.modules[update_angles.__module__], "mean_cosine", lambda right: lambda k, *rest: right(1, *rest)),
+        "cosine with −∇U of the mean of 16",
+        {"images": 20, "mutations": 800, "seeds": 2, "digits_mutations": 2000, "digits_images": 50},
     ),
     Twin(
         "W21-1",

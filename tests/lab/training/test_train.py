@@ -1,5 +1,6 @@
 """What a run leaves in its folder: checkpoint, history and parameters are of the same generation, however it ended."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -244,3 +245,22 @@ def test_a_run_whose_hidden_units_take_turns_goes_on_where_it_was(data, tmp_path
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
     assert "in 3 groups that are mutated in turns" in sentences(parts)
     assert "last third of the run" in inspect(tmp_path / "parts")
+
+
+def test_a_regularised_convnet_goes_on(tmp_path):
+    """Widths, masks and normalisation are the run's own: 2 and 2 generations more are the run of 4."""
+    rng, path = np.random.default_rng(0), tmp_path / "images.npz"
+    np.savez(path, x_train=rng.normal(size=(12, 4, 4)), y_train=np.arange(12) % 2)
+    options = {"num_maps": 2, "num_linear": 3, "input_dropout": 0.1, "dropout": 0.2, "spectral_normalization": True}
+    whole_config = TrainConfig(
+        data=str(path), model="convnet", sigma=0.01, num_offspring=2, shared_layers=0, generations=4, **options
+    )
+    whole = train(dataclasses.replace(whole_config, out=str(tmp_path / "whole")), progress=False)
+    train(dataclasses.replace(whole_config, out=str(tmp_path / "parts"), generations=2), progress=False)
+    parts = train(resumed(tmp_path / "parts", {"generations": 4}), progress=False)
+    assert whole["train_loss"] == parts["train_loss"]
+    histories = [read_history(tmp_path / name) for name in ("whole", "parts")]
+    np.testing.assert_array_equal(histories[0]["loss"], histories[1]["loss"])
+    assert histories[0]["is_resampled"].values.all()  # masks make each generation's loss another one
+    with pytest.raises(ValueError, match="dropout: got 0.3 where the run in .* has 0.2; leave it out"):
+        resumed(tmp_path / "parts", {"dropout": 0.3})

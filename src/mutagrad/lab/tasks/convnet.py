@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from mutagrad import check
 from mutagrad.lab.tasks.models import bias, linear
+from mutagrad.lab.tasks.regularization import check_rate, dropout, example_keys, spectral_norm
 
 __all__ = ["ConvNet"]
 
@@ -16,7 +17,7 @@ _EXAMPLES_AT_ONCE = 32
 
 
 class ConvNet(eqx.Module):
-    """The convolutional network of [K23], without its dropout and spectral normalisation: 9854 parameters at base size.
+    """The convolutional network of [K23]: 9854 parameters at base size.
 
     Convolutions 1→8 5×5, 8→16 5×5, 16→8 3×3, 8→4 3×3, ReLU after each, 2×2 max pooling after the first two; then
     196→24, ReLU, 24→10 on 28×28 images.
@@ -28,18 +29,28 @@ class ConvNet(eqx.Module):
     num_maps : maps of the first and third convolution (LM in [K23]); the second has twice, the fourth half as many.
     num_linear : units of the first linear layer (LW in [K23]).
     num_outputs : number of outputs, logits or predictions.
+    input_dropout : share of the pixels that a call with a key drops (DI in [K23]).
+    dropout : share of the values before each further convolution and the first linear layer that it drops (DO in [K23]).
+    spectral_normalization : whether the weights of every layer but the last are divided by their `spectral_norm`.
+
+    [K23] has 0.1, 0.1 and True at base size. Single values are dropped, not whole maps.
 
     Source: [K23], methods.
 
     >>> import jax, jax.numpy as jnp, mutagrad
     >>> from mutagrad.lab.tasks.convnet import ConvNet
     >>> model = ConvNet(jax.random.key(0))
-    >>> model(jnp.zeros((5, 28, 28))).shape, mutagrad.tree.size(model)
-    ((5, 10), 9854)
+    >>> model(jnp.zeros((5, 28, 28))).shape, model.layer_sizes, mutagrad.tree.size(model)
+    ((5, 10), (208, 3216, 1160, 292, 4728, 250), 9854)
+    >>> ConvNet(jax.random.key(0), input_dropout=0.1, dropout=0.1, spectral_normalization=True).has_dropout
+    True
     """
 
     convolutions: list[eqx.nn.Conv2d]
     linear: list[eqx.nn.Linear]
+    input_dropout: float = eqx.field(static=True)
+    dropout: float = eqx.field(static=True)
+    spectral_normalization: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -48,11 +59,17 @@ class ConvNet(eqx.Module):
         num_maps: int = 8,
         num_linear: int = 24,
         num_outputs: int = 10,
+        input_dropout: float = 0.0,
+        dropout: float = 0.0,
+        spectral_normalization: bool = False,
     ):
         height, width = image_shape
         if height % 4 or width % 4:
             raise ValueError(f"image_shape: got {tuple(image_shape)}; pass a height and a width that 4 divides")
-        num_maps = check.count("num_maps", num_maps, 2)
+        num_maps, num_linear = check.count("num_maps", num_maps, 2), check.count("num_linear", num_linear)
+        self.input_dropout = check_rate("input_dropout", input_dropout)
+        self.dropout = check_rate("dropout", dropout)
+        self.spectral_normalization = bool(spectral_normalization)
         keys = jax.random.split(key, 6)
         maps = [1, num_maps, 2 * num_maps, num_maps, num_maps // 2]
         kernels = [5, 5, 3, 3]
@@ -65,24 +82,62 @@ class ConvNet(eqx.Module):
             eqx.nn.Linear(num_linear, num_outputs, key=keys[5]),
         ]
 
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """Outputs (batch, num_outputs) of images (batch, height, width)."""
-        if jax.default_backend() != "cpu":
-            return self._forward(images, jax_convolution)
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Parameters of each layer, weights and biases."""
+        layers: list[Any] = [*self.convolutions, *self.linear]
+        return tuple(layer.weight.size + bias(layer).size for layer in layers)
+
+    @property
+    def has_dropout(self) -> bool:
+        """Whether a key changes what a call returns."""
+        return self.input_dropout > 0 or self.dropout > 0
+
+    def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Outputs (batch, num_outputs) of images (batch, height, width).
+
+        With a key values are dropped. The masks of image i depend on the key and on i alone, wherever they are drawn.
+        """
+        network = self.normalized() if self.spectral_normalization else self
+        key = key if self.has_dropout else None
         number = images.shape[0]
+        if jax.default_backend() != "cpu":
+            return network._forward(images, jax_convolution, _keys(key, jnp.arange(number)))
         chunk = min(number, _EXAMPLES_AT_ONCE)
         padding = -number % chunk
         chunks = jnp.pad(images, ((0, padding), (0, 0), (0, 0))).reshape(-1, chunk, *images.shape[1:])
-        outputs = jax.lax.map(lambda part: self._forward(part, patch_convolution), chunks)
+        places = None if key is None else jnp.arange(number + padding).reshape(-1, chunk)
+
+        def of_chunk(part: tuple) -> jax.Array:
+            return network._forward(part[0], patch_convolution, _keys(key, part[1]))
+
+        outputs = jax.lax.map(of_chunk, (chunks, places))
         return outputs.reshape(-1, outputs.shape[-1])[:number]
 
-    def _forward(self, images: jax.Array, convolution: Any) -> jax.Array:
+    def normalized(self) -> "ConvNet":
+        """The network with the weights of every layer but the last divided by their spectral norms; biases stay."""
+        layers: list[Any] = [*self.convolutions, self.linear[0]]
+        return eqx.tree_at(
+            lambda network: [layer.weight for layer in (*network.convolutions, network.linear[0])],
+            self,
+            [layer.weight / spectral_norm(layer.weight) for layer in layers],
+        )
+
+    def _forward(self, images: jax.Array, convolution: Any, own: jax.Array | None = None) -> jax.Array:
         # Maps first and examples last: patches are then copied, and pooled, in long contiguous runs.
         values = jnp.moveaxis(images, 0, -1)[None]
         for position, layer in enumerate(self.convolutions):
+            if own is not None:
+                values = dropout(own, position, values, self.dropout if position else self.input_dropout)
             values = jax.nn.relu(convolution(layer.weight, values, position < 2) + bias(layer)[..., None])
+        if own is not None:
+            values = dropout(own, len(self.convolutions), values, self.dropout)
         values = values.reshape(-1, values.shape[-1]).T
         return linear(self.linear[1], jax.nn.relu(linear(self.linear[0], values)))
+
+
+def _keys(key: jax.Array | None, numbers: jax.Array) -> jax.Array | None:
+    return None if key is None else example_keys(key, numbers)
 
 
 def jax_convolution(weight: jax.Array, values: jax.Array, pool: bool = False) -> jax.Array:

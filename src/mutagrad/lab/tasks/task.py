@@ -11,7 +11,7 @@ import numpy as np
 from mutagrad.lab.tasks.dataset import Dataset
 from mutagrad.lab.tasks.losses import cross_entropy, squared_error
 
-__all__ = ["Score", "Task", "make_task"]
+__all__ = ["Keyed", "Score", "Task", "make_task"]
 
 _AT_ONCE = 10_000
 """A network is measured on so many examples at a time."""
@@ -30,6 +30,21 @@ class Score(NamedTuple):
     loss: float
 
 
+class Keyed(NamedTuple):
+    """Parameters and the key of what is drawn in their evaluation; a loss of a `Task` takes it in place of the parameters.
+
+    `mutagrad.lab.training.dropout` passes it in a generation, `mutagrad.lab.training.sgd` in a step.
+
+    Attributes
+    ----------
+    params : as in `Task`.
+    key : of the masks of dropout.
+    """
+
+    params: Any
+    key: jax.Array
+
+
 class Task(NamedTuple):
     """Data, a model and a loss; see `make_task`.
 
@@ -38,8 +53,9 @@ class Task(NamedTuple):
     data : as the network sees them; targets of regression have mean 0 and deviation 1 over the training examples.
     start : the model's parameters, a pytree of arrays.
     loss_fn : ``loss_fn(params, batch) -> (examples,)``, batch being inputs and targets: cross-entropies [nat], or squared
-        errors of the scaled targets.
-    measure_fn : ``measure_fn(params, inputs, targets) -> Score``.
+        errors of the scaled targets. Given ``Keyed(params, key)`` a network with dropout drops values, and any other is as
+        it is without a key.
+    measure_fn : ``measure_fn(params, inputs, targets) -> Score``, without dropout.
     unit : of the targets of regression, in units of which ``data`` has them [target]; 1 for classification.
     """
 
@@ -61,7 +77,8 @@ def make_task(data: Dataset, model: Any) -> Task:
     Parameters
     ----------
     data : with the inputs that the model takes.
-    model : an Equinox module that maps a batch of inputs to (batch, ``data.num_outputs``); of any size.
+    model : an Equinox module that maps a batch of inputs to (batch, ``data.num_outputs``); of any size. One whose
+        ``has_dropout`` is true is called with a key too, where there is one.
 
     >>> import jax
     >>> from mutagrad.lab.tasks.data import load
@@ -72,6 +89,7 @@ def make_task(data: Dataset, model: Any) -> Task:
     (5,)
     """
     start, static = eqx.partition(model, eqx.is_array)
+    has_dropout = getattr(model, "has_dropout", False)
     losses_fn, unit = (squared_error, 1.0) if data.is_regression else (cross_entropy, 1.0)
     if data.is_regression:
         mean, unit = float(np.mean(data.train_targets)), float(np.std(data.train_targets))
@@ -82,7 +100,10 @@ def make_task(data: Dataset, model: Any) -> Task:
 
     def loss_fn(params: Any, batch: tuple) -> jax.Array:
         inputs, targets = batch
-        return losses_fn(eqx.combine(params, static)(inputs), targets)
+        params, key = params if isinstance(params, Keyed) else (params, None)
+        network = eqx.combine(params, static)
+        outputs = network(inputs, key) if key is not None and has_dropout else network(inputs)
+        return losses_fn(outputs, targets)
 
     return Task(data, start, loss_fn, _measure_fn(static, losses_fn, data.is_regression, unit), unit)
 

@@ -8,6 +8,7 @@ import jax
 import mutagrad
 from mutagrad import check
 from mutagrad.lab.tasks.models import GroupedMLP
+from mutagrad.lab.training.dropout import separate_dropout, shared_dropout
 from mutagrad.lab.training.options import ALGORITHMS, TrainConfig
 from mutagrad.types import Algorithm, Definition
 
@@ -111,4 +112,7 @@ def _algorithm(config: TrainConfig, options: dict[str, Any]) -> Algorithm:
         "weighted_recombination": lambda: mutagrad.weighted_recombination(sigma, num_offspring, **options),
     }
     algorithm = factories[config.algorithm]()
-    return mutagrad.adapt_sigma(algorithm) if is_auto else algorithm
+    algorithm = mutagrad.adapt_sigma(algorithm) if is_auto else algorithm
+    if not (config.input_dropout or config.dropout):
+        return algorithm
+    return shared_dropout(algorithm) if config.masks == "shared" else separate_dropout(algorithm)

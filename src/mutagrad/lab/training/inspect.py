@@ -1,7 +1,7 @@
-"""What a run folder says of the run's regime, from its history alone, and of the loss at its last parameters."""
+"""What a run folder says of the run's regime, from its history alone, and of the loss around its last parameters."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -13,18 +13,41 @@ from mutagrad.lab.tasks.data import load
 from mutagrad.lab.training import figure
 from mutagrad.lab.training.algorithm import definition_of, num_shared_layers, num_unit_groups
 from mutagrad.lab.training.options import TrainConfig
-from mutagrad.lab.training.problem import set_up
+from mutagrad.lab.training.problem import Problem, set_up
 from mutagrad.lab.training.regime import groups, last_thirds
 from mutagrad.lab.training.run_folder import read_config, read_history, read_settings
 from mutagrad.report import figures
-from mutagrad.report.text import best_strength_is_without, diagnosis_text, forecast_text, regime_text
+from mutagrad.report import landscape as landscape_figures
+from mutagrad.report.text import (
+    best_strength_is_without,
+    diagnosis_text,
+    effects_text,
+    flatness_text,
+    forecast_text,
+    regime_text,
+)
 from mutagrad.run import checkpoint
 
-__all__ = ["diagnosis", "inspect"]
+__all__ = ["diagnosis", "inspect", "landscape"]
 
 _WINDOWS = 40
 _MOST_EXAMPLES = 10_000
 """Examples that a diagnosis looks at: Hessian-vector products keep what the network computes for all of them."""
+
+_MOST_OF_MUTATIONS = 1000
+"""Examples that a thousand mutations are judged on: a network is then evaluated on as many as for its profiles."""
+_NUM_MUTATIONS = 1000
+
+
+class _Last(NamedTuple):
+    """A run at its end, and the examples of a generation: whether they are all there are, and whether parts take turns."""
+
+    problem: Problem
+    params: Any
+    sigma: float
+    batch: tuple
+    is_sampled: bool
+    takes_turns: bool
 
 
 def inspect(folder: str | Path) -> str:
@@ -84,6 +107,77 @@ def diagnosis(folder: str | Path, num_workers: int = 1) -> str:
     FileNotFoundError, ValueError : as `inspect`, and if the data are not found or the run has saved no state.
     """
     folder = Path(folder)
+    last = _last(folder)
+    found = diagnostics.diagnose(
+        jax.random.key(0),
+        last.problem.task.loss_fn,
+        last.params,
+        None if last.takes_turns else last.problem.algorithm,
+        last.problem.definition.num_offspring,
+        sigma=None if last.takes_turns else last.sigma,
+        batch=last.batch,
+        resampled=last.is_sampled,
+        num_workers=num_workers,
+        use_gradient=True,
+    )
+    where = (
+        f"At the last parameters, on {len(last.batch[1]):,} examples" + ", all parameters at once" * last.takes_turns
+    )
+    lines = [f"{where}:", diagnosis_text(found)]
+    if found.plans:
+        figures.diagnosis(found, folder / "diagnosis.png")
+        lines.append(f"figure: {folder / 'diagnosis.png'}")
+    return "\n".join(lines)
+
+
+def landscape(folder: str | Path) -> str:
+    """Look at the loss around a run's last parameters, draw landscape.png, and return the text.
+
+    Parameters
+    ----------
+    folder : as `mutagrad train` wrote it; its data are read again. Nothing in it but landscape.png is written.
+
+    Returns
+    -------
+    The profiles of the loss along five filter-normalised directions, on 10,000 training examples at most, and the effects of a
+    thousand mutations of the last σ, on 1,000 at most. Where parts of the network took turns mutations are of all of it.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError : as `diagnosis`.
+    """
+    folder = Path(folder)
+    last = _last(folder)
+    data, loss_fn = last.problem.task.data, last.problem.task.loss_fn
+    order = np.random.default_rng(0).permutation(len(data.train_targets))
+    flatness_key, effects_key = jax.random.split(jax.random.key(0))
+
+    def batch(number: int) -> tuple:
+        return data.train_inputs[order[:number]], data.train_targets[order[:number]]
+
+    flat = diagnostics.landscape.flatness(flatness_key, loss_fn, last.params, batch=batch(_MOST_EXAMPLES))
+    effects = diagnostics.landscape.mutational_effects(
+        effects_key,
+        loss_fn,
+        last.params,
+        None if last.takes_turns else last.problem.algorithm,
+        sigma=last.sigma,
+        num_mutations=_NUM_MUTATIONS,
+        batch=batch(_MOST_OF_MUTATIONS),
+    )
+    title = figure.title(read_settings(folder), last.problem.definition.num_offspring)
+    landscape_figures.overview(flat, effects, folder / "landscape.png", f"{title}; at the last parameters")
+    return "\n".join(
+        [
+            f"Around the last parameters:\n{flatness_text(flat)}",
+            f"Mutations at the last parameters:\n{effects_text(effects)}",
+            f"figure: {folder / 'landscape.png'}",
+        ]
+    )
+
+
+def _last(folder: Path) -> _Last:
+    """A run at its end, with as many examples as its last batch had, 10,000 at most."""
     settings, history = _read(folder)
     if not (folder / "checkpoint").exists():
         raise FileNotFoundError(f"run: got {str(folder)!r}, which holds no checkpoint; let the run save itself first")
@@ -92,25 +186,14 @@ def diagnosis(folder: str | Path, num_workers: int = 1) -> str:
     data = problem.task.data
     number, size = len(data.train_targets), int(history.num_examples[-1])
     chosen = np.random.default_rng(0).permutation(number)[: min(size, _MOST_EXAMPLES)]
-    takes_turns = num_shared_layers(settings) > 0 or num_unit_groups(settings, number) > 1
-    found = diagnostics.diagnose(
-        jax.random.key(0),
-        problem.task.loss_fn,
+    return _Last(
+        problem,
         state.params,
-        None if takes_turns else problem.algorithm,
-        problem.definition.num_offspring,
-        sigma=None if takes_turns else float(history.sigma[-1]),
-        batch=(data.train_inputs[chosen], data.train_targets[chosen]),
-        resampled=size < number,
-        num_workers=num_workers,
-        use_gradient=True,
+        float(history.sigma[-1]),
+        (data.train_inputs[chosen], data.train_targets[chosen]),
+        size < number,
+        num_shared_layers(settings) > 0 or num_unit_groups(settings, number) > 1,
     )
-    where = f"At the last parameters, on {len(chosen):,} examples" + ", all parameters at once" * takes_turns
-    lines = [f"{where}:", diagnosis_text(found)]
-    if found.plans:
-        figures.diagnosis(found, folder / "diagnosis.png")
-        lines.append(f"figure: {folder / 'diagnosis.png'}")
-    return "\n".join(lines)
 
 
 def _forecast(records: dict[str, Any]) -> str:

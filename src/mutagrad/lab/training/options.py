@@ -14,6 +14,9 @@ ALGORITHMS = (
 )
 MODELS = ("mlp", "convnet")
 INITIAL = ("lecun", "pytorch")
+MASKS = ("shared", "separate")
+OF_CONVNET = ("num_maps", "num_linear", "input_dropout", "dropout", "masks", "spectral_normalization")
+"""Settings that the mlp has not."""
 MAY_CHANGE = ("generations", "seconds", "target", "data_dir", "out", "resume")
 """Settings that a run may go on with other values of."""
 
@@ -86,6 +89,16 @@ class TrainConfig:
     )
     model: str = _option("mlp", "NAME", "mlp or convnet")
     widths: tuple[int, ...] = _option((32,), "N,N", "hidden units of the mlp, per layer", _widths)
+    num_maps: int = _option(
+        8, "N", "maps of the convnet's first convolution; the others have 2, 1 and ½ times as many", whole
+    )
+    num_linear: int = _option(24, "N", "units of the convnet's first linear layer", whole)
+    input_dropout: float = _option(0.0, "P", "share of the pixels that the convnet drops in training", real)
+    dropout: float = _option(0.0, "P", "share of the values that it drops before each further layer but the last", real)
+    masks: str = _option("shared", "NAME", "masks of dropout: shared by a generation, or separate for each candidate")
+    spectral_normalization: bool = _option(
+        False, "", "the convnet's weights, but the last layer's, divided by their largest singular values", unset="off"
+    )
     initial: str = _option("lecun", "NAME", "scale of the initial weights: lecun or pytorch")
     algorithm: str = _option("elitist", "NAME", f"{', '.join(ALGORITHMS)}")
     sigma: str | float = _option("auto", "σ", "mutation scale per parameter, or auto", _sigma)

@@ -12,6 +12,7 @@ from mutagrad.lab.tasks.convnet import ConvNet
 from mutagrad.lab.tasks.dataset import Dataset
 from mutagrad.lab.tasks.inputs import Inputs, principal_components, standardized, unchanged
 from mutagrad.lab.tasks.models import MLP, GroupedMLP, lecun
+from mutagrad.lab.tasks.regularization import check_rate
 from mutagrad.lab.tasks.task import Task, make_task
 from mutagrad.lab.training.algorithm import (
     FULL_BATCH,
@@ -20,7 +21,7 @@ from mutagrad.lab.training.algorithm import (
     num_turn_generations,
     num_unit_groups,
 )
-from mutagrad.lab.training.options import INITIAL, MODELS, TrainConfig
+from mutagrad.lab.training.options import INITIAL, MASKS, MODELS, OF_CONVNET, TrainConfig
 from mutagrad.types import Algorithm, Definition
 
 __all__ = ["Problem", "check_settings", "set_up"]
@@ -125,7 +126,8 @@ def _model(config: TrainConfig, data: Dataset, key: jax.Array) -> Any:
         return MLP(key, math.prod(shape), widths, data.num_outputs)
     if len(shape) != 2:
         raise ValueError(f"model: got 'convnet' for examples of shape {shape}; pass 'mlp', or images (height, width)")
-    return ConvNet(key, image_shape=shape, num_outputs=data.num_outputs)
+    of_convnet = {name: getattr(config, name) for name in OF_CONVNET if name != "masks"}
+    return ConvNet(key, image_shape=shape, num_outputs=data.num_outputs, **of_convnet)
 
 
 def _batch_size(config: TrainConfig, data: Dataset, definition: Definition) -> int | tuple[int | None, ...] | None:
@@ -148,6 +150,15 @@ def check_settings(config: TrainConfig) -> None:
     """Refuse what can be refused before the data are read."""
     check.choice("initial", config.initial, INITIAL)
     check.choice("model", config.model, MODELS)
+    check.choice("masks", config.masks, MASKS)
+    for name in ("input_dropout", "dropout"):
+        check_rate(name, getattr(config, name))
+    check.count("num_maps", config.num_maps, 2)
+    check.count("num_linear", config.num_linear)
+    for name in OF_CONVNET if config.model != "convnet" else ():
+        value, default = getattr(config, name), getattr(TrainConfig, name)
+        if value != default:
+            raise ValueError(f"{name}: got {value} for an {config.model}; pass {default}, or --model convnet")
     for name in ("generations", "batch_size"):
         if (value := getattr(config, name)) is not None:
             check.count(name, value)

@@ -15,7 +15,6 @@ __all__ = [
     "BLOCKS",
     "controlled_gains",
     "curvature_along",
-    "finite_rank_gains",
     "in_blocks",
     "mean_gains",
     "mean_over_blocks",
@@ -25,16 +24,16 @@ __all__ = [
 BLOCKS = 20
 
 
-def on_sphere(size: int, number: int) -> tuple[np.ndarray, np.ndarray]:
+def on_sphere(key: int, size: int, number: int) -> tuple[np.ndarray, np.ndarray]:
     """A and B of `sphere_effects` for so many mutations, in blocks from which errors are taken: (blocks, n) each."""
-    return sphere_effects(np.random.default_rng(size), size, (BLOCKS, math.ceil(number / BLOCKS)))
+    return sphere_effects(np.random.default_rng((key, size)), size, (BLOCKS, math.ceil(number / BLOCKS)))
 
 
-def in_blocks(job: Job, seed: int, draw: Callable[..., Sequence], number: int) -> list[np.ndarray]:
+def in_blocks(job: Job, key: jax.Array, draw: Callable[..., Sequence], number: int) -> list[np.ndarray]:
     """What ``draw(key, number=n)`` returns for so many mutations, in blocks from which errors are taken: (blocks, ...) each."""
     found = []
     for block in range(BLOCKS):
-        drawn = draw(jax.random.fold_in(jax.random.key(seed), block), number=math.ceil(number / BLOCKS))
+        drawn = draw(jax.random.fold_in(key, block), number=math.ceil(number / BLOCKS))
         found.append([np.asarray(part, float) for part in drawn])
         job.progress((block + 1) / BLOCKS)
     return [np.stack(part) for part in zip(*found, strict=True)]
@@ -84,17 +83,3 @@ def curvature_along(quadratic: Quadratic) -> float:
     """κ = ĝ·Hĝ/TrH, the share of the curvature that lies along the gradient at the start."""
     unit = np.asarray(quadratic.curvatures * quadratic.start, float) / quadratic.gradient_norm
     return float(np.sum(np.asarray(quadratic.curvatures) * unit**2)) / quadratic.trace
-
-
-def finite_rank_gains(
-    slopes: np.ndarray, quadratic: Quadratic, strengths: Sequence[float] | np.ndarray, num_offspring: int
-) -> np.ndarray:
-    """Mean gains where a finite rank is seen to first order: B = 1 + κ(A² − 1) + √(2(TrH²)/(TrH)²) W with W normal.
-
-    κ is that of `curvature_along`; the last term is the ½σ⁴TrH² of theory.md 3, less what κ has of it.
-    """
-    along = curvature_along(quadratic)
-    across = max(0.0, 1 / quadratic.participation_ratio - along**2)
-    noise = np.random.default_rng(0).standard_normal(slopes.shape)
-    costs = 1 + along * (slopes**2 - 1) + math.sqrt(2 * across) * noise
-    return controlled_gains(slopes, costs, strengths, num_offspring, along).mean(0)

@@ -1,0 +1,51 @@
+"""What tools of this room share: whose σ and mutation are meant, and what the effects of mutations tell."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from mutagrad import check
+from mutagrad.estimate import Estimate
+from mutagrad.estimates import estimates, moments, standard_errors
+from mutagrad.mutation import gaussian
+from mutagrad.types import Mutation, UnknownDefinition
+
+__all__ = ["mutation_of", "share_of", "strength_of"]
+
+
+def mutation_of(algorithm: Any, sigma: Any) -> tuple[Mutation, float]:
+    """The mutation and the σ that an algorithm, a number, or both name; gaussian unless said otherwise."""
+    if isinstance(algorithm, int | float | np.number) and not isinstance(algorithm, bool):
+        if sigma is not None:
+            raise ValueError(f"sigma: got {sigma!r} beside {algorithm!r}; pass one of them")
+        algorithm, sigma = None, algorithm
+    definition = None if algorithm is None else check.algorithm(algorithm).definition
+    if isinstance(definition, UnknownDefinition):
+        raise ValueError(f"algorithm: {definition.reason}; here pass one of them, or sigma= alone")
+    if sigma is None and definition is not None:
+        sigma = definition.sigma
+    if sigma is None:
+        remedy = (
+            "the σ of an algorithm whose σ changes is in its state: sigma=result.state.sigma"
+            if definition
+            else "sigma="
+        )
+        raise ValueError(f"sigma: got none; pass {remedy}")
+    return gaussian() if definition is None else definition.mutation, float(check.scale("sigma", sigma))
+
+
+def share_of(count: int, number: int) -> Estimate:
+    """A share with its error: the standard deviation of Jeffreys' posterior, √(p(1 − p)/n) for many, and never 0."""
+    if number == 0:
+        return Estimate(math.nan, math.nan)
+    center = (count + 0.5) / (number + 1)
+    return Estimate(count / number, math.sqrt(center * (1 - center) / (number + 2)))
+
+
+def strength_of(changes: np.ndarray, sigma: float) -> Estimate:
+    """s = σTrH/|∇U| from the effects of mutations, as `mutagrad.estimates` measures it."""
+    found = moments(changes, np.zeros_like(changes), sigma)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value, error = (float(one.strength) for one in (estimates(found, sigma), standard_errors(found, sigma)))
+    return Estimate(value, error)

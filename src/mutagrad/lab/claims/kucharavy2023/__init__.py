@@ -1,0 +1,15 @@
+"""Kucharavy, Guerraoui, Dolamic 2023, "Evolutionary Algorithms in the Light of SGD": its claims.
+
+Gillespie–Orr evolutionary algorithms (GO-EA): the best of a parent and its mutants, on the ConvNet of MNIST
+(`mutagrad.lab.tasks.convnet`), and what is said of their search in high dimension.
+"""
+
+from mutagrad.lab.claims.kucharavy2023 import curve, directions, effects, limit, minibatches, mixing, moves
+
+__all__ = ["CLAIMS"]
+
+_MODULES = (curve, directions, effects, limit, minibatches, mixing, moves)
+CLAIMS = sorted(
+    (claim for module in _MODULES for claim in module.CLAIMS),
+    key=lambda claim: int(claim.id.split("-")[1]),
+)
