@@ -11,6 +11,8 @@ from mutagrad import theory
 from mutagrad.lab.claims.claims import Job
 from mutagrad.lab.claims.tanh_nets import shallow_losses, shallow_start
 from mutagrad.lab.claims.whitelam2021 import fluctuations as module
+from mutagrad.lab.claims.whitelam2021.orders import PLANNED
+from mutagrad.lab.claims.whitelam2021.paths import most_moved
 
 pytestmark = [pytest.mark.permissive, pytest.mark.verify]
 
@@ -67,3 +69,13 @@ def test_mean_loss_to_next_order_is_that_of_a_normal_cloud():
     error = excess.std() / np.sqrt(len(excess))
     assert abs(excess.mean() - small * found.excess[0]) < 4 * error
     assert error < 0.1 * abs(excess.mean())
+
+
+@pytest.mark.parametrize(("time", "records"), [(0.4, 4), (2.0, 20)])
+def test_orders_that_claims_state_are_those_of_the_law(time, records):
+    law, stated = module.fluctuations(Job({}), shallow_start(), time, records), PLANNED[time]
+    way, fell = law.descent - law.start, loss(shallow_start()) - law.losses
+    found = {"end": law.shift[-1] @ way[-1] / np.sum(np.square(way[-1])), "loss": -law.excess @ fell / (fell @ fell)}
+    for place, weight in zip(("first", "second", "third", "fourth"), most_moved(law), strict=True):
+        found[place] = law.shift[:, weight] @ way[:, weight] / np.sum(np.square(way[:, weight]))
+    np.testing.assert_allclose([stated[name].shift for name in found], list(found.values()), rtol=0.02)
