@@ -12,7 +12,7 @@ from scipy import special
 import mutagrad
 from mutagrad import theory
 from mutagrad.diagnostics.landscape import update_angles
-from mutagrad.lab.claims.kucharavy2023 import directions, effects, minibatches
+from mutagrad.lab.claims.kucharavy2023 import angles, directions, effects, minibatches
 from mutagrad.lab.claims.whitelam2021 import local, paths, precision, temperature, variants
 from mutagrad.lab.claims.whitelam2026 import speed
 from mutagrad.lab.training import go_ea
@@ -49,6 +49,20 @@ def with_the_share_of_s(right: Callable) -> Callable:
         one = right(*arguments, **options)
         excess = one.beneficial.value - special.ndtr(-one.strength.value)
         return one._replace(excess=one.excess._replace(value=excess))
+
+    return found
+
+
+def with_twice_the_noise(right: Callable) -> Callable:
+    """Angles of updates with a predicted cosine of twice the noise of single gradients."""
+
+    def found(*arguments, **options):
+        measured = right(*arguments, **options)
+        batches = [
+            one._replace(predicted=one.predicted._replace(value=(2 / one.predicted.value**2 - 1) ** -0.5))
+            for one in measured.batches
+        ]
+        return measured._replace(batches=tuple(batches))
 
     return found
 
@@ -114,6 +128,13 @@ TWINS = [
         in_place(go_ea, "as_run", lambda right: lambda sigma, number: mutagrad.comma(sigma, 1)),
         "accuracy on the training images at generation 300",
         {"images": 50, "seeds": 3, "every": 50},
+    ),
+    Twin(
+        "K23-2",
+        "gradients with twice the noise",
+        in_place(angles, "update_angles", with_twice_the_noise),
+        "mean cosine of gradients of 32 images less",
+        {"images": 400, "train_images": 500, "test_images": 100, "epochs": (0,), "batch_sizes": (4, 32), "seeds": 2},
     ),
     Twin(
         "K23-7",
