@@ -7,12 +7,17 @@ import jax.numpy as jnp
 from twins import Twin, in_place
 
 import mutagrad
-from mutagrad.lab.claims.whitelam2021 import local, paths, precision, variants
+from mutagrad.lab.claims.whitelam2021 import local, paths, precision, temperature, variants
 
 
 def with_law(change: Callable) -> Callable:
     """What `in_place` puts in the place of `fluctuations`: the same with a change."""
     return lambda right: lambda *arguments: change(right(*arguments))
+
+
+def twice_as_fast(right: Callable) -> Callable:
+    """`langevin_runs` of twice as many generations."""
+    return lambda job, experiment, steps: right(job, experiment._replace(generations=2 * experiment.generations), steps)
 
 
 SHORT = {"time": 0.4, "records": 4, "alpha": 2e-3, "runs": 32}
@@ -51,14 +56,14 @@ TWINS = [
         "mutations that are large in name only",
         in_place(variants, "greedy", lambda right: lambda step: right(min(step, 0.01))),
         "mean loss at the end over the start's, λα = 10",
-        {"runs": 8, "generations": 2000, "records": 4},
+        {"runs": 24, "generations": 2000, "records": 4, "steps": (1e-3, 0.1, 10.0), "middle": 1, "large": 2},
     ),
     Twin(
         "W21-5",
-        "half the temperature",
-        in_place(mutagrad, "metropolis", lambda right: lambda sigma, beta, **rest: right(sigma, 2 * beta, **rest)),
+        "a Langevin equation of twice the rate",
+        in_place(temperature, "langevin_runs", twice_as_fast),
         "decrease of the mean loss over time, over the Langevin equation's",
-        {"runs": 8, "alpha": 8e-3, "paths": 32, "records": 5},
+        {"runs": 8, "alpha": 8e-3, "paths": 16, "records": 5, "points": 25, "langevin_step": 2e-2},
     ),
     Twin(
         "W21-6",
@@ -100,7 +105,7 @@ TWINS = [
         "twice as many survive",
         in_place(mutagrad, "truncation", lambda right: lambda sigma, n, k: right(sigma, n, 2 * k)),
         "drift of the survivors from one parent",
-        {"runs": 3, "generations_alone": 200, "time": 0.01, "records": 10},
+        {"runs": 3, "generations_alone": 200, "time": 0.01, "records": 10, "population": 20, "parents": 4},
     ),
     Twin(
         "W21-12",

@@ -15,7 +15,7 @@ from mutagrad.lab.claims.checks import BASES, Expected
 from mutagrad.lab.claims.claims import Claim
 from mutagrad.lab.claims.digest import digest
 
-__all__ = ["is_registered", "register", "registrations", "source_of", "stated"]
+__all__ = ["is_registered", "register", "registrations", "settings_of", "source_of", "stated"]
 
 FOLDER = Path(__file__).parent / "registrations"
 VERDICTS = Path(__file__).parent / "verdicts"
@@ -43,7 +43,12 @@ def stated(claim: Claim, scale: str) -> dict[str, Any]:
     names = [one.what for one in expected]
     if len(set(names)) != len(names):
         raise ValueError(f"expected: got two values of one name for {claim.id}; pass a name for each")
-    return _plain({"settings": claim.settings[scale], "expected": [_written(one) for one in expected]})
+    return {"settings": settings_of(claim, scale), "expected": _plain([_written(one) for one in expected])}
+
+
+def settings_of(claim: Claim, scale: str) -> dict[str, Any] | None:
+    """The settings of a claim at a scale, as JSON holds them; ``None`` where it is not set up at that scale."""
+    return _plain(claim.settings.get(scale))
 
 
 def source_of(claim: Claim) -> str:
@@ -69,8 +74,10 @@ def is_registered(claim: Claim, scale: str) -> int:
     if not kept or claim.expected is None:
         return 0
     last = kept[-1]
-    same = last["scales"].get(scale) == stated(claim, scale) and last["source"] == source_of(claim)
-    return last["number"] if same and last["statement"] == claim.statement else 0
+    if last["source"] != source_of(claim) or last["statement"] != claim.statement:
+        return 0
+    same = last["scales"].get(scale) == stated(claim, scale)
+    return last["number"] if same else 0
 
 
 def register(claim: Claim, reason: str = "") -> dict[str, Any]:

@@ -171,7 +171,7 @@ def plan(claim: Claim, scale: str) -> str:
 
     >>> from mutagrad.lab.claims.reproduction import find, plan
     >>> plan(find("W21-1")[0], "paper").split(", ")[0]
-    'W21-1 at scale paper: 1.01e+10 loss evaluations'
+    'W21-1 at scale paper: 1e+10 loss evaluations'
     """
     needs = claim.needs(claim.settings[scale])
     text = (

@@ -12,7 +12,7 @@ from typing import Any
 from mutagrad.lab.claims.claims import Claim
 from mutagrad.lab.claims.digest import digest
 from mutagrad.lab.claims.registration import VERDICTS as FOLDER
-from mutagrad.lab.claims.registration import is_registered, registrations
+from mutagrad.lab.claims.registration import registrations, settings_of
 
 __all__ = ["committed", "is_stale", "keep", "last_of", "superseded"]
 
@@ -37,11 +37,18 @@ def last_of(claim: Claim) -> dict[str, Any] | None:
 
 
 def is_stale(claim: Claim, verdict: dict[str, Any]) -> bool:
-    """Whether the code that a verdict came from has changed since, or what the claim states."""
-    scale = verdict["settings"]["scale"]
-    return verdict.get("digest") != digest(claim.run.__module__) or (
-        verdict.get("registration") != is_registered(claim, scale)
+    """Whether the code that a verdict came from has changed since, or what the claim states.
+
+    Intervals follow from code and settings, and need not be derived again.
+    """
+    kept = registrations(claim)
+    if not kept or verdict.get("registration") != kept[-1]["number"]:
+        return True
+    scale, last = verdict["settings"]["scale"], kept[-1]
+    is_same = last["statement"] == claim.statement and last["scales"].get(scale, {}).get("settings") == settings_of(
+        claim, scale
     )
+    return not is_same or verdict.get("digest") != digest(claim.run.__module__)
 
 
 def keep(claim: Claim, folder: Path, figures: Path) -> dict[str, Any]:

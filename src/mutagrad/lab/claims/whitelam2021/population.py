@@ -207,11 +207,11 @@ def draw_population(data: Any) -> Any:
 _POPULATION = {
     "quick": {
         "step": 2e-4, "time": 0.1, "population": 100, "parents": 20, "runs": 16, "records": 20, "generations_alone": 2000,
-        "key": 2111,
+        "key": 21111,
     },
     "paper": {
-        "step": 1e-5, "time": 2.0, "population": 1000, "parents": 200, "runs": 16, "records": 100, "generations_alone": 2000,
-        "key": 2131,
+        "step": 1e-5, "time": 0.1, "population": 1000, "parents": 200, "runs": 16, "records": 20, "generations_alone": 2000,
+        "key": 21131,
     },
 }  # fmt: skip
 
