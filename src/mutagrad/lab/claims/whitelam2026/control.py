@@ -215,7 +215,7 @@ def draw_control(data: Any) -> Any:
         fontsize=8,
     )
     left.set(ylabel="s from losses over that from H, ±3 errors")
-    left.legend(frameon=False, fontsize=8)
+    left.legend(frameon=False, fontsize=8, loc="upper left")
     told, held = data.way.values
     for path, label in ((told[0], "told by info"), (held[0], "as it is")):
         middle.plot(path, linewidth=1, label=f"{label}, one run")
