@@ -142,9 +142,9 @@ def draw_effects(data: Any) -> Any:
         one = data.sel(place=place)
         values = one.changes.values.ravel()
         low, high = np.quantile(values[np.isfinite(values)], [0.005, 0.98])
-        bins = np.linspace(min(low, 0), max(high, 0), 50)
-        axis.hist(values[values < 0], bins, color="C2", label="beneficial")
-        axis.hist(values[values >= 0], bins, color="0.7", label="others")
+        width = (max(high, 0) - min(low, 0)) / 50
+        axis.hist(values[values < 0], width * np.arange(min(low / width, 0) // 1, 1), color="C2", label="beneficial")
+        axis.hist(values[values >= 0], width * np.arange(0, max(high / width, 0) + 1), color="0.7", label="others")
         axis.axvline(0, color="k", linewidth=0.8)
         axis.set(xlabel="change of the loss ΔU [nat]", yticks=[], title=f"{place}: loss {float(one.loss.mean()):.3g}")
         axis.title.set_fontsize(10)
@@ -155,7 +155,7 @@ def draw_effects(data: Any) -> Any:
         axes[3].plot(x, shares[i], "o", color="C2", markersize=5, label=None if i else "measured")
         axes[3].plot(x, data.predicted.values[i], "k_", markersize=10, label=None if i else "Φ(−s/2)")
     axes[3].set_xticks(range(len(PLACES)), ["start", "transfer", "optimum"])
-    axes[3].set(ylabel="share of beneficial mutations", ylim=(0, 0.6))
+    axes[3].set(ylabel="share of beneficial mutations", ylim=(-0.03, 1.05))
     axes[3].legend(frameon=False, fontsize=8)
     return figure
 
