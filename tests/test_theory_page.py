@@ -51,11 +51,11 @@ def missing_tests(text):
 
 
 def citations(code):
-    """The sections that a text cites as "theory.md 3, 4 and 8"; ``None`` for one without a number, unless it names docs/."""
+    """The sections that a text cites as "theory.md 3, 4 and 8.2"; ``None`` for one without a number, unless it names docs/."""
     joined = re.sub(r"\s*\n\s*#?\s*", " ", code)
     found = []
-    for match in re.finditer(r"(docs/)?theory\.md((?:(?:,| and)? ?\b\d+\b(?!\.\d))*)", joined):
-        numbers = [int(number) for number in re.findall(r"\d+", match[2])]
+    for match in re.finditer(r"(docs/)?theory\.md((?:(?:,| and)? ?\b\d+(?:\.\d+)?\b)*)", joined):
+        numbers = [int(number) for number in re.findall(r"(\d+)(?:\.\d+)?", match[2])]
         found += numbers or ([] if match[1] else [None])
     return found
 
