@@ -234,24 +234,31 @@ def draw_spectrum(data: Any) -> Any:
         top, bottom = axes[column], axes[len(names) + column]
         for colour, stage in enumerate(data.stage.values):
             one = data.sel(network=name, stage=stage)
-            label = f"{stage}: {float(one.score.mean()):.2f}".replace("-0.00", "0.00")
             for seed in range(data.sizes["seed"]):
                 values = one.eigenvalue.isel(seed=seed).values
-                top.plot(data["rank"], values, ".", markersize=3, color=f"C{colour}", label=None if seed else label)
+                top.plot(data["rank"], values, ".", markersize=3, color=f"C{colour}")
             place = data.start * 1.05 ** (colour - 1)
             bottom.errorbar(
-                place, one.from_rank, one.from_rank_error, fmt="o-", markersize=3, linewidth=1, color=f"C{colour}"
+                place,
+                one.from_rank,
+                one.from_rank_error,
+                fmt="o-",
+                markersize=3,
+                linewidth=1,
+                color=f"C{colour}",
+                label=stage,
             )
         top.set(xscale="log", yscale="log")
         top.axvline(data.attrs["first"], color="0.8", linewidth=1)
-        top.set_title(name, fontsize=10)
-        top.legend(frameon=False, fontsize=8, loc="lower left", title="score", title_fontsize=8)
+        scores = ", ".join(f"{max(float(one), 0):.2f}" for one in data.score.sel(network=name).mean("seed"))
+        top.set_title(f"{name}\nscores {scores}", fontsize=10)
         bottom.axhspan(0.8, 1.3, color="0.9")
         bottom.set(xscale="log", ylim=(0, 2))
         bottom.set_xlabel("from rank")
         top.set_xlabel("rank k")
     axes[0].set_ylabel("eigenvalue λ$_k$ of the Hessian")
-    axes[len(names)].set_ylabel("exponent a, ±1 error; shaded: 0.8 to 1.3")
+    axes[len(names)].set_ylabel("exponent a, ±1 error")
+    axes[len(names)].legend(frameon=False, fontsize=8, loc="upper right", ncols=3, columnspacing=0.8, handlelength=1)
     return figure
 
 
