@@ -106,6 +106,8 @@ def test_the_verdict_before_is_put_aside_with_the_reason(shelf):
     registration.register(after, "the simulation had a factor of 2")
     assert kept(shelf, after, "second")["verdict"] == "holds"
     (before,) = verdicts.superseded(after)
+    assert kept(shelf, after, "second") == verdicts.last_of(after)
+    assert len(verdicts.superseded(after)) == 1
     assert (before["verdict"], before["superseded"]) == ("does not hold", "the simulation had a factor of 2")
     assert verdicts.last_of(after)["registration"] == 2
 
@@ -137,22 +139,41 @@ def test_a_digest_follows_what_is_used_and_nothing_else(tmp_path, monkeypatch):
         "room/__init__": "from mutagrad.room.used import f\nfrom mutagrad.room.apart import h",
         "room/used": "def f():\n    return 1",
         "room/apart": "def h():\n    return 1",
-        "claim": '"""Text."""\nfrom mutagrad import room\n\ndef run():\n    return room.f()\n\n\ndef draw_it():\n    return 1',
+        "lab/claims/own": "from mutagrad import room\n\ndef run():\n    return room.f()\n\n\ndef draw_it():\n    return 1",
     }
 
     def found(**changed):
         for name, text in (files | {key.replace("__", "/"): value for key, value in changed.items()}).items():
             path = tmp_path / f"{name}.py"
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(exist_ok=True, parents=True)
             path.write_text(text)
-        return digest.digest("mutagrad.claim")
+        return digest.digest("mutagrad.lab.claims.own")
 
     plain = found()
     assert found(room__used="def f():\n    return 2") != plain
     assert found(room__apart="def h():\n    return 2") == plain
     assert found(room__used='def f():\n    """Words."""\n    # more\n\n    return 1') == plain
-    assert found(claim=files["claim"].replace("return 1", "return 2")) == plain  # the picture
-    assert found(claim=files["claim"].replace("room.f()", "room.h()")) != plain
+    own = files["lab/claims/own"]
+    assert found(lab__claims__own=own.replace("return 1", "return 2")) == plain  # the picture
+    assert found(lab__claims__own=own.replace("room.f()", "room.h()")) != plain
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("def draw(key):\n    return 1", "def draw(key):\n    return 2"),  # of random numbers, and no picture
+        ("for x in y:\n    a(x)\n    b(x)", "for x in y:\n    a(x)\nb(x)"),
+    ],
+)
+def test_a_digest_sees_what_draws_mutations_and_what_is_in_a_loop(tmp_path, monkeypatch, before, after):
+    for cached in (digest._tree, digest._of_module):
+        monkeypatch.setattr(digest, cached.__name__, cached.__wrapped__)
+    monkeypatch.setattr(digest, "_SOURCE", tmp_path)
+    found = []
+    for text in (before, after):
+        (tmp_path / "noise.py").write_text(text)
+        found.append(digest.digest("mutagrad.noise", follow=False))
+    assert found[0] != found[1]
 
 
 def test_committed_verdicts_are_of_registrations_that_are_kept():
@@ -174,28 +195,42 @@ def test_committed_verdicts_are_of_registrations_that_are_kept():
     assert registered
 
 
+def git(*words):
+    done = subprocess.run(["git", *words], cwd=page.FIGURES.parents[1], capture_output=True, text=True, check=False)
+    return done.stdout if done.returncode == 0 else None
+
+
+def first_commit_with(path, text):
+    """The oldest commit that brought a text into a file, merges too; "" where it is in no commit."""
+    words = ("log", "--reverse", "--format=%H", "--full-history", "-m", f"-S{text}", "--", git_path(path))
+    return next(iter((git(*words) or "").split()), "")
+
+
+def git_path(path):
+    return str(path.relative_to(page.FIGURES.parents[1]))
+
+
 def test_registrations_were_committed_before_their_verdicts():
-    """The commit that added a registration is an earlier one than that which added its verdict."""
-    root = page.FIGURES.parents[1]
-
-    def added(path, text):
-        """Place in history, from the newest, of the commit that brought a text into a file."""
-        command = ["git", "log", "--reverse", "--format=%H", f"-S{text}", "--", str(path.relative_to(root))]
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-        return done.stdout.split()[:1]
-
-    history = subprocess.run(["git", "rev-list", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
-    order = history.stdout.split()
-    if history.returncode or len(order) < 100:
+    """The commit that added a registration comes before the one that added its verdict, and it said then what it says now."""
+    if git("rev-parse", "--is-shallow-repository") != "false\n":
         pytest.skip("there is no history here to read")
     for (id, scale), verdict in verdicts.committed().items():
-        if not (number := verdict.get("registration")):
-            continue
-        first = added(registration.FOLDER / f"{id}.json", f'"number": {number},')
-        second = added(verdicts.FOLDER / f"{id}.{scale}.json", f'"digest": "{verdict["digest"]}"')
-        if second:  # a verdict that is not committed yet comes later still
-            assert first, f"{id}: the registration was not committed before its verdict"
-            assert order.index(first[0]) > order.index(second[0]), f"{id}: registered with its verdict, or after it"
+        number, path = verdict.get("registration"), verdicts.FOLDER / f"{id}.{scale}.json"
+        if not number or not git("ls-files", git_path(path)):
+            continue  # a verdict that is not committed yet comes later still
+        registered = registration.FOLDER / f"{id}.json"
+        first = first_commit_with(registered, f'"number": {number},')
+        second = first_commit_with(path, f'"registration": {number},')
+        assert first, f"{id}: the registration is in no commit"
+        if second:
+            assert first != second, f"{id}: registered with its verdict"
+            assert git("merge-base", "--is-ancestor", first, second) is not None, f"{id}: registered after its verdict"
+        then, now = (
+            next(one for one in json.loads(text) if one["number"] == number)
+            for text in (git("show", f"{first}:{git_path(registered)}"), registered.read_text(encoding="utf-8"))
+        )
+        # What is stated may not be edited; the digest of its code may be told in another form.
+        assert then | {"source": ""} == now | {"source": ""}, f"{id}: registration {number} was edited"
 
 
 def test_the_page_shows_every_claim_and_stands_alone(tmp_path):

@@ -1,7 +1,8 @@
 """Digests of code: what a verdict came from, so that it goes stale when that has changed.
 
-A digest covers a module and what it uses of this package, by its imports, wherever they lead. Docstrings, comments, blank lines
-and indentation do not count, nor what draws figures: the functions whose names begin with "draw", and `mutagrad.report`.
+A digest covers a module and what it uses of this package, by its imports, wherever they lead. Docstrings, comments and blank
+lines do not count, nor what draws figures: `mutagrad.report`, and in modules of claims the functions whose names begin with
+"draw_".
 """
 
 import ast
@@ -16,6 +17,7 @@ __all__ = ["digest", "modules_of"]
 
 _SOURCE = Path(mutagrad.__file__).parent
 _UNCOUNTED = ("mutagrad.report",)
+_CLAIMS = "mutagrad.lab.claims."
 LENGTH = 16
 """Hexadecimal digits of a digest."""
 
@@ -134,13 +136,13 @@ def _of_module(module: str) -> str:
     left_out: set[int] = set()
     for node in ast.walk(_tree(module)):
         body = getattr(node, "body", None)
-        if isinstance(node, ast.FunctionDef) and node.name.lstrip("_").startswith("draw"):
+        if module.startswith(_CLAIMS) and isinstance(node, ast.FunctionDef) and node.name.startswith("draw_"):
             left_out |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
         elif isinstance(body, list) and body and _is_text(body[0]):
             left_out |= set(range(body[0].lineno, (body[0].end_lineno or body[0].lineno) + 1))
     lines = path.read_text(encoding="utf-8").splitlines()
     counted = [
-        line.strip()
+        line.rstrip()
         for number, line in enumerate(lines, 1)
         if number not in left_out and line.strip() and not line.strip().startswith("#")
     ]

@@ -94,11 +94,13 @@ def reproduce(claim: Claim, folder: Path, scale: str = "quick", progress: bool =
     # What is stated stands before the run.
     expected = claim.expected(claim.settings[scale]) if claim.expected else None
     number = registration.is_registered(claim, scale) if claim.expected else 0
+    # What a trial has seen is not used by a registered run.
+    parts = folder / "parts" / f"{code}-{number or 'trial'}"
     start = time.perf_counter()
     with tqdm(
         total=100, desc=claim.id, unit="%", disable=not progress, bar_format="{desc} {bar} {n:.0f}% {elapsed}"
     ) as bar:
-        job = Job(claim.settings[scale], folder / "parts" / code, lambda share: bar.update(100 * share - bar.n))
+        job = Job(claim.settings[scale], parts, lambda share: bar.update(100 * share - bar.n))
         outcome = claim.run(job)
         bar.update(100 - bar.n)
     seconds = time.perf_counter() - start

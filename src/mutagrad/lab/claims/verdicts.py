@@ -75,16 +75,23 @@ def keep(claim: Claim, folder: Path, figures: Path) -> dict[str, Any]:
     path = FOLDER / f"{name}.json"
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
-        if before != verdict and before.get("registration") != verdict["registration"]:
-            _put_aside(before, registrations(claim)[-1]["reason"])
+        if before["checks"] != verdict["checks"] or before.get("registration") != verdict["registration"]:
+            _put_aside(before, _reason(claim, before.get("registration") or 0))
     _write(path, verdict)
     figures.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(folder / "small.png", figures / f"{name}.png")
     return verdict
 
 
+def _reason(claim: Claim, number: int) -> str:
+    """Why a verdict of a registration was replaced: the reasons of all that came after it."""
+    later = [one["reason"] for one in registrations(claim) if one["number"] > number]
+    return "; ".join(later) or "run again by other code, with other numbers"
+
+
 def _put_aside(verdict: dict[str, Any], reason: str) -> None:
-    name = f"{verdict['id']}.{verdict['settings']['scale']}.{verdict.get('registration', 0)}"
+    code = f".{verdict['digest'][:6]}" if "digest" in verdict else ""
+    name = f"{verdict['id']}.{verdict['settings']['scale']}.{verdict.get('registration', 0)}{code}"
     _write(FOLDER / "superseded" / f"{name}.json", verdict | {"superseded": reason})
 
 
