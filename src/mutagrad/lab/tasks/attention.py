@@ -116,16 +116,10 @@ class Attention(eqx.Module):
 
     def with_mode(self, mode: str, temperature: float | None = None) -> "Attention":
         """The network with the same parameters and another mode, and another temperature where one is given."""
-        other = Attention(
-            jax.random.key(0),
-            self.image_shape,
-            self.glimpse,
-            self.grid,
-            *self.preference.shape[:1],
-            *self.answer.weight.shape[::-1],
-            mode,
-            self.temperature if temperature is None else temperature,
-        )
+        outputs, hidden = self.answer.weight.shape
+        temperature = self.temperature if temperature is None else temperature
+        shape = (self.image_shape, self.glimpse, self.grid, len(self.preference), hidden, outputs)
+        other = Attention(jax.random.key(0), *shape, mode, temperature)
         return jax.tree.unflatten(jax.tree.structure(other), jax.tree.leaves(self))
 
     def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
