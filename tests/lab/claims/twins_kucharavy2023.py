@@ -71,7 +71,7 @@ TWINS = [
         "an offspring at random",
         in_place(go_ea, "as_run", lambda right: lambda sigma, number: mutagrad.comma(sigma, 1)),
         "accuracy on the training images at generation 300",
-        {"images": 50, "seeds": 3, "every": 50},
+        {"images": 50, "seeds": 3, "every": 50, "band": 25.0},
     ),
     Twin(
         "K23-2",

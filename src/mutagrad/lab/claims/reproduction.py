@@ -138,9 +138,13 @@ def _write_figures(claim: Claim, scale: str, figure: Any, own: Path) -> None:
     figure.supxlabel(f"{claim.id}: {_caption(claim, scale)}", fontsize=8, color="0.35")
     for suffix in ("png", "svg"):
         figure.savefig(own / f"figure.{suffix}", dpi=150)
+    from PIL import Image
+
     small = own / "small.png"
-    for dpi in (100, 80, 65, 50, 40):
+    for dpi in (100, 80, 65, 50):
         figure.savefig(small, dpi=dpi)
+        # A palette: a figure has few colours.
+        Image.open(small).convert("RGB").quantize(128).save(small, optimize=True)
         if small.stat().st_size < LARGEST:
             return
 
