@@ -21,19 +21,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from matplotlib.patches import Rectangle
 
 import mutagrad
-from benchmarks import common
+from benchmarks import attention_figure, common
 from mutagrad.lab.tasks.attention import Attention
 from mutagrad.lab.tasks.data import load
 from mutagrad.lab.tasks.losses import cross_entropy
 from mutagrad.lab.tasks.models import lecun
 from mutagrad.mutation import gaussian, scaled
-from mutagrad.report.figures import panels, save
 from mutagrad.selection import normal_scores
 
-FIGURE = Path(__file__).parent.parent / "docs" / "figures" / "hard_attention.png"
+FIGURES = Path(__file__).parent.parent / "docs" / "figures"
 LOOKS = 20
 GRADIENT_COST = 3
 """Forward evaluations that a gradient counts as."""
@@ -266,40 +264,6 @@ def spread(values: list[float]) -> str:
     return f"{np.mean(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
 
-def draw(name: str, hard: Any, soft: Any, data: Images) -> None:
-    """One test image of each class: the squares that are read, what is seen of it, and the weights of soft attention."""
-    rows = [int(np.flatnonzero(np.asarray(data.test[1]) == label)[0]) for label in range(10)]
-    shown = data.test[0][jnp.array(rows)]
-    side = SHAPES[name]["glimpse"]
-    predicted = np.asarray(jnp.argmax(hard(shown), axis=1))
-    places, weights = np.asarray(hard.places(shown)), np.asarray(soft.weights(shown)).mean(axis=1)
-    corners = np.asarray(soft._corners)
-    sheet, axes = panels(10, width=0.82, rows=3, height=0.9)
-    for column, image in enumerate(np.asarray(shown)):
-        top, middle, bottom = axes[column], axes[10 + column], axes[20 + column]
-        seen, heat = np.full(image.shape, np.nan), np.zeros(image.shape)
-        for (row, left), weight in zip(corners, weights[column].ravel(), strict=True):
-            heat[row : row + side, left : left + side] += weight
-        top.imshow(image, cmap="gray_r")
-        for number, (row, left) in enumerate(places[column]):
-            seen[row : row + side, left : left + side] = image[row : row + side, left : left + side]
-            corner = (left - 0.5 + 0.12 * number, row - 0.5 + 0.12 * number)
-            color = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")[number % 4]
-            length = side - 0.24 * number
-            top.add_patch(Rectangle(corner, length, length, fill=False, edgecolor=color, linewidth=1.4))
-        middle.set_facecolor("#f0d9a8")
-        middle.imshow(seen, cmap="gray_r", vmin=-1, vmax=1)
-        bottom.imshow(heat, cmap="viridis", vmin=0)
-        top.set_title(f"says {predicted[column]}", fontsize=8)
-        for axis in (top, middle, bottom):
-            axis.set_xticks([])
-            axis.set_yticks([])
-            axis.spines[:].set_visible(False)
-    for place, label in ((0, "glimpses"), (10, "what is read"), (20, "soft weights")):
-        axes[place].set_ylabel(label, fontsize=7)
-    save(sheet, FIGURE if name == "digits" else FIGURE.with_stem(f"{FIGURE.stem}_{name}"))
-
-
 def main() -> None:
     args = common.arguments(
         __doc__, repetitions=3, key=REGISTERED_KEY, data="digits", only="", tries="no", figure="yes"
@@ -359,7 +323,8 @@ def main() -> None:
             f"{gap:.1f} points below: {'reached' if gap <= allowed else 'not reached'}."
         )
         if args.figure == "yes":
-            draw(args.data, networks[MAIN][0], networks[SOFT][0], data)
+            path = FIGURES / ("hard_attention.png" if args.data == "digits" else f"hard_attention_{args.data}.png")
+            attention_figure.draw(path, networks[MAIN][0], networks[SOFT][0], data.test, SHAPES[args.data]["glimpse"])
     name = "attention" if args.data == "digits" else f"attention_{args.data}"
     common.report(name, sections, args, "one key after another")
 

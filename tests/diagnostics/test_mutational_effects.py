@@ -65,7 +65,10 @@ def test_losses_that_are_not_normal_are_found_out():
 def test_it_is_what_a_generation_sees():
     """The same keys, mutations and comparisons as those of a generation of offspring."""
     params, algorithm = jnp.ones((3, 10)), mutagrad.elitist(sigma=0.05, num_offspring=16)
-    loss_fn = lambda x: jnp.sum(x**2, axis=1)  # noqa: E731
+
+    def loss_fn(x):
+        return jnp.sum(x**2, axis=1)
+
     found = mutational_effects(KEY, loss_fn, params, algorithm, num_mutations=16)
     mutants = [
         mutagrad.tree.add_scaled(

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 __all__ = ["Response", "Running", "Stay", "nothing"]
 
 
-def nothing(kind: type, like: jax.Array) -> Any:
-    """A memory of this kind before anything was seen."""
-    return kind(*[jnp.zeros_like(like)] * len(kind._fields))  # type: ignore[attr-defined]
+def nothing(kind: Any, like: jax.Array) -> Any:
+    """A memory of this kind, one of the tuples below, before anything was seen."""
+    return kind(*[jnp.zeros_like(like)] * len(kind._fields))
 
 
 class Running(NamedTuple):

@@ -1,5 +1,7 @@
 """The luck of the chosen parent, from what a run recorded: where there is any, s counts it as curvature (theory.md 9)."""
 
+from typing import Any
+
 import numpy as np
 
 from mutagrad.control.response import Response
@@ -44,5 +46,6 @@ def luck_of(columns: dict[str, np.ndarray]) -> Estimate:
         return Estimate(np.nan, np.nan)
     sums = (differential, response, np.clip(load, -_OUTLIER, _OUTLIER))
     squares = (differential**2, differential * response, response**2)
-    value, error = Response(*(np.sum(one) for one in (np.ones(number), *sums, *squares))).estimate()  # type: ignore[arg-type]
+    totals: list[Any] = [np.sum(one) for one in (np.ones(number), *sums, *squares)]
+    value, error = Response(*totals).estimate()
     return Estimate(float(value), float(error))

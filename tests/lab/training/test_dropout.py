@@ -103,10 +103,13 @@ def stepped(algorithm, loss_fn):
 
 def test_settings_of_a_run_choose_the_masks():
     """A loss that is the key's alone: equal for all where masks are shared; without dropout it gets the params themselves."""
+
+    def loss(drawn):
+        return jax.random.normal(drawn.key) + 0 * drawn.params[0]
+
     for settings, is_alike in (({"dropout": 0.1}, True), ({"input_dropout": 0.1, "masks": "separate"}, False)):
         config = TrainConfig(model="convnet", sigma=0.1, num_offspring=3, shared_layers=0, **settings)
         algorithm = make_algorithm(config, jnp.ones(3))
-        loss = lambda drawn: jax.random.normal(drawn.key) + 0 * drawn.params[0]  # noqa: E731
         info = stepped(algorithm, loss)
         assert bool(info.is_resampled)
         assert (np.asarray(info.loss_differences) == 0).all() == is_alike

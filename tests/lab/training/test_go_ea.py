@@ -32,8 +32,11 @@ def drop(algorithm, number):
 
 def expected(function, number):
     """E f(Z), Z the largest of so many standard normals."""
-    density = lambda z: number * stats.norm.pdf(z) * stats.norm.cdf(z) ** (number - 1)  # noqa: E731
-    return integrate.quad(lambda z: function(z) * density(z), -8, 8)[0]
+
+    def integrand(z):
+        return function(z) * number * stats.norm.pdf(z) * stats.norm.cdf(z) ** (number - 1)
+
+    return integrate.quad(integrand, -8, 8)[0]
 
 
 def test_each_moves_down_a_slope_as_its_selection_says():
