@@ -114,11 +114,11 @@ def draw_angles(data: Any) -> Any:
 _ANGLES = {
     "quick": {
         "train_images": 60_000, "test_images": 2000, "images": 8000, "epochs": (0, 1, 5), "batch_sizes": (4, 32, 128, 1024),
-        "batches": 60, "seeds": 3, "spread": 0.3, "key": 232,
+        "batches": 200, "seeds": 3, "spread": 0.2, "key": 232,
     },
     "paper": {
         "train_images": 60_000, "test_images": 10_000, "images": 60_000, "epochs": (0, 1, 10), "batch_sizes": (4, 32, 128, 1024),
-        "batches": 1000, "seeds": 3, "spread": 0.3, "key": 232,
+        "batches": 1000, "seeds": 3, "spread": 0.2, "key": 232,
     },
 }  # fmt: skip
 
