@@ -8,16 +8,30 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optax
 import pytest
+import scipy.stats
 import xarray
 
 import mutagrad
 from mutagrad.cli import main
 from mutagrad.lab.claims import reproduction, words
-from mutagrad.lab.claims.checks import Check, above, below, combine, compare, near
+from mutagrad.lab.claims.checks import above, allowed, below, combine, compare, near
 from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.lab.claims.ensemble import Experiment, descend, simulate
 
 pytestmark = pytest.mark.permissive
+
+
+def test_a_check_of_few_runs_raises_as_few_false_alarms():
+    """Means of 3 normal values with the error from their own spread: outside by t in 1 of 370, by 3 errors in 1 of 10."""
+    random, number = np.random.default_rng(0), 200_000
+    values = random.standard_normal((number, 3))
+    means, errors = values.mean(1), values.std(1, ddof=1) / math.sqrt(3)
+    for freedom, share in ((2, 2 * scipy.stats.norm.sf(3)), (None, 2 * scipy.stats.t.sf(3, 2))):
+        alarms = np.mean(np.abs(means) > allowed(freedom) * errors)
+        assert alarms == pytest.approx(share, abs=4 * math.sqrt(share / number))
+    stated = near("x", 1.0, 0.1, "error", "y", freedom=2)
+    assert [check.verdict for check in compare([stated], {"x": (1.5, 0.1)})] == ["undecided"]
+    assert [check.verdict for check in compare([stated], {"x": (1.5, 0.02)})] == ["does not hold"]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +89,7 @@ def test_a_claim_is_as_good_as_its_checks():
     assert combine([]) == "undecided"
 
 
-HOLDS = (Check("x", 1.0, 0.0, 0.5, math.inf),)
+HOLDS = ((above("x", 0.5, "identity", "y", exact=True), 1.0),)
 LITTLE = Needs(1e6, 1e6, 1e6)
 
 
@@ -83,11 +97,13 @@ def toy(calls, checks=HOLDS, needs=LITTLE):
     def run(job):
         calls.append(job.settings)
         job.progress(0.5)
-        return Outcome(checks, xarray.Dataset({"x": ("time", [1.0, 2.0])}), lambda data: plt.figure())
+        found = {stated.what: (value, 0.0) for stated, value in checks}
+        return Outcome(found, xarray.Dataset({"x": ("time", [1.0, 2.0])}), lambda data: plt.figure())
 
     return Claim(
-        "T-1", "toy", "Fig. 0", "x is at least ½", {"quick": {"n": (1, 2)}}, run, lambda settings: needs, "n = {n}"
-    )
+        "T-1", "toy", "Fig. 0", "x is at least ½", {"quick": {"n": (1, 2)}}, run, lambda settings: needs, "n = {n}",
+        lambda settings: [stated for stated, value in checks],
+    )  # fmt: skip
 
 
 def test_reproduce_writes_everything_and_does_not_run_twice(tmp_path):
@@ -113,7 +129,10 @@ def test_reproduce_writes_everything_and_does_not_run_twice(tmp_path):
 
 
 def test_an_addition_has_a_verdict_of_its_own(tmp_path):
-    checks = (Check("x", 1.0, 0.0, 0.9, 1.1), Check("y", 2.0, 0.0, 0.9, 1.1, is_ours=True))
+    checks = (
+        (near("x", 1.0, 0.1, "identity", "y", exact=True), 1.0),
+        (near("y", 1.0, 0.1, "identity", "y", ours=True, exact=True), 2.0),
+    )
     verdict = reproduction.reproduce(toy([], checks), tmp_path, progress=False)
     assert (verdict["verdict"], verdict["addition"]) == ("holds", "does not hold")
     text = words.sentences(verdict)

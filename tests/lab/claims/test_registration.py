@@ -35,7 +35,7 @@ def shelf(tmp_path, monkeypatch):
     monkeypatch.setattr(registration, "VERDICTS", tmp_path / "verdicts")
     monkeypatch.setattr(verdicts, "FOLDER", tmp_path / "verdicts")
     code = SimpleNamespace(own="a", whole="b")
-    monkeypatch.setattr(registration, "digest", lambda module, follow=True: code.own)
+    monkeypatch.setattr(registration, "digest", lambda *modules, follow=True: code.own)
     for module in (reproduction, verdicts):
         monkeypatch.setattr(module, "digest", lambda module: code.whole)
     return SimpleNamespace(folder=tmp_path, code=code)
@@ -117,7 +117,7 @@ def test_the_verdict_before_is_put_aside_with_the_reason(shelf):
     [
         (
             [near("x", 1.0, 0.1, "taste", "y")],
-            "basis: got 'taste' for 'x' of T-1; pass one of theory, error, source, identity",
+            "basis: got 'taste' for 'x' of T-1; pass one of theory, error, trial, source, identity",
         ),
         ([near("x", 1.0, 0.1, "theory", " ")], "why: got ' ' for 'x' of T-1; pass how the interval was derived"),
         ([near("x", 1.0, 0.0, "theory", "y")], "interval: got 1 to 1 for 'x' of T-1; pass one with room"),

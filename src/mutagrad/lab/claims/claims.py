@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, SupportsFloat
 import jax
 import numpy as np
 
-from mutagrad.lab.claims.checks import Check, Expected
+from mutagrad.lab.claims.checks import Expected
 
 __all__ = ["Claim", "Job", "Needs", "Outcome"]
 
@@ -109,12 +109,12 @@ class Outcome(NamedTuple):
 
     Attributes
     ----------
-    found : value and standard error of every number that the claim states, by its name; checks of a claim that states none.
+    found : value and standard error of every number that the claim states, by its name.
     data : xarray Dataset of what the figure shows.
     draw : ``draw(data) -> matplotlib Figure``.
     """
 
-    found: Mapping[str, tuple[SupportsFloat, SupportsFloat]] | Sequence[Check]
+    found: Mapping[str, tuple[SupportsFloat, SupportsFloat]]
     data: Any
     draw: Callable[[Any], Any]
 
@@ -143,4 +143,4 @@ class Claim(NamedTuple):
     run: Callable[[Job], Outcome]
     needs: Callable[[dict[str, Any]], Needs]
     caption: str
-    expected: Callable[[dict[str, Any]], Sequence[Expected]] | None = None
+    expected: Callable[[dict[str, Any]], Sequence[Expected]]

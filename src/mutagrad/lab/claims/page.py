@@ -10,7 +10,7 @@ from mutagrad.lab.claims.claims import Claim
 from mutagrad.lab.claims.registration import registrations
 from mutagrad.lab.claims.reproduction import claims
 from mutagrad.lab.claims.verdicts import committed, last_of, superseded
-from mutagrad.lab.claims.words import interval, number, standing
+from mutagrad.lab.claims.words import from_runs, interval, number, standing
 
 __all__ = ["FIGURES", "write"]
 
@@ -50,7 +50,8 @@ def write(path: Path, figures: Path = FIGURES) -> None:
     body = [
         "<h1>Claims and verdicts</h1>",
         "<p>A claim states its intervals before it is run. A check holds if the measured value ± 3 standard errors lies inside "
-        "the interval, does not hold if all of it lies outside, and is undecided else. A claim holds if all its checks do. "
+        "the interval, does not hold if all of it lies outside, and is undecided else. An error from few runs counts by "
+        "Student's t. A claim holds if all its checks do. "
         "<em>P</em> marks what this project adds to the source. <em>Registered</em>: stated before the run, measured by the "
         "code of now. <em>Stale</em>: the code, or what is stated, has changed since. <em>Unregistered</em>: the intervals "
         "were written with the result.</p>",
@@ -128,7 +129,7 @@ def _checks(verdict: dict[str, Any], reasons: dict[str, str]) -> str:
     rows = []
     for check in verdict["checks"]:
         what = ("P: " if check["is_ours"] else "") + check["what"]
-        value = f"{number(check['value'])} ± {number(check['error'], 2)}"
+        value = f"{number(check['value'])} ± {number(check['error'], 2)}{from_runs(check)}"
         cells = (escape(what), value, interval(check["low"], check["high"]), _mark(check["verdict"]))
         rows.append(_row([*cells, escape(reasons.get(check["what"], ""))] if reasons else list(cells)))
     head = ["what", "measured ± standard error", "interval", "verdict", *(["why there"] if reasons else [])]

@@ -13,12 +13,14 @@ from typing import Any
 
 from mutagrad.lab.claims.checks import BASES, Expected
 from mutagrad.lab.claims.claims import Claim
-from mutagrad.lab.claims.digest import digest
+from mutagrad.lab.claims.digest import digest, modules_of
 
 __all__ = ["is_registered", "register", "registrations", "settings_of", "source_of", "stated"]
 
 FOLDER = Path(__file__).parent / "registrations"
 VERDICTS = Path(__file__).parent / "verdicts"
+_CLAIMS = "mutagrad.lab.claims."
+_FRAME = ("mutagrad.lab.claims.checks", "mutagrad.lab.claims.claims")
 
 
 def stated(claim: Claim, scale: str) -> dict[str, Any]:
@@ -28,8 +30,6 @@ def stated(claim: Claim, scale: str) -> dict[str, Any]:
     ------
     ValueError : if an interval rests on nothing that is known, has no reason or no width, or two share a name.
     """
-    if claim.expected is None:
-        raise ValueError(f"claim: got {claim.id}, which states its intervals with the result; give it expected=")
     expected = list(claim.expected(claim.settings[scale]))
     for one in expected:
         if one.basis not in BASES:
@@ -52,8 +52,9 @@ def settings_of(claim: Claim, scale: str) -> dict[str, Any] | None:
 
 
 def source_of(claim: Claim) -> str:
-    """Digest of the module that measures a claim, without what it uses of others."""
-    return digest(claim.run.__module__, follow=False)
+    """Digest of the modules of claims that measure a claim, without the frame and what they use of the library."""
+    used = modules_of(claim.run.__module__)
+    return digest(*(name for name in used if name.startswith(_CLAIMS) and name not in _FRAME), follow=False)
 
 
 def registrations(claim: Claim) -> list[dict[str, Any]]:
@@ -71,7 +72,7 @@ def is_registered(claim: Claim, scale: str) -> int:
     True
     """
     kept = registrations(claim)
-    if not kept or claim.expected is None:
+    if not kept:
         return 0
     last = kept[-1]
     if last["source"] != source_of(claim) or last["statement"] != claim.statement:
@@ -114,6 +115,7 @@ def register(claim: Claim, reason: str = "") -> dict[str, Any]:
         "reason": reason,
         "statement": claim.statement,
         "source": source_of(claim),
+        "digest": digest(claim.run.__module__),
         "scales": scales,
     }
     FOLDER.mkdir(exist_ok=True)
@@ -124,7 +126,10 @@ def register(claim: Claim, reason: str = "") -> dict[str, Any]:
 
 def _written(one: Expected) -> dict[str, Any]:
     # JSON has no infinity.
-    return {key: None if value in (math.inf, -math.inf) else value for key, value in one._asdict().items()}
+    fields = {key: None if value in (math.inf, -math.inf) else value for key, value in one._asdict().items()}
+    if one.freedom is None:
+        del fields["freedom"]
+    return fields
 
 
 def _plain(value: Any) -> Any:

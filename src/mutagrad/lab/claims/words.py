@@ -7,7 +7,7 @@ from mutagrad.lab.claims.registration import registrations
 from mutagrad.lab.claims.reproduction import claims
 from mutagrad.lab.claims.verdicts import is_stale, last_of, superseded
 
-__all__ = ["interval", "number", "sentences", "standing", "table"]
+__all__ = ["from_runs", "interval", "number", "sentences", "standing", "table"]
 
 
 def table() -> str:
@@ -52,11 +52,17 @@ def sentences(verdict: dict[str, Any]) -> str:
     for check in verdict["checks"]:
         what = f"{'P: ' if check['is_ours'] else ''}{check['what']}"
         found = (
-            f"{number(check['value'])} ± {number(check['error'], 2)}, expected {interval(check['low'], check['high'])}"
+            f"{number(check['value'])} ± {number(check['error'], 2)}{from_runs(check)}, "
+            f"expected {interval(check['low'], check['high'])}"
         )
         lines.append(f"  {check['verdict']:13} {what}: {found}{_power(check)}")
     lines += [f"  replaced: {one['verdict']} on {one['date']}; {one['superseded']}" for one in _replaced(verdict)]
     return "\n".join(lines)
+
+
+def from_runs(check: dict[str, Any]) -> str:
+    """How many runs the error of a check comes from, where they are few."""
+    return f" from {check['freedom'] + 1} runs" if "freedom" in check else ""
 
 
 def _power(check: dict[str, Any]) -> str:

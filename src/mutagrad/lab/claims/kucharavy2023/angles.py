@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from mutagrad.diagnostics.landscape import update_angles
-from mutagrad.lab.claims.checks import Expected, near
+from mutagrad.lab.claims.checks import PLANNED, Expected, near
 from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.lab.claims.kucharavy2023.networks import network_task, trained_by_sgd
 from mutagrad.report.figures import panels
@@ -18,7 +18,6 @@ SOURCE = {4: 72.0, 32: 25.0, 128: 12.0, 1024: 2.0}
 """Where the distributions of Fig. 1 peak [degree], by batch size. The text says 80° at 4."""
 _READ = 8.0
 """By how much the source's figure and text differ at a batch of 4 [degree]."""
-_PLANNED = 6.0
 
 
 def expect_angles(settings: dict[str, Any]) -> list[Expected]:
@@ -34,7 +33,7 @@ def expect_angles(settings: dict[str, Any]) -> list[Expected]:
                 f"six errors of {settings['batches']} batches, whose cosines had a deviation of up to {settings['spread']:g} in "
                 "trials, and 0.02 for noise that lies along few directions"
             )
-            stated.append(near(_name("law", size, epochs), 0, _PLANNED * error + 0.02, "error", why, ours=True))
+            stated.append(near(_name("law", size, epochs), 0, PLANNED * error + 0.02, "error", why, ours=True))
     return stated
 
 

@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 
 from mutagrad.diagnostics.landscape import cap_angle, cap_probability
-from mutagrad.lab.claims.checks import Expected, near
+from mutagrad.lab.claims.checks import PLANNED, Expected, near
 from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.report.figures import panels
 
 __all__ = ["CLAIMS"]
 
-_PLANNED = 6.0
 _GROUPS = {"N up to 10": (0, 10), "N from 11 to 1,000": (11, 1000), "N above 1,000": (1001, math.inf)}
 _AT_ONCE = 2**24
 """Normal numbers drawn at a time."""
@@ -33,7 +32,7 @@ def expect_caps(settings: dict[str, Any]) -> list[Expected]:
         for share in settings["shares"]:
             error = math.sqrt((1 - share) / share / settings["directions"] / len(members))
             why = f"six errors of {settings['directions']:,} directions in each of {len(members)} N"
-            stated.append(near(_name(share, name), 1, _PLANNED * error, "error", why))
+            stated.append(near(_name(share, name), 1, PLANNED * error, "error", why))
     return stated
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mutagrad.diagnostics.landscape import mutational_effects
-from mutagrad.lab.claims.checks import Expected, above, below, near
+from mutagrad.lab.claims.checks import PLANNED, Expected, above, below, near
 from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.lab.claims.kucharavy2023.networks import network_task, trained_by_sgd
 from mutagrad.lab.tasks.task import Task
@@ -19,7 +19,6 @@ __all__ = ["CLAIMS", "HIDDEN", "without_hidden"]
 HIDDEN = 8
 """Digits from this one on are hidden from the loss before transfer."""
 PLACES = ("start", "start of transfer", "optimum")
-_PLANNED = 6.0
 
 
 def expect_effects(settings: dict[str, Any]) -> list[Expected]:
@@ -41,10 +40,10 @@ def expect_effects(settings: dict[str, Any]) -> list[Expected]:
     ]
     for place in PLACES:
         why = f"six errors, and the next order, a skewness of ΔU of {settings['skewness']:g}; trials had up to 0.4"
-        room = _PLANNED * error + _skewness_room(settings)
+        room = PLANNED * error + _skewness_room(settings)
         stated.append(near(_name("excess", place), 0, room, "error", why, ours=True))
     why = "six errors of the shape that as many effects of a normal ΔU of the same s have"
-    stated.append(near(_name("normal", "start"), 0, _PLANNED * 0.9 / math.sqrt(number / 2), "error", why, ours=True))
+    stated.append(near(_name("normal", "start"), 0, PLANNED * 0.9 / math.sqrt(number / 2), "error", why, ours=True))
     return stated
 
 

@@ -10,13 +10,12 @@ from scipy import special
 
 import mutagrad
 from mutagrad import theory
-from mutagrad.lab.claims.checks import Expected, above, below, near
+from mutagrad.lab.claims.checks import PLANNED, Expected, above, below, near
 from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.report.figures import panels
 
 __all__ = ["CLAIMS", "mean_distance"]
 
-_PLANNED = 6.0
 _AT_ONCE = 2**22
 """Numbers in the mutations that are held at a time."""
 
@@ -55,7 +54,7 @@ def expect_limit(settings: dict[str, Any]) -> list[Expected]:
         stated.append(below(_name("falls", size), 1, "source", why))
         law, error = (
             math.log(many / few),
-            _PLANNED * _planned(size, many, settings) * math.sqrt(2) / math.log(many / few),
+            PLANNED * _planned(size, many, settings) * math.sqrt(2) / math.log(many / few),
         )
         why = "the exact law between these N, and six planned errors"
         stated.append(near(_name("power", size), math.log(ratio) / law, error, "theory", why, ours=True))
@@ -64,7 +63,7 @@ def expect_limit(settings: dict[str, Any]) -> list[Expected]:
         stated.append(near(_name("limit", size), power, abs(power) / 100, "theory", why, ours=True, exact=True))
     size, count = settings["large"], settings["large_offspring"]
     # The square of the distance is 2 − 2t, and the best of 20 normals has the deviation 0.53.
-    error = _PLANNED * 0.53 / math.sqrt(2 * size * settings["large_runs"])
+    error = PLANNED * 0.53 / math.sqrt(2 * size * settings["large_runs"])
     law = mean_distance(size, count)
     stated.append(
         near(
@@ -88,7 +87,7 @@ def expect_limit(settings: dict[str, Any]) -> list[Expected]:
             exact=True,
         )
     )
-    error = _PLANNED * 0.53 / theory.best_of_mean(count) / math.sqrt(settings["large_runs"])
+    error = PLANNED * 0.53 / theory.best_of_mean(count) / math.sqrt(settings["large_runs"])
     why = "six errors; a ball of n dimensions differs from normal mutations by 1/n"
     stated.append(near(_name("drift", size, count), 1, error + 1 / size, "error", why, ours=True))
     return stated

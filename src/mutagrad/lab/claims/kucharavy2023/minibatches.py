@@ -5,13 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from mutagrad.lab.claims.checks import Expected, near
+from mutagrad.lab.claims.checks import PLANNED, Expected, near
 from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.report.figures import panels
 
 __all__ = ["CLAIMS"]
 
-_PLANNED = 6.0
 _AT_ONCE = 2**22
 
 
@@ -36,15 +35,15 @@ def expect_validity(settings: dict[str, Any]) -> list[Expected]:
     for k in settings["batches"]:
         error = math.sqrt((1 - _valid(k)) / _valid(k) / number)
         why = f"six errors of {number:,} mutations about 1 − 2⁻ᵏ, which signs of independent normals have exactly"
-        stated.append(near(_name("valid", k), 1, _PLANNED * error, "error", why))
+        stated.append(near(_name("valid", k), 1, PLANNED * error, "error", why))
     for k in settings["batches"][1:]:
         error = k * math.sqrt(((1 - _valid(k)) / _valid(k) + 1) / number)
         why = "the hypothesis itself, k, and six errors"
-        stated.append(near(_name("samples", k), k, _PLANNED * error, "source", why))
+        stated.append(near(_name("samples", k), k, PLANNED * error, "source", why))
     for k in settings["batches"][1:]:
         why = "six errors about 2√k 2⁻ᵏ, from the mean of z over the mutations that improve none"
         stated.append(
-            near(_name("progress", k), _progress(k), _PLANNED * _progress_error(k, number), "error", why, ours=True)
+            near(_name("progress", k), _progress(k), PLANNED * _progress_error(k, number), "error", why, ours=True)
         )
     return stated
 

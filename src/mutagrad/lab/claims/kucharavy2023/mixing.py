@@ -8,7 +8,7 @@ import numpy as np
 
 from mutagrad.diagnostics.landscape import comparison_power, update_angles
 from mutagrad.diagnostics.landscape.comparison import mean_cosine, pair_cosine
-from mutagrad.lab.claims.checks import Expected, below, near
+from mutagrad.lab.claims.checks import PLANNED, Expected, below, near
 from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.lab.claims.kucharavy2023.networks import network_task
 from mutagrad.lab.tasks.data import load
@@ -18,7 +18,6 @@ from mutagrad.report.figures import panels
 
 __all__ = ["CLAIMS"]
 
-_PLANNED = 6.0
 _CONVNET = 9854
 _FEWEST_GROUPS = 8
 
@@ -39,14 +38,14 @@ def expect_mixing(settings: dict[str, Any]) -> list[Expected]:
     for number in _numbers(settings):
         error = math.sqrt(number / improving) / math.sqrt(_CONVNET) / float(mean_cosine(number, _CONVNET))
         why = f"six errors of about {improving / number:,.0f} means, of which each has the deviation 1/√N"
-        stated.append(near(_name("means", number), 1, _PLANNED * error, "error", why, ours=True))
+        stated.append(near(_name("means", number), 1, PLANNED * error, "error", why, ours=True))
     pairs, size = settings["mutations"] // 4, _CONVNET
     why = f"a test with a chance of one in ten to see what theory predicts sees nothing; {pairs:,} pairs a start"
     stated.append(below(_name("power", pairs), 0.1, "theory", why, ours=True, exact=True))
     size = _digits_size(settings)
     error = math.sqrt(2 / size / (settings["digits_mutations"] * 0.35 / 2)) / pair_cosine(size)
     why = "six errors of the pairs, and 1/√N of itself for curvatures that are few"
-    stated.append(near(_name("pairs", size), 1, _PLANNED * error + 1 / math.sqrt(size), "error", why, ours=True))
+    stated.append(near(_name("pairs", size), 1, PLANNED * error + 1 / math.sqrt(size), "error", why, ours=True))
     return stated
 
 

@@ -9,13 +9,12 @@ import numpy as np
 from scipy import stats
 
 import mutagrad
-from mutagrad.lab.claims.checks import Expected, near
+from mutagrad.lab.claims.checks import PLANNED, Expected, near
 from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.report.figures import panels
 
 __all__ = ["CLAIMS"]
 
-_PLANNED = 6.0
 _RULES = ("fixation", "greedy", "elitist")
 _BENEFICIAL = 0.5
 """Share of mutations that lower the loss: as far from a minimum."""
@@ -99,10 +98,10 @@ def expect_moves(settings: dict[str, Any]) -> list[Expected]:
         if rule == "fixation":
             order = abs(_share_of_larger(rule, settings) - orr)
             why = f"s_j/Σ s_k = {orr:g}, what fixation at s = {settings['effect']:g} lacks of it, {order:.1e}, and six errors"
-            stated.append(near(_name("orr", rule), orr, order + _PLANNED * error, "theory", why))
+            stated.append(near(_name("orr", rule), orr, order + PLANNED * error, "theory", why))
         else:
             why = f"s_j/Σ s_k = {orr:g}, and six errors"
-            stated.append(near(_name("orr", rule), orr, _PLANNED * error, "source", why))
+            stated.append(near(_name("orr", rule), orr, PLANNED * error, "source", why))
     for rule in _RULES[1:]:
         share = _share_of_larger(rule, settings)
         error = math.sqrt(max(share * (1 - share), 1e-4) / _fixed(rule, settings))
@@ -111,7 +110,7 @@ def expect_moves(settings: dict[str, Any]) -> list[Expected]:
             if rule == "greedy"
             else "that the larger is among the M, or only the smaller"
         )
-        stated.append(near(_name("own", rule), share, _PLANNED * error, "error", f"{law}; six errors", ours=True))
+        stated.append(near(_name("own", rule), share, PLANNED * error, "error", f"{law}; six errors", ours=True))
     for rule in _RULES:
         mean, spread = _mean_effect(rule, settings), {"fixation": math.sqrt(2), "greedy": 1.0, "elitist": 1.3}[rule]
         error = spread / math.sqrt(_fixed(rule, settings))
@@ -120,7 +119,7 @@ def expect_moves(settings: dict[str, Any]) -> list[Expected]:
             "greedy": "exponential as the mutations",
             "elitist": "the largest of the beneficial ones among M",
         }[rule]
-        stated.append(near(_name("mean", rule), mean, _PLANNED * error, "error", f"{law}; six errors", ours=True))
+        stated.append(near(_name("mean", rule), mean, PLANNED * error, "error", f"{law}; six errors", ours=True))
     return stated
 
 

@@ -75,7 +75,8 @@ def trained_by_sgd(
     options : of `mutagrad.lab.training.sgd.sgd`.
     """
     flat, unravel = ravel_pytree(task.start)
-    part = f"sgd {archetype} {name} {sorted(options.items(), key=str)}"
+    said = {option: getattr(value, "__name__", value) for option, value in sorted(options.items())}
+    part = f"sgd {archetype} {name} {said}"
     kept = job.load(part)
     if kept is None or kept["params"].shape != flat.shape:
         found = sgd(key, task, batch_size=ARCHETYPES[archetype].batch_size, **options)

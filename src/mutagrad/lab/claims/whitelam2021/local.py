@@ -11,7 +11,7 @@ from scipy import integrate, special, stats
 
 import mutagrad
 from mutagrad import theory
-from mutagrad.lab.claims.checks import Expected, near
+from mutagrad.lab.claims.checks import PLANNED, Expected, near
 from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.lab.claims.ensemble import mean_of
 from mutagrad.lab.claims.tanh_nets import shallow_losses, shallow_start
@@ -22,7 +22,6 @@ from mutagrad.types import Definition, Mutation
 __all__ = ["CLAIMS", "on_the_way"]
 
 _BLOCKS = 50
-_PLANNED = 6.0
 """Planned standard errors on either side of a law: three for chance, three for the power."""
 
 
@@ -104,13 +103,13 @@ def expect_scaled(settings: dict[str, Any]) -> list[Expected]:
     for law, order, one, other in zip(_LAWS, orders, along, across, strict=True):
         error = one / math.sqrt(number)
         why = f"the next order in b, {order:.2g}, and six planned errors of {error:.2g}"
-        stated.append(near(_ALONG.format(law), 1, order + _PLANNED * error, "theory", why))
+        stated.append(near(_ALONG.format(law), 1, order + PLANNED * error, "theory", why))
         error = other / math.sqrt(number)
         why = f"0 if the drift is scaled twice, and above 1 if not at all; six planned errors of {error:.2g}"
-        stated.append(near(_ISOTROPIC.format(law), 0, _PLANNED * error, "error", why))
+        stated.append(near(_ISOTROPIC.format(law), 0, PLANNED * error, "error", why))
         error = spread / math.sqrt(weights)
         why = f"Student's t of {_BLOCKS} blocks has the mean square {mean:.3f}; six errors of a mean of {weights}, {error:.2g}"
-        stated.append(near(_SQUARE.format(law), mean, _PLANNED * error, "error", why, ours=True))
+        stated.append(near(_SQUARE.format(law), mean, PLANNED * error, "error", why, ours=True))
     return stated
 
 
@@ -191,7 +190,7 @@ def expect_crossover(settings: dict[str, Any]) -> list[Expected]:
 
         error = math.sqrt(moment(2) / moment(1) ** 2 - 1) / math.sqrt(settings["mutations"])
         why = f"exact on a linear loss; six planned errors of {error:.2g} of pairs"
-        stated.append(near(_DRIFT.format(b), 1, _PLANNED * error, "error", why, ours=True))
+        stated.append(near(_DRIFT.format(b), 1, PLANNED * error, "error", why, ours=True))
     return stated
 
 

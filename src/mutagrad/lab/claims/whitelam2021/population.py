@@ -10,7 +10,7 @@ from scipy import stats
 
 import mutagrad
 from mutagrad import theory
-from mutagrad.lab.claims.checks import Expected, below, near
+from mutagrad.lab.claims.checks import PLANNED, Expected, below, near
 from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.lab.claims.ensemble import Experiment, mean_of, simulate
 from mutagrad.lab.claims.tanh_nets import shallow_losses
@@ -20,7 +20,6 @@ from mutagrad.report.figures import panels
 
 __all__ = ["CLAIMS"]
 
-_PLANNED = 6.0
 """Planned standard errors on either side of a law: three for chance, three for the power."""
 _FROM = 50
 """Steps of 0.01 down from the start of Fig. 1: away from the saddle there, at which a population of any size is large."""
@@ -59,16 +58,16 @@ def expect_population(settings: dict[str, Any]) -> list[Expected]:
         below(_BELOW, 1, "source", "the source's statement"),
         below(_TAIL, 1, "source", "the source's statement: selection among runs reaches what none of them does alone"),
         near(
-            _FIRST, 1, finite + _PLANNED * error, "theory",
+            _FIRST, 1, finite + PLANNED * error, "theory",
             f"n is finite, {finite:.2g} (theory.md 2.3), and six planned errors of {error:.2g}", ours=True,
         ),
         near(
-            _RESPONSE, 1, finite + abs(skewness * quantile / 6) + _PLANNED * along, "theory",
+            _RESPONSE, 1, finite + abs(skewness * quantile / 6) + PLANNED * along, "theory",
             f"n is finite, {finite:.2g}; survivors have a skewness of {skewness:.2g} when mutated, which moves the quantile by "
             f"the share γz/6 = {skewness * quantile / 6:.2g}; six planned errors of {along:.2g}", ours=True,
         ),
         near(
-            _ONE, steady, steady * (finite + 2 * abs(skewness * quantile / 6) + 1 / settings["parents"] + _PLANNED * along),
+            _ONE, steady, steady * (finite + 2 * abs(skewness * quantile / 6) + 1 / settings["parents"] + PLANNED * along),
             "theory",
             f"variances of σ²/(1 − {kept:.3f}) along the slope are kept up; n is finite, {finite:.2g}, survivors are skewed, "
             f"which moves intensity and variance, and K of them share ancestors, 1/{settings['parents']}", ours=True,

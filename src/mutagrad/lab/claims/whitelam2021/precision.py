@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import mutagrad
-from mutagrad.lab.claims.checks import Expected, below, near
+from mutagrad.lab.claims.checks import PLANNED, Expected, below, near
 from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.lab.claims.ensemble import Experiment, simulate
 from mutagrad.lab.claims.tanh_nets import shallow_losses, shallow_start
@@ -19,7 +19,6 @@ from mutagrad.report.figures import panels
 
 __all__ = ["CLAIMS"]
 
-_PLANNED = 6.0
 """Planned standard errors on either side of a law: three for chance, three for the power."""
 _POINTS, _COMPARISONS = ("the start", "t = 1"), ("paired differences", "rounded means")
 _SHIFT = 870
@@ -45,7 +44,7 @@ def expect_precision(settings: dict[str, Any]) -> list[Expected]:
     """The intervals of W21-10."""
     # A step along −ĝ in units of its mean is √2π·max(0, z): of mean 1 and mean square π.
     error = math.sqrt(math.pi - 1) / math.sqrt(settings["generations"])
-    room, every = _PLANNED * error, _sigmas(settings)
+    room, every = PLANNED * error, _sigmas(settings)
     keeps = f"six planned errors of {error:.2g}"
     breaks = f"further from 1 than {keeps}"
     stated = [near(_drift(point, every[-1], _COMPARISONS[0]), 1, room, "error", keeps, ours=True) for point in _POINTS]
@@ -63,7 +62,7 @@ def expect_precision(settings: dict[str, Any]) -> list[Expected]:
     ]  # fmt: skip
     step = settings["alpha"] * settings["ratio"]
     error = math.sqrt((math.pi - 1) * step / settings["time"] / settings["runs"])
-    room = _SHIFT * step + _PLANNED * error
+    room = _SHIFT * step + PLANNED * error
     why = f"the mean lags by {_SHIFT}λα = {_SHIFT * step:.1g} (W21-1), and six planned errors of {error:.2g}"
     stated += [
         near(_WAY.format(_COMPARISONS[0]), 1, room, "theory", why, ours=True),

@@ -9,14 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 import mutagrad
-from mutagrad.lab.claims.checks import Expected, near
+from mutagrad.lab.claims.checks import PLANNED, Expected, near
 from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.lab.claims.tanh_nets import shallow_losses
 from mutagrad.report.figures import panels
 
 __all__ = ["CLAIMS"]
 
-_PLANNED = 6.0
 """Planned standard errors on either side of a law: three for chance, three for the power."""
 _SPREAD = {"double well": 1.276, "small net": 0.145}
 """Standard deviation of the loss over its mean, under e^−βU at β = 3 and 20, from the grids that `run_stationary` uses."""
@@ -98,10 +97,10 @@ def expect_stationary(settings: dict[str, Any]) -> list[Expected]:
             why = (
                 f"exact; six planned errors of {error:.2g} of the exact law. At 1.25 β it is {_AT_COLDER[problem]:.2f}"
             )
-            stated.append(near(_LOSS.format(problem, rule, sigma), 1, _PLANNED * error, "error", why))
+            stated.append(near(_LOSS.format(problem, rule, sigma), 1, PLANNED * error, "error", why))
             error = 1 / math.sqrt(12) / root
             why = f"exact; six planned errors of {error:.2g} of a uniform number"
-            stated.append(near(_PLACE.format(problem, rule, sigma), 0.5, _PLANNED * error, "error", why))
+            stated.append(near(_PLACE.format(problem, rule, sigma), 0.5, PLANNED * error, "error", why))
     return stated
 
 

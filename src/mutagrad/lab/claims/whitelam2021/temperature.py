@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 import mutagrad
-from mutagrad.lab.claims.checks import Expected, near
+from mutagrad.lab.claims.checks import PLANNED, Expected, near
 from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.lab.claims.ensemble import Experiment, descend, langevin_runs, mean_of, simulate
 from mutagrad.lab.claims.tanh_nets import shallow_losses, shallow_start
@@ -16,7 +16,6 @@ from mutagrad.report.figures import panels
 
 __all__ = ["CLAIMS"]
 
-_PLANNED = 6.0
 """Planned standard errors on either side of a law: three for chance, three for the power."""
 _SLOPE = 0.84
 """|∇U| at the wide start, the steepest point of its way."""
@@ -50,7 +49,7 @@ def expect_finite(settings: dict[str, Any]) -> list[Expected]:
             f"b = βσ|∇U| is {b:.2g} or less and takes {of_b:.2g}, noise of 2/β moves it by {of_noise:.2g}, by Langevin paths "
             f"with other keys at two β; six planned errors of {error:.2g}"
         )
-        stated.append(near(what, 1, of_b + of_noise + _PLANNED * error, "theory", why))
+        stated.append(near(what, 1, of_b + of_noise + PLANNED * error, "theory", why))
     for name, what in _LANGEVIN.items():
         # Metropolis pays less for curvature than its noise says (theory.md 5.2), by about 0.4 b.
         order, error = 0.4 * b * _OF_NOISE[name] / beta, _SPREAD[name] * cooler * both
@@ -58,17 +57,17 @@ def expect_finite(settings: dict[str, Any]) -> list[Expected]:
             f"at b = {b:.2g} Metropolis pays 0.4b less for curvature than the equation (theory.md 5.2), {order:.2g}; six planned "
             f"errors of {error:.2g}"
         )
-        stated.append(near(what, 0, order + _PLANNED * error, "theory", why, ours=True))
+        stated.append(near(what, 0, order + PLANNED * error, "theory", why, ours=True))
     small = 0.3 * b
     error = _SPREAD_NARROW * both
     why = (
         f"noise is all that moves runs here, and b is {small:.2g} on the way: 0.4b, {0.4 * small:.2g}, and six planned errors of "
         f"{error:.2g}"
     )
-    stated.append(near(_NARROW, 1, 0.4 * small + _PLANNED * error, "theory", why, ours=True))
+    stated.append(near(_NARROW, 1, 0.4 * small + PLANNED * error, "theory", why, ours=True))
     error = _SPREAD_NARROW / math.sqrt(number)
     why = f"the source's start, N(0, 10⁻⁴): runs follow gradient descent; 0.4b and six planned errors of {error:.2g}"
-    stated.append(near(_LEFT, 1, 0.4 * small + _PLANNED * error, "source", why))
+    stated.append(near(_LEFT, 1, 0.4 * small + PLANNED * error, "source", why))
     return stated
 
 

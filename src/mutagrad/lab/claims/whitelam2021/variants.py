@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from scipy import stats
 
-from mutagrad.lab.claims.checks import Expected, above, below, near
+from mutagrad.lab.claims.checks import PLANNED, Expected, above, below, near
 from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.lab.claims.ensemble import Experiment, mean_of, simulate
 from mutagrad.lab.claims.tanh_nets import deep_losses, deep_start, shallow_losses, shallow_start
@@ -18,7 +18,6 @@ from mutagrad.report.figures import panels
 __all__ = ["CLAIMS"]
 
 
-_PLANNED = 6.0
 """Planned standard errors on either side of a law: three for chance, three for the power."""
 _PLATEAU, _EARLY_EXCESS, _LATE = 0.387, 22.9, 0.055
 """Loss over the start's where gradient descent rests between t = 2 and 3; the largest distance of the mean loss from gradient
@@ -34,7 +33,7 @@ def expect_large(settings: dict[str, Any]) -> list[Expected]:
     small, middle, large = (settings["steps"][settings[name]] for name in ("small", "middle", "large"))
     begin, early = 0.5, settings["early"]
     order, error = _EARLY_EXCESS * small / begin, _SPREAD * math.sqrt(small / settings["runs"])
-    room = order + _PLANNED * error
+    room = order + PLANNED * error
     why = f"the first order in λα of W21-2, {order:.2g}, and six planned errors of {error:.2g}, at the small λα"
     plateau = f"the plateau of gradient descent, {_PLATEAU:g} of the start's loss"
     return [
@@ -149,20 +148,20 @@ def expect_deep(settings: dict[str, Any]) -> list[Expected]:
     pulled = _CURVATURE[until] * until / size
     return [
         near(
-            _DEEP_NAMES[0], 1, of_loss + _PLANNED * errors[0], "theory",
+            _DEEP_NAMES[0], 1, of_loss + PLANNED * errors[0], "theory",
             f"curvature takes πλα/2·TrH/|∇U| = {of_loss:.2g} of the rate while the loss falls; six planned errors of "
             f"{errors[0]:.2g}",
         ),
         near(
-            _DEEP_NAMES[1], 1, of_way + _PLANNED * errors[1], "theory",
+            _DEEP_NAMES[1], 1, of_way + PLANNED * errors[1], "theory",
             f"at s = {strength:.2g} curvature takes {of_way:.2g} of the gain; six planned errors of {errors[1]:.2g}",
         ),
         near(
-            _DEEP_NAMES[2], 1, floor + _PLANNED * chance, "theory",
+            _DEEP_NAMES[2], 1, floor + PLANNED * chance, "theory",
             f"a mean that lags by {of_way:.2g} of the way adds {floor:.2g}; six errors of {chance:.2g}, √(2/N)", ours=True,
         ),
         near(
-            _DEEP_NAMES[3], 1, accepted + pulled + _PLANNED * spread, "theory",
+            _DEEP_NAMES[3], 1, accepted + pulled + PLANNED * spread, "theory",
             f"2Φ(−s/2) is less than 1 by {accepted:.2g}, and curvature pulls runs together by t·TrH/N|∇U| = {pulled:.2g}; six "
             f"planned errors of {spread:.2g}", ours=True,
         ),

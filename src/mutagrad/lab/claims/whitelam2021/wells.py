@@ -9,13 +9,12 @@ import numpy as np
 from scipy import integrate, stats
 
 import mutagrad
-from mutagrad.lab.claims.checks import Expected, below, near
+from mutagrad.lab.claims.checks import PLANNED, Expected, below, near
 from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.report.figures import panels
 
 __all__ = ["CLAIMS"]
 
-_PLANNED = 6.0
 """Planned standard errors on either side of a law: three for chance, three for the power."""
 _SAMPLED = "share of runs at finite β that end in the lower well, all from the bottom of the upper one"
 _TRAPPED = "share of runs at β = ∞ that end in the lower well, from starts drawn from N(0, 1)"
@@ -51,9 +50,9 @@ def expect_wells(settings: dict[str, Any]) -> list[Expected]:
     error, other = (math.sqrt(one * (1 - one) / number) for one in (share, basin))
     within = float(stats.norm.cdf(top + 2 * sigma) - stats.norm.cdf(top - 2 * sigma))
     return [
-        near(_SAMPLED, share, _PLANNED * error, "error", f"that of e^−βU, {share:.4f}, and six planned errors of {error:.2g}"),
+        near(_SAMPLED, share, PLANNED * error, "error", f"that of e^−βU, {share:.4f}, and six planned errors of {error:.2g}"),
         near(
-            _TRAPPED, basin, sigma**2 + _PLANNED * other, "error",
+            _TRAPPED, basin, sigma**2 + PLANNED * other, "error",
             f"the share of starts in its basin, {basin:.4f}; as many cross the top either way, up to σ² = {sigma**2:.2g}; six "
             f"planned errors of {other:.2g}",
         ),

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import integrate, stats
 
 from mutagrad import theory
-from mutagrad.lab.claims.checks import Expected, above, near
+from mutagrad.lab.claims.checks import PLANNED, Expected, above, near
 from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.lab.claims.quadratics import gains, sphere_effects
 from mutagrad.lab.claims.whitelam2026.strength import BLOCKS, mean_over_blocks
@@ -15,7 +15,6 @@ from mutagrad.report.figures import panels
 
 __all__ = ["CLAIMS"]
 
-_PLANNED = 6.0
 """Planned standard errors on either side of a law that has no next order: three for chance, three for the power."""
 
 
@@ -49,7 +48,7 @@ def expect_speed(settings: dict[str, Any]) -> list[Expected]:
     stated = []
     for number in settings["offspring"]:
         cost = abs(float(theory.expected_gain(small, number)) / (theory.best_of_moment(number) * small) - 1)
-        room = cost + _PLANNED * _planned_error(settings, number)
+        room = cost + PLANNED * _planned_error(settings, number)
         why = f"what curvature takes at s = {small:g}, {cost:.1e}, and six planned errors"
         stated.append(near(f"speed at small σ over c_Mσ|∇U|, M = {number}", 1, room, "theory", why))
     order = _next_order(many)
@@ -69,7 +68,7 @@ def expect_speed(settings: dict[str, Any]) -> list[Expected]:
         )
     )  # fmt: skip
     for number in settings["offspring"]:
-        room = _PLANNED * _planned_best_error(settings, number)
+        room = PLANNED * _planned_best_error(settings, number)
         # The sphere of N dimensions has a curvature that differs by √(2/N) from mutation to mutation.
         room += theory.optimal_strength(number) ** 2 / settings["size"]
         why = "six planned errors, and s²/N, to which a sphere of N dimensions has the curvature of its mean"
