@@ -75,62 +75,6 @@ def test_stationary_law_on_a_lattice(rule):
 # --- 11: populations -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def population():
-    """400,000 normal genomes of three loci with covariance G, and a gradient."""
-    generator = np.random.default_rng(0)
-    root = np.array([[1.0, 0, 0], [0.5, 0.8, 0], [-0.3, 0.2, 0.4]])
-    return generator.standard_normal((400_000, 3)) @ root.T, root @ root.T, np.array([1.0, -0.5, 2.0])
-
-
-def errors(genomes):
-    return genomes.std(axis=0) / math.sqrt(len(genomes))
-
-
-def test_price_and_lande(population):
-    """Offspring in proportion to e^{−βU}: the mean moves by Cov(w, x)/w̄, exactly, and by −βGg for small effects."""
-    genomes, covariance, gradient = population
-    beta = 0.01
-    weights = np.exp(-beta * genomes @ gradient)
-    moved = weights @ genomes / weights.sum() - genomes.mean(axis=0)
-    price = np.mean((weights - weights.mean())[:, None] * genomes, axis=0) / weights.mean()
-    np.testing.assert_allclose(moved, price, rtol=1e-9)
-    # With a trait that offspring do not inherit whole, the second term of Price is there too.
-    change = 0.1 * genomes + 0.05
-    after = weights @ (genomes + change) / weights.sum() - genomes.mean(axis=0)
-    np.testing.assert_allclose(after, price + weights @ change / weights.sum(), rtol=1e-9)
-    # On a linear loss the mean of normal genomes moves by −βGg at any β.
-    spread = errors((weights / weights.mean() - 1)[:, None] * genomes)
-    assert np.all(np.abs(moved + beta * covariance @ gradient) < 4.5 * spread)
-
-
-@pytest.mark.parametrize("share", [0.5, 0.1])
-def test_truncation_of_a_population(population, share):
-    """−i(p) Gg/√(g·Gg), i(p) = φ(z_p)/p."""
-    genomes, covariance, gradient = population
-    losses = genomes @ gradient
-    kept = genomes[losses <= np.quantile(losses, share)]
-    intensity = stats.norm.pdf(stats.norm.ppf(share)) / share
-    law = -intensity * covariance @ gradient / math.sqrt(gradient @ covariance @ gradient)
-    # The quantile is that of the sample, which multiplies the error by 1.5 at most.
-    assert np.all(np.abs(kept.mean(axis=0) - law) < 4.5 * 1.5 * errors(kept))
-
-
-def test_replicator_dynamics_is_a_natural_gradient():
-    """ṗ_i = p_i(f_i − f̄) is ½ of the gradient of f̄ in the metric Σ dp²/p on Σp = 1, for symmetric payoffs; not for others."""
-    generator = np.random.default_rng(1)
-    payoff = generator.standard_normal((4, 4))
-    p = generator.dirichlet(np.ones(4))
-    for is_symmetric in (True, False):
-        matrix = (payoff + payoff.T) / 2 if is_symmetric else payoff
-        velocity = p * (matrix @ p - p @ matrix @ p)
-        # The gradient v in the metric: Σ v_i w_i/p_i = df̄(w) for every w with Σw = 0.
-        change = matrix @ p + matrix.T @ p
-        gradient = p * (change - p @ change)
-        assert velocity.sum() == pytest.approx(0, abs=1e-12)
-        assert np.allclose(velocity, gradient / 2) == is_symmetric
-
-
 def test_fixed_effects_of_a_move_rule():
     """Probability s_j/Σs_k turns exponential effects into Gamma(2); a uniform choice among the beneficial leaves them."""
     generator = np.random.default_rng(2)

@@ -143,15 +143,6 @@ def test_a_mutation_in_flight_is_fixed_in_proportion_to_its_effect(model, factor
         assert slope == pytest.approx(-factor * (size - 1) / (2 * size), rel=1e-4)
 
 
-@pytest.mark.parametrize("size", [2, 30])
-def test_heterozygosity_decays(size):
-    """By 1 − 1/n in a generation of a haploid Wright–Fisher population, exactly."""
-    counts = np.arange(size + 1)
-    for share in (0.1, 0.5):
-        after = stats.binom.pmf(counts, size, share) @ (counts / size * (1 - counts / size))
-        assert after == pytest.approx(share * (1 - share) * (1 - 1 / size))
-
-
 # --- 7: geometry ---------------------------------------------------------------------------------------------------------
 
 

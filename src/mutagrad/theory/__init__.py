@@ -1,6 +1,7 @@
 """The laws that tie selection to gradient descent; it reads algorithms and is read by none of them."""
 
 from mutagrad.estimate import Estimate
+from mutagrad.theory import population
 from mutagrad.theory.curvature import hessian_trace, largest_eigenvalue
 from mutagrad.theory.dynamics import Langevin, equivalent_gradient_descent, langevin, learning_rate
 from mutagrad.theory.laws import Diffusion, acceptance_rate, diffusion, drift, mean_loss_rate, mean_step
@@ -45,6 +46,7 @@ __all__ = [
     "normalized_mutation_strength",
     "optimal_strength",
     "participation_ratio",
+    "population",
     "recombination_gain",
     "recombination_moments",
     "site_drift",

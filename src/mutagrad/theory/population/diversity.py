@@ -1,0 +1,152 @@
+"""Variation that a population holds: heterozygosity, numbers of alleles and of segregating mutations (theory.md 6)."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jax.typing import ArrayLike
+from scipy import special
+
+from mutagrad import check
+from mutagrad.theory.population.fixation import MODELS
+
+__all__ = [
+    "equilibrium_heterozygosity",
+    "ewens_probability",
+    "expected_heterozygosity",
+    "expected_num_alleles",
+    "expected_num_segregating",
+]
+
+
+def expected_heterozygosity(
+    start: ArrayLike, population_size: int, time: ArrayLike, model: str = "wright_fisher"
+) -> np.ndarray:
+    """Expected heterozygosity of neutral variation, which no mutation renews: it falls by 1 − 1/n a generation.
+
+    Heterozygosity is 2p(1 − p), the chance that two genomes drawn with replacement differ. Moran's falls by 1 − 2/n² a birth and
+    death, of which a generation has n.
+
+    Parameters
+    ----------
+    start : heterozygosity at the start. population_size : n ≥ 1. time : generations ≥ 0. model : "moran" or "wright_fisher".
+
+    Source: [E04] 1.4, 3.4; theory.md 6.4, tested in tests/theory/test_diversity.py.
+
+    >>> import mutagrad
+    >>> round(float(mutagrad.theory.population.expected_heterozygosity(0.5, 100, 100)), 4)
+    0.183
+    """
+    size = check.count("population_size", population_size)
+    if check.choice("model", model, MODELS) == "moran":
+        factor, steps = 1 - 2 / size**2, size * np.asarray(time, np.float64)
+        # Alone, a genome is replaced by itself.
+        factor = max(factor, 0.0)
+    else:
+        factor, steps = 1 - 1 / size, np.asarray(time, np.float64)
+    return np.asarray(start, np.float64) * factor**steps
+
+
+def equilibrium_heterozygosity(population_size: int, mutation_rate: float) -> float:
+    """Chance that two genomes drawn without replacement differ, where every mutation makes a new allele: Wright and Fisher.
+
+    The exact 1 − F with F = (1 − μ)²/(n − (n − 1)(1 − μ)²), about θ/(1 + θ) with θ = 2nμ.
+
+    Parameters
+    ----------
+    population_size : n ≥ 1. mutation_rate : μ per genome and generation, from 0 to 1: the chance that one mutates at all.
+
+    Source: [E04] 3.6; theory.md 6.7, tested in tests/theory/test_diversity.py.
+
+    >>> import mutagrad
+    >>> round(mutagrad.theory.population.equilibrium_heterozygosity(1000, 5e-4), 3)
+    0.5
+    """
+    size, rate = check.count("population_size", population_size), _rate(mutation_rate)
+    same = (1 - rate) ** 2
+    return 1 - same / (size - (size - 1) * same)
+
+
+def ewens_probability(counts: Sequence[int], theta: float) -> float:
+    """Ewens' sampling formula: probability that a sample of n genomes has these numbers of copies of its alleles.
+
+    n!/(θ(θ + 1)…(θ + n − 1)) ∏_j θ^{a_j}/(j^{a_j} a_j!), a_j the number of alleles with j copies.
+
+    Parameters
+    ----------
+    counts : copies of every allele in the sample, in any order, such as (5, 3, 1, 1).
+    theta : θ > 0; 2nμ for a haploid Wright–Fisher population of n with the rate μ.
+
+    Raises
+    ------
+    ValueError : for counts below 1, or a θ that is not positive.
+
+    Domain: neutral alleles, each mutation a new one, equilibrium, a sample small against n; exact for Moran's whole population
+    with θ = nμ/(1 − μ).
+
+    Source: [E72]; theory.md 6.7, tested in tests/theory/test_diversity.py.
+
+    >>> import mutagrad
+    >>> round(mutagrad.theory.population.ewens_probability((2,), 1.0), 6)
+    0.5
+    """
+    copies = np.asarray(counts)
+    if copies.ndim != 1 or copies.size == 0 or copies.dtype.kind not in "iu" or copies.min() < 1:
+        raise ValueError(f"counts: got {counts!r}; pass a whole number of copies, 1 or more, for every allele")
+    check.positive("theta", theta)
+    number = int(copies.sum())
+    repeated = np.bincount(copies)
+    logarithm = (
+        special.gammaln(number + 1)
+        - (special.gammaln(theta + number) - special.gammaln(theta))
+        + len(copies) * math.log(theta)
+        - np.sum(np.log(copies))
+        - np.sum(special.gammaln(repeated + 1))
+    )
+    return float(np.exp(logarithm))
+
+
+def expected_num_alleles(num_genomes: int, theta: float) -> float:
+    """Expected number of alleles in a sample of n genomes: Σ θ/(θ + i) for i from 0 to n − 1.
+
+    Parameters
+    ----------
+    num_genomes : n ≥ 1. theta : θ > 0, as in `ewens_probability`.
+
+    Source: [E72]; theory.md 6.7, tested in tests/theory/test_diversity.py.
+
+    >>> import mutagrad
+    >>> mutagrad.theory.population.expected_num_alleles(2, 1.0)
+    1.5
+    """
+    number = check.count("num_genomes", num_genomes)
+    check.positive("theta", theta)
+    return float(np.sum(theta / (theta + np.arange(number))))
+
+
+def expected_num_segregating(population_size: int, mutation_rate: float) -> float:
+    """Expected number of mutations that some and not all of n genomes carry, all neutral: about 2nμ Σ 1/i, i from 1 to n − 1.
+
+    Parameters
+    ----------
+    population_size : n ≥ 2. mutation_rate : μ, mutations per genome and generation.
+
+    Domain: Wright and Fisher, neutral, equilibrium; recombination does not matter. The sum takes the whole population for a
+    sample, which is right to a few per cent.
+
+    Source: [Wa75]; theory.md 6.7, tested in tests/theory/test_diversity.py.
+
+    >>> import mutagrad
+    >>> round(mutagrad.theory.population.expected_num_segregating(1000, 0.05), 1)
+    748.4
+    """
+    size = check.count("population_size", population_size, 2)
+    if not mutation_rate >= 0:
+        raise ValueError(f"mutation_rate: got {mutation_rate!r}; pass a number of 0 or more")
+    return float(2 * size * mutation_rate * np.sum(1 / np.arange(1, size)))
+
+
+def _rate(value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError(f"mutation_rate: got {value!r}; pass a probability, from 0 to 1")
+    return value

@@ -1,0 +1,63 @@
+"""Learning rates of natural selection: per proposed, accepted and fixed mutation, and per generation (theory.md 6)."""
+
+from typing import NamedTuple
+
+from mutagrad import check
+from mutagrad.theory.population.fixation import inverse_temperature
+
+__all__ = ["LearningRates", "learning_rates"]
+
+
+class LearningRates(NamedTuple):
+    """Learning rates of one process, counted in four ways.
+
+    Attributes
+    ----------
+    per_proposed : ½νβσ²/n, for every mutation that arises.
+    per_fixed : ½νβσ², for every mutation that is accepted: that takes over the population.
+    per_generation : μn times that per proposed mutation, for the part of the genome that all share.
+    inverse_temperature : νβ [1/loss].
+    """
+
+    per_proposed: float
+    per_fixed: float
+    per_generation: float
+    inverse_temperature: float
+
+
+def learning_rates(
+    sigma: float, beta: float, population_size: int, mutation_rate: float = 0.0, model: str = "wright_fisher"
+) -> LearningRates:
+    """Learning rates of a population whose genomes mutate and mix: the part that all share moves by −η∇U.
+
+    Parameters
+    ----------
+    sigma : standard deviation of a mutation per parameter [parameter].
+    beta : strength of selection, fitness e^{−βU} [1/loss].
+    population_size : n ≥ 1.
+    mutation_rate : μ, mutations per genome and generation.
+    model : "moran" or "wright_fisher".
+
+    Returns
+    -------
+    LearningRates [parameter²/loss].
+
+    Raises
+    ------
+    ValueError : if a number is out of its range.
+
+    Domain: small effects, νβσ\\|∇U\\| ≪ 1; free recombination, or one mutation at a time.
+
+    Source: [S22]; rates derived for this project, theory.md 6.3 and 6.4, tested in tests/theory/test_fixation.py.
+
+    >>> import mutagrad
+    >>> rates = mutagrad.theory.population.learning_rates(0.1, 1.0, 101, mutation_rate=0.02, model="moran")
+    >>> [round(rate, 6) for rate in rates]
+    [0.00495, 0.5, 0.01, 100.0]
+    """
+    check.scale("sigma", sigma)
+    if not mutation_rate >= 0:
+        raise ValueError(f"mutation_rate: got {mutation_rate!r}; pass a number of 0 or more")
+    kappa = inverse_temperature(population_size, model, beta)
+    per_fixed = kappa * sigma**2 / 2
+    return LearningRates(per_fixed / population_size, per_fixed, mutation_rate * per_fixed, kappa)
