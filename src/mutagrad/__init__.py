@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mutagrad import diagnostics, estimates, evaluation, law, mutation, selection, theory, tree
     from mutagrad.algorithms import (
+        GenomeInfo,
+        Genomes,
+        GenomeState,
         Parents,
         boltzmann,
         comma,
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
         metropolis,
         mutation_selection,
         parents,
+        population,
         truncation,
         weighted_recombination,
     )
@@ -44,8 +48,8 @@ if TYPE_CHECKING:
 
 # Where each public name is: nothing is imported before it is asked for, so that `mutagrad --help` does not wait for JAX.
 _PLACES = {
-    "algorithms": "Parents boltzmann comma elitist fixation greedy logistic metropolis mutation_selection parents truncation "
-    "weighted_recombination",
+    "algorithms": "GenomeInfo GenomeState Genomes Parents boltzmann comma elitist fixation greedy logistic metropolis "
+    "mutation_selection parents population truncation weighted_recombination",
     "control.alternate": "AlternateState alternate rotate",
     "control.batch_size": "BatchSizeState adapt_batch_size",
     "control.sigma": "AdaptedState adapt_sigma schedule_sigma",
@@ -71,6 +75,9 @@ __all__ = [
     "Definition",
     "Descent",
     "Evaluator",
+    "GenomeInfo",
+    "GenomeState",
+    "Genomes",
     "GradientTransformationState",
     "History",
     "Info",
@@ -109,6 +116,7 @@ __all__ = [
     "mutation",
     "mutation_selection",
     "parents",
+    "population",
     "rotate",
     "schedule_sigma",
     "selection",

@@ -1,6 +1,8 @@
 """Algorithms: a generation from any parts, and the named assemblies of them, a line each."""
 
 from mutagrad.algorithms.generation import mutation_selection
+from mutagrad.algorithms.genomes.genomes import Genomes, GenomeState
+from mutagrad.algorithms.genomes.population import GenomeInfo, population
 from mutagrad.algorithms.named import (
     boltzmann,
     comma,
@@ -15,6 +17,9 @@ from mutagrad.algorithms.named import (
 from mutagrad.algorithms.start import Parents, parents
 
 __all__ = [
+    "GenomeInfo",
+    "GenomeState",
+    "Genomes",
     "Parents",
     "boltzmann",
     "comma",
@@ -25,6 +30,7 @@ __all__ = [
     "metropolis",
     "mutation_selection",
     "parents",
+    "population",
     "truncation",
     "weighted_recombination",
 ]

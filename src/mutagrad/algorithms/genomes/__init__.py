@@ -1,0 +1,1 @@
+"""Populations of genomes: many mutations in flight, recombination, demes (theory.md 6 and 11)."""

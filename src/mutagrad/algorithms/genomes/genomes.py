@@ -1,0 +1,261 @@
+"""Genomes of a population: an ancestor that all share, a table of segregating mutations, and who carries which.
+
+A mutation is a seed and a scale; its effect is made again where it is needed. So n genomes of N parameters with L segregating
+mutations take n·L bits and one matrix of L effects, and never n·N numbers at once unless the loss is evaluated so.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mutagrad import keys, tree
+from mutagrad.algorithms.genomes import bits
+from mutagrad.types import Params
+
+__all__ = ["GenomeState", "Genomes", "effect_of", "effects_of"]
+
+FREE = -1
+"""The birth of a slot of the table that holds no mutation."""
+
+
+class GenomeState(NamedTuple):
+    """What a population of genomes needs for its next generation.
+
+    Attributes
+    ----------
+    ancestor : pytree, the fixed part: the first genome with all mutations that everyone carries.
+    carriers : (n, L/32) uint32, bit l of a genome says whether it carries mutation l.
+    seeds : (L, 2) uint32, the seed of each segregating mutation.
+    scales : (L,) σ with which each arose [parameter].
+    births : (L,) int32, the generation whose genomes carried each first; −1 where a slot is free.
+    sigma : scalar, the mutation scale of the mutations to come [parameter].
+    generation : int32 scalar, generations completed.
+    """
+
+    ancestor: Params
+    carriers: jax.Array
+    seeds: jax.Array
+    scales: jax.Array
+    births: jax.Array
+    sigma: jax.Array
+    generation: jax.Array
+
+    @property
+    def params(self) -> Params:
+        """The fixed part."""
+        return self.ancestor
+
+    @property
+    def population_size(self) -> int:
+        """n."""
+        return self.carriers.shape[0]
+
+    @property
+    def is_segregating(self) -> jax.Array:
+        """(L,) whether a slot holds a mutation; some genomes carry it, and some do not."""
+        return self.births != FREE
+
+    @property
+    def frequencies(self) -> jax.Array:
+        """(L,) the share of genomes that carry each mutation; 0 where a slot is free."""
+        return bits.column_counts(self.carriers) / self.population_size
+
+    @property
+    def heterozygosity(self) -> jax.Array:
+        """Σ 2p(1 − p): at how many mutations two genomes differ in the mean, drawn with replacement."""
+        p = self.frequencies
+        return jnp.sum(2 * p * (1 - p))
+
+    @property
+    def positions(self) -> jax.Array:
+        """(L,) the place of each mutation on the chromosome, from 0 to 1."""
+        return jax.vmap(_position)(self.seeds)
+
+    def with_params(self, params: Params) -> "GenomeState":
+        """The same state with another fixed part."""
+        return self if params is None else self._replace(ancestor=params)
+
+    def with_sigma(self, sigma: jax.Array) -> "GenomeState":
+        """The same state with another scale of the mutations to come."""
+        return self._replace(sigma=sigma)
+
+
+def _key_of(seed: jax.Array) -> jax.Array:
+    return jax.random.wrap_key_data(seed, impl="threefry2x32")
+
+
+def _position(seed: jax.Array) -> jax.Array:
+    # Fold 0 of the seed is the effect.
+    return jax.random.uniform(keys.fold_in(_key_of(seed), 1))
+
+
+def effect_of(
+    sample_fn: Callable[[jax.Array, Params], Params], seed: jax.Array, scale: jax.Array, like: Params
+) -> Params:
+    """The effect of a mutation on every parameter; ``None`` for leaves that do not mutate."""
+    zeros = jax.tree.map(jnp.zeros_like, like)
+    noise = sample_fn(keys.fold_in(_key_of(seed), 0), zeros)
+
+    def scaled(leaf: Any, change: Any) -> Any:
+        if not tree.is_mutated(leaf, change):
+            return None
+        wide = leaf.astype(tree.compute_dtype(leaf))
+        if tree.has_own_change(change):
+            return change.applied(wide, scale)
+        return (scale * jnp.asarray(change)).astype(wide.dtype)
+
+    return jax.tree.map(scaled, zeros, noise, is_leaf=lambda leaf: leaf is None)
+
+
+def effects_of(sample_fn: Callable[[jax.Array, Params], Params], state: GenomeState) -> Params:
+    """The effects of all mutations, leaves with a leading axis (L,); those of free slots are 0."""
+    scales = jnp.where(state.is_segregating, state.scales, 0)
+    return jax.vmap(partial(effect_of, sample_fn), in_axes=(0, 0, None))(state.seeds, scales, state.ancestor)
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("ancestor", "carriers", "effects"),
+    meta_fields=(),
+)
+@dataclasses.dataclass(frozen=True)
+class Genomes:
+    """The genomes of a population, none of them made yet: what ``ask`` returns.
+
+    ``len(genomes)``, ``genomes[i]`` and iteration give the parameters of one genome at a time, ``genomes.stacked()`` all of them
+    with a leading axis.
+
+    Attributes
+    ----------
+    ancestor : pytree, the fixed part.
+    carriers : (n, L/32) uint32, as in `GenomeState`.
+    effects : pytree of (L, …) effects of the mutations; ``None`` at leaves that do not mutate.
+    """
+
+    ancestor: Params
+    carriers: jax.Array
+    effects: Params
+
+    parent_losses = None
+    num_parents = 0
+    num_before = 0
+
+    @property
+    def num_offspring(self) -> int:
+        """n."""
+        return self.carriers.shape[0]
+
+    def __len__(self) -> int:
+        return self.num_offspring
+
+    def __getitem__(self, index: Any) -> Params:
+        if isinstance(index, int):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"genomes: got index {index}; there are {len(self)}")
+            index %= len(self)
+        return _made(self, jnp.asarray(index, jnp.int32))
+
+    def __iter__(self) -> Iterator[Params]:
+        return (self[index] for index in range(len(self)))
+
+    def candidate(self, index: jax.Array) -> Params:
+        """A genome, by its index."""
+        return self._with(self.carriers[index])
+
+    def _with(self, words: jax.Array) -> Params:
+        """The genome with these mutations, or several of them with leading axes."""
+        carried = bits.unpack(words)
+
+        def added(leaf: Any, effects: Any) -> Any:
+            if effects is None:
+                return leaf
+            total = leaf.astype(effects.dtype) + jnp.tensordot(carried.astype(effects.dtype), effects, 1)
+            return total.astype(leaf.dtype)
+
+        return jax.tree.map(added, self.ancestor, self.effects, is_leaf=lambda leaf: leaf is None)
+
+    def parent(self, index: Any) -> Params:
+        """The fixed part, of the shapes of every genome."""
+        return self.ancestor
+
+    def made(self) -> "Genomes":
+        """The same genomes: their effects are made."""
+        return self
+
+    def rows(self) -> tuple[Params, Params]:
+        """All genomes at once, and the axis of each leaf for ``vmap``: 0, or ``None`` for what all of them share."""
+        axes = jax.tree.map(
+            lambda leaf, effects: None if effects is None else 0,
+            self.ancestor,
+            self.effects,
+            is_leaf=lambda leaf: leaf is None,
+        )
+        return self._rows(), axes
+
+    def _rows(self) -> Params:
+        carried = bits.unpack(self.carriers)
+
+        def added(leaf: Any, effects: Any) -> Any:
+            if effects is None:
+                return leaf
+            total = leaf.astype(effects.dtype)[None] + jnp.tensordot(carried.astype(effects.dtype), effects, 1)
+            return total.astype(leaf.dtype)
+
+        return jax.tree.map(added, self.ancestor, self.effects, is_leaf=lambda leaf: leaf is None)
+
+    def stacked(self) -> Params:
+        """All genomes at once: leaves that mutate or are floating with a leading axis (n,), the others as they are."""
+        return _stacked(self)
+
+    def mean(self) -> Params:
+        """The mean genome."""
+        shares = bits.column_counts(self.carriers) / len(self)
+
+        def added(leaf: Any, effects: Any) -> Any:
+            if effects is None:
+                return leaf
+            total = leaf.astype(effects.dtype) + jnp.tensordot(shares.astype(effects.dtype), effects, 1)
+            return total.astype(leaf.dtype)
+
+        return jax.tree.map(added, self.ancestor, self.effects, is_leaf=lambda leaf: leaf is None)
+
+    def covariance(self, directions: Params) -> jax.Array:
+        """(k, k) genetic covariance along directions: of the projections of all genomes, over n [parameter²].
+
+        Parameters
+        ----------
+        directions : pytree of the structure of the params, leaves with a leading axis (k,).
+        """
+
+        def along(leaf: Any, effects: Any, directions: Any) -> Any:
+            if effects is None:
+                return jnp.zeros(())
+            flat = effects.reshape(effects.shape[0], -1)
+            return flat @ jnp.asarray(directions, flat.dtype).reshape(-1, flat.shape[1]).T
+
+        parts = jax.tree.map(along, self.ancestor, self.effects, directions, is_leaf=lambda leaf: leaf is None)
+        effects = sum(part for part in jax.tree.leaves(parts) if part.ndim == 2)
+        values = bits.unpack(self.carriers).astype(effects.dtype) @ effects
+        centred = values - jnp.mean(values, axis=0, keepdims=True)
+        return centred.T @ centred / len(self)
+
+
+@jax.jit
+def _made(genomes: Genomes, index: jax.Array) -> Params:
+    return genomes.candidate(index)
+
+
+@jax.jit
+def _stacked(genomes: Genomes) -> Params:
+    rows, axes = genomes.rows()
+
+    def repeated(leaf: Any, axis: int | None) -> Any:
+        if axis is not None or not tree.is_floating(leaf):
+            return leaf
+        return jnp.broadcast_to(leaf, (len(genomes), *leaf.shape))
+
+    return jax.tree.map(repeated, rows, axes, is_leaf=lambda leaf: leaf is None)

@@ -1,0 +1,193 @@
+"""Who is born of whom: parents drawn by fitness within demes, genomes that mix, mutations that arise, are fixed and are lost."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mutagrad import keys
+from mutagrad.algorithms.genomes import bits
+from mutagrad.algorithms.genomes.genomes import FREE, GenomeState, effect_of
+from mutagrad.types import Params
+
+__all__ = ["Rules", "Turnover", "reproduce"]
+
+
+class Rules(NamedTuple):
+    """How genomes reproduce; see `mutagrad.population`.
+
+    Attributes
+    ----------
+    mutation_rate : per genome that is born. recombination, rate : "free", "none", "crossover" or "transfer", and its rate.
+    num_replaced : how many genomes are born in a generation. num_demes : D. migration : share of births from other demes.
+    """
+
+    mutation_rate: float
+    recombination: str
+    rate: float
+    num_replaced: int
+    num_demes: int
+    migration: float
+
+
+class Turnover(NamedTuple):
+    """What became of mutations and genomes in a generation.
+
+    Attributes
+    ----------
+    parents : (n, 2) int32, the genomes of the generation before that each genome comes from. Without recombination both are one;
+        for a genome that was not replaced both are itself.
+    is_fixed : (L,) whether the mutation of a slot was fixed now.
+    ages : (L,) age of the mutation of a slot [generations], −1 where there is none.
+    num_new, num_fixed, num_lost : int32, mutations that arose, became part of all genomes, and of none.
+    num_dropped : int32, mutations that found no free slot, and so did not arise.
+    """
+
+    parents: jax.Array
+    is_fixed: jax.Array
+    ages: jax.Array
+    num_new: jax.Array
+    num_fixed: jax.Array
+    num_lost: jax.Array
+    num_dropped: jax.Array
+
+
+def _draw_parents(key: jax.Array, weights: jax.Array, demes: jax.Array) -> jax.Array:
+    """A parent for each birth, by fitness within a deme. weights : (D, m); demes : (d,) the deme of each parent."""
+    size = weights.shape[1]
+    ends = jnp.cumsum(weights, axis=1)
+    total = ends[:, -1:]
+    # Deme k takes the numbers from k to k + 1.
+    places = (ends / total + jnp.arange(len(weights), dtype=ends.dtype)[:, None]).reshape(-1)
+    wanted = demes.astype(ends.dtype) + jax.random.uniform(keys.fast(key), demes.shape, ends.dtype)
+    found = jnp.searchsorted(places, wanted, side="right")
+    # Rounding may pass the last one that has any fitness, or the first of its deme.
+    last = size - 1 - jnp.argmax(weights[:, ::-1] > 0, axis=1)
+    first = jnp.argmax(weights > 0, axis=1)
+    return jnp.clip(found, demes * size + first[demes], demes * size + last[demes]).astype(jnp.int32)
+
+
+def _weights(fitness: jax.Array, num_demes: int) -> jax.Array:
+    """(D, m) relative fitness; alike where none of a deme has any."""
+    rows = fitness.reshape(num_demes, -1)
+    return jnp.where(jnp.max(rows, axis=1, keepdims=True) > 0, rows, 1)
+
+
+def _demes_of_parents(key: jax.Array, own: jax.Array, rules: Rules) -> jax.Array:
+    """The deme that each birth has its parents from: its own, or another one where it migrates."""
+    if rules.num_demes == 1 or rules.migration == 0:
+        return own
+    first, second = keys.split(key)
+    migrates = jax.random.uniform(keys.fast(first), own.shape) < rules.migration
+    other = jax.random.randint(keys.fast(second), own.shape, 1, rules.num_demes)
+    return jnp.where(migrates, (own + other) % rules.num_demes, own)
+
+
+def _mixed(key: jax.Array, state: GenomeState, mothers: jax.Array, fathers: jax.Array, rules: Rules) -> jax.Array:
+    """The words of the genomes that are born."""
+    own, other = state.carriers[mothers], state.carriers[fathers]
+    if rules.recombination == "none":
+        return own
+    if rules.recombination == "crossover":
+        mask = bits.crossover_mask(key, len(mothers), state.positions, rules.rate)
+    else:
+        mask = bits.random_mask(key, own.shape, rules.rate)
+    return (other & mask) | (own & ~mask)
+
+
+def _poisson(key: jax.Array, mean: float) -> jax.Array:
+    # JAX draws it from threefry keys alone.
+    words = jax.random.bits(keys.fast(key), (2,), jnp.uint32)
+    return jax.random.poisson(jax.random.wrap_key_data(words, impl="threefry2x32"), mean, dtype=jnp.int32)
+
+
+def reproduce(
+    key: jax.Array,
+    state: GenomeState,
+    fitness: jax.Array,
+    rules: Rules,
+    sample_fn: Callable[[jax.Array, Params], Params],
+) -> tuple[GenomeState, Turnover]:
+    """The next generation.
+
+    Parameters
+    ----------
+    fitness : (n,) of every genome, 0 or more, on any scale.
+    """
+    number, size = state.population_size, state.population_size // rules.num_demes
+    deaths, first, second, migration, mixing, arising = keys.split(key, 6)
+    born = jnp.arange(number)
+    if rules.num_replaced == 1:
+        born = jax.random.randint(keys.fast(deaths), (1,), 0, number)
+    elif rules.num_replaced < number:
+        born = jax.random.permutation(keys.fast(deaths), number)[: rules.num_replaced]
+    weights = _weights(fitness, rules.num_demes)
+    demes = _demes_of_parents(migration, born // size, rules)
+    mothers = _draw_parents(first, weights, demes)
+    fathers = mothers if rules.recombination == "none" else _draw_parents(second, weights, demes)
+    words = _mixed(mixing, state, mothers, fathers, rules)
+    everyone = jnp.arange(number, dtype=jnp.int32)
+    parents = jnp.stack([everyone, everyone], axis=1).at[born].set(jnp.stack([mothers, fathers], axis=1))
+    state, num_new, num_dropped = _mutated(
+        arising, state._replace(carriers=state.carriers.at[born].set(words)), born, rules.mutation_rate
+    )
+    state, turnover = _folded(state._replace(generation=state.generation + 1), sample_fn)
+    return state, turnover._replace(parents=parents, num_new=num_new, num_dropped=num_dropped)
+
+
+def _mutated(
+    key: jax.Array, state: GenomeState, born: jax.Array, rate: float
+) -> tuple[GenomeState, jax.Array, jax.Array]:
+    """The state with new mutations in genomes that were born, how many, and how many found no slot."""
+    counting, owning, seeding = keys.split(key, 3)
+    wanted = _poisson(counting, rate * len(born))
+    is_free = ~state.is_segregating
+    rank = jnp.cumsum(is_free) - 1
+    is_new = is_free & (rank < wanted)
+    owners = born[jax.random.randint(keys.fast(owning), is_new.shape, 0, len(born))]
+    word, bit = bits.bit_of(jnp.arange(len(is_new)))
+    # Bits of free slots are 0 in all genomes, so that adding sets them.
+    carriers = state.carriers.at[owners, word].add(jnp.where(is_new, bit, 0))
+    seeds = jax.random.bits(keys.fast(seeding), state.seeds.shape, jnp.uint32)
+    num_new = jnp.sum(is_new, dtype=jnp.int32)
+    return (
+        state._replace(
+            carriers=carriers,
+            seeds=jnp.where(is_new[:, None], seeds, state.seeds),
+            scales=jnp.where(is_new, state.sigma, state.scales),
+            births=jnp.where(is_new, state.generation + 1, state.births),
+        ),
+        num_new,
+        wanted - num_new,
+    )
+
+
+def _folded(state: GenomeState, sample_fn: Callable[[jax.Array, Params], Params]) -> tuple[GenomeState, Turnover]:
+    """Mutations that all carry become part of the ancestor, and those that none carries leave the table."""
+    counts = bits.column_counts(state.carriers)
+    is_fixed = state.is_segregating & (counts == state.population_size)
+    is_lost = state.is_segregating & (counts == 0)
+    ages = jnp.where(state.is_segregating, state.generation - state.births, -1)
+
+    def add(carry: tuple) -> tuple:
+        left, ancestor = carry
+        slot = jnp.argmax(left)
+        effect = effect_of(sample_fn, state.seeds[slot], state.scales[slot], ancestor)
+
+        def added(leaf: Any, change: Any) -> Any:
+            return leaf if change is None else (leaf.astype(change.dtype) + change).astype(leaf.dtype)
+
+        moved = jax.tree.map(added, ancestor, effect, is_leaf=lambda leaf: leaf is None)
+        return left.at[slot].set(False), moved
+
+    _, ancestor = jax.lax.while_loop(lambda carry: jnp.any(carry[0]), add, (is_fixed, state.ancestor))
+    kept = ~bits.pack(is_fixed)
+    after = state._replace(
+        ancestor=ancestor,
+        carriers=state.carriers & kept[None],
+        births=jnp.where(is_fixed | is_lost, FREE, state.births),
+    )
+    none = jnp.zeros((), jnp.int32)
+    number_fixed, number_lost = (jnp.sum(one, dtype=jnp.int32) for one in (is_fixed, is_lost))
+    return after, Turnover(jnp.zeros((0, 2), jnp.int32), is_fixed, ages, none, number_fixed, number_lost, none)
