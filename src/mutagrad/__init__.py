@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mutagrad.control.batch_size import BatchSizeState, adapt_batch_size
     from mutagrad.control.sigma import AdaptedState, adapt_sigma, schedule_sigma
     from mutagrad.diagnostics import diagnose
-    from mutagrad.evaluation import Evaluator, executor
+    from mutagrad.evaluation import Evaluator, contest, executor
     from mutagrad.gradient_transformation import GradientTransformationState, as_gradient_transformation
     from mutagrad.offspring import Offspring
     from mutagrad.run.evolve import Result, RunError, evolve
@@ -54,7 +54,7 @@ _PLACES = {
     "control.batch_size": "BatchSizeState adapt_batch_size",
     "control.sigma": "AdaptedState adapt_sigma schedule_sigma",
     "diagnostics": "diagnose",
-    "evaluation": "Evaluator executor",
+    "evaluation": "Evaluator contest executor",
     "gradient_transformation": "GradientTransformationState as_gradient_transformation",
     "offspring": "Offspring",
     "run.evolve": "Result RunError evolve",
@@ -97,6 +97,7 @@ __all__ = [
     "as_gradient_transformation",
     "boltzmann",
     "comma",
+    "contest",
     "default_record",
     "diagnose",
     "diagnostics",

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mutagrad import tree
-from mutagrad.types import LossFn, Params
+from mutagrad.types import Params
 
 __all__ = ["Losses", "check_loss_fn", "compare", "finite_reference", "number_told", "of_values", "per_example", "told"]
 
@@ -52,7 +52,7 @@ class NotTraceable(ValueError):
 _TRACED = (jax.errors.JAXTypeError, jax.errors.JAXIndexError, jax.errors.UnexpectedTracerError)
 
 
-def per_example(loss_fn: LossFn) -> Callable[[Params], jax.Array]:
+def per_example(loss_fn: Callable[..., Any]) -> Callable[..., jax.Array]:
     """The loss as a vector of per-example losses in at least float32; a scalar loss is one example.
 
     Raises
@@ -61,9 +61,9 @@ def per_example(loss_fn: LossFn) -> Callable[[Params], jax.Array]:
         ordinary Python that JAX cannot trace.
     """
 
-    def values(params: Params) -> jax.Array:
+    def values(*candidates: Params) -> jax.Array:
         try:
-            loss = loss_fn(params)
+            loss = loss_fn(*candidates)
         except _TRACED as error:
             raise NotTraceable(str(error).splitlines()[0]) from None
         return check_losses(loss)
@@ -91,9 +91,10 @@ def check_losses(loss: Any) -> jax.Array:
     return jnp.atleast_1d(loss).astype(tree.compute_dtype(loss))
 
 
-def check_loss_fn(loss_fn: Any, has_batch: bool = False) -> None:
+def check_loss_fn(loss_fn: Any, has_batch: bool = False, sees_everyone: bool = False) -> None:
     """Refuse a loss that is no function, or takes another number of arguments."""
-    wanted = "loss_fn(params, batch)" if has_batch else "loss_fn(params)"
+    names = ["params", *(["everyone"] if sees_everyone else []), *(["batch"] if has_batch else [])]
+    wanted = f"loss_fn({', '.join(names)})"
     if not callable(loss_fn):
         raise ValueError(f"loss_fn: got {loss_fn!r}; pass a function {wanted}")
     try:
@@ -101,7 +102,7 @@ def check_loss_fn(loss_fn: Any, has_batch: bool = False) -> None:
     except (TypeError, ValueError):
         return
     try:
-        signature.bind(*([None] * (1 + has_batch)))
+        signature.bind(*([None] * len(names)))
     except TypeError as error:
         hint = "" if has_batch else " (a loss of a batch needs batches=)"
         raise ValueError(

@@ -14,7 +14,7 @@ from mutagrad import keys
 from mutagrad.evaluation.local import Evaluator
 from mutagrad.evaluation.losses import told
 from mutagrad.evaluation.pool import Failure
-from mutagrad.run.minibatches import PERIOD, Minibatches, changes
+from mutagrad.run.minibatches import PERIOD, Minibatches, changes, takes_generation
 from mutagrad.run.rows import Rows
 
 __all__ = ["Chunk", "compiled", "keys_of", "one_by_one"]
@@ -65,8 +65,8 @@ class _ByIdentity(NamedTuple):
         return isinstance(other, _ByIdentity) and all(a is b for a, b in zip(self.objects, other.objects, strict=True))
 
 
-def _of_batch(loss_fn: Callable, batch: Any, params: Any) -> Any:
-    return loss_fn(params, batch)
+def _of_batch(loss_fn: Callable, batch: Any, *candidates: Any) -> Any:
+    return loss_fn(*candidates, batch)
 
 
 def _evaluation_of(evaluator: Any, mode: Any) -> Any:
@@ -83,7 +83,7 @@ def _chunk_program(arguments: _ByIdentity, mode: Any, draw_fn: Any, length: int,
         step_key, batch_key = keys_of(key, state.generation)
         own, is_resampled = loss_fn, False
         if draw_fn is not None:
-            batch, is_resampled = draw_fn(batch_key, data, level)
+            batch, is_resampled = draw_fn(batch_key, data, level, state.generation)
             own = partial(_of_batch, loss_fn, batch)
         state, info = algorithm.step(step_key, state, own, is_resampled=is_resampled, evaluation=evaluation)
         return state, Rows.of((record(state, info), info.parent_loss))
@@ -110,7 +110,7 @@ def _draw_minibatch(batches: Minibatches) -> Callable:
 
 @lru_cache(maxsize=64)
 def _minibatch_drawer(batch_size: Any, sizes: tuple) -> Callable:
-    def draw(key: jax.Array, data: Any, level: int) -> tuple[Any, bool]:
+    def draw(key: jax.Array, data: Any, level: int, generation: Any) -> tuple[Any, bool]:
         size = batch_size[level] if isinstance(batch_size, tuple) else batch_size
         return Minibatches(data, batch_size).draw(key, data, level), size is not None
 
@@ -119,8 +119,11 @@ def _minibatch_drawer(batch_size: Any, sizes: tuple) -> Callable:
 
 @lru_cache(maxsize=16)
 def _function_drawer(batches: _ByIdentity) -> Callable:
-    def draw(key: jax.Array, data: Any, level: int) -> tuple[Any, bool]:
-        return batches.objects[0](key), True
+    function = batches.objects[0]
+    is_moving = takes_generation(function)
+
+    def draw(key: jax.Array, data: Any, level: int, generation: Any) -> tuple[Any, bool]:
+        return (function(key, generation) if is_moving else function(key)), True
 
     return draw
 
@@ -200,20 +203,20 @@ def _tell_program(arguments: _ByIdentity) -> Callable:
 
 
 @partial(jax.jit, static_argnums=0)
-def _drawn(draw_fn: Callable, key: jax.Array, data: Any) -> Any:
-    return draw_fn(key, data, 0)[0]
+def _drawn(draw_fn: Callable, key: jax.Array, data: Any, generation: Any) -> Any:
+    return draw_fn(key, data, 0, generation)[0]
 
 
-def _batch_source(batches: Any) -> Callable[[jax.Array], tuple[Any, bool]]:
-    """``source(key) -> (batch, whether it is another one)``; raises StopIteration when there are no more."""
+def _batch_source(batches: Any) -> Callable[[jax.Array, Any], tuple[Any, bool]]:
+    """``source(key, generation) -> (batch, whether it is another one)``; raises StopIteration when there are no more."""
     if batches is None:
-        return lambda key: (None, False)
+        return lambda key, generation: (None, False)
     if isinstance(batches, Minibatches) or callable(batches):
         draw_fn, data = _drawer(batches)
         is_resampled = changes(batches)
-        return lambda key: (_drawn(draw_fn, key, data), is_resampled)
+        return lambda key, generation: (_drawn(draw_fn, key, data, generation), is_resampled)
     iterator = iter(batches)
-    return lambda key: (next(iterator), True)
+    return lambda key, generation: (next(iterator), True)
 
 
 def one_by_one(
@@ -235,7 +238,7 @@ def one_by_one(
     for completed in range(1, num_generations + 1):
         step_key, batch_key = _compiled_keys_of(key, state.generation)
         try:
-            batch, is_resampled = source(batch_key)
+            batch, is_resampled = source(batch_key, state.generation)
             if is_traceable:
                 state, row, parent_loss = program(key, state, batch)
                 reason = ""

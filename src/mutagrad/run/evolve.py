@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mutagrad import check, tree
+from mutagrad.evaluation.everyone import sees_everyone
 from mutagrad.evaluation.losses import check_loss_fn
 from mutagrad.run.hints import Hints
 from mutagrad.run.loop import default_record, generations
@@ -161,10 +162,11 @@ def evolve(
         that it reads change between runs, pass another function, or the data as ``batches``.
     num_generations : how many generations to run, those of a continued run counted in.
     batches : ``None``; or `mutagrad.minibatches`, of several sizes if the algorithm chooses among them; or a function
-        ``batches(key) -> batch`` that JAX can trace; or an iterable of batches of one shape, one a generation (slower: every
-        generation passes through Python). A run that goes on skips those that it has seen.
+        ``batches(key) -> batch`` that JAX can trace, or ``batches(key, generation)``, so that a loss may move; or an iterable of
+        batches of one shape, one a generation (slower: every generation passes through Python). A run that goes on skips those
+        that it has seen.
     evaluation : "auto" (the algorithm's own), "mapped", "vectorized", the size of a chunk, `mutagrad.executor`, or an
-        `mutagrad.evaluation.Evaluator` of your own.
+        `mutagrad.evaluation.Evaluator` of your own. With `mutagrad.contest` the loss sees the whole population.
     record : ``record(state, info) -> pytree of arrays`` kept of every generation; `default_record` unless given.
     observers : functions of a `mutagrad.Chunk`, called about four times a second; one that returns a text stops the run.
     checkpoint : a folder. State and history are saved there about every minute and at the end; a run that finds a checkpoint
@@ -190,7 +192,7 @@ def evolve(
     """
     key, algorithm = check.key(key), check.algorithm(algorithm)
     num_generations = check.count("num_generations", num_generations)
-    check_loss_fn(loss_fn, batches is not None)
+    check_loss_fn(loss_fn, batches is not None, sees_everyone(evaluation))
     if batches is not None and (isinstance(batches, str) or not (callable(batches) or hasattr(batches, "__iter__"))):
         raise ValueError(
             f"batches: got {batches!r}; pass mutagrad.minibatches(data, batch_size), a function or an iterable"

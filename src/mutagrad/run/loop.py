@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from mutagrad import check
+from mutagrad.evaluation.everyone import sees_everyone
 from mutagrad.evaluation.local import resolve
 from mutagrad.evaluation.losses import check_loss_fn
 from mutagrad.run.chunks import Chunk, compiled, keys_of, one_by_one
@@ -111,7 +112,7 @@ def generations(
     50
     """
     key, has_batches = check.key(key), batches is not None
-    check_loss_fn(loss_fn, has_batches)
+    check_loss_fn(loss_fn, has_batches, sees_everyone(evaluation))
     definition = check.algorithm(algorithm).definition
     own = "auto" if isinstance(definition, UnknownDefinition) else definition.evaluation
     evaluator = resolve(evaluation, own)

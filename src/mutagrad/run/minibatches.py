@@ -1,7 +1,8 @@
 """Batches drawn inside the compiled loop, from data that stay on the device."""
 
+import inspect
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 
 from mutagrad import check, keys
 
-__all__ = ["Minibatches", "changes", "minibatches"]
+__all__ = ["Minibatches", "changes", "minibatches", "takes_generation"]
 
 PERIOD = 100
 """Where there are several sizes, one of them is chosen for so many generations."""
@@ -48,6 +49,20 @@ def _number(data: Any) -> int:
 def changes(batches: Any) -> bool:
     """Whether generations of a run meet other batches than those before."""
     return batches is not None and not (isinstance(batches, Minibatches) and batches.batch_size is None)
+
+
+def takes_generation(batches: Callable) -> bool:
+    """Whether a function of batches asks for the generation too: it takes two arguments, and not one."""
+    try:
+        signature = inspect.signature(batches)
+        signature.bind(None, None)
+    except (TypeError, ValueError):
+        return False
+    try:
+        signature.bind(None)
+    except TypeError:
+        return True
+    return False
 
 
 def minibatches(data: Any, batch_size: int | Sequence[int | None] | None = None) -> Minibatches:
