@@ -2,6 +2,7 @@
 
 import pytest
 from twins_kucharavy2023 import TWINS as KUCHARAVY2023
+from twins_sourbut2022 import TWINS as SOURBUT2022
 from twins_whitelam2021 import TWINS as WHITELAM2021
 from twins_whitelam2026 import TWINS as WHITELAM2026
 
@@ -11,7 +12,7 @@ from mutagrad.lab.claims.claims import Job
 
 pytestmark = pytest.mark.permissive
 
-TWINS = [*WHITELAM2021, *WHITELAM2026, *KUCHARAVY2023]
+TWINS = [*WHITELAM2021, *WHITELAM2026, *KUCHARAVY2023, *SOURBUT2022]
 
 
 def checks_of(claim, settings):

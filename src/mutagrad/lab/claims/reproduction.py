@@ -19,7 +19,7 @@ from mutagrad.lab.claims.verdicts import committed
 
 __all__ = ["check_scale", "claims", "find", "plan", "reproduce", "with_key"]
 
-WORKS = ("whitelam2021", "whitelam2026", "kucharavy2023")
+WORKS = ("whitelam2021", "whitelam2026", "kucharavy2023", "sourbut2022")
 LARGEST = 100_000
 """Bytes of the small figure, at most."""
 
