@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test verify lint types docs check lock clean
+.PHONY: demo test verify lint types docs check lock clean oracle
 
 demo: .venv/.installed
 	@out=runs/demo-$$(date +%Y%m%d-%H%M%S); $(BIN)/mutagrad train --data digits --generations 1500 --out $$out \
@@ -12,10 +12,18 @@ test: .venv/.installed
 	$(BIN)/python -m pytest -n 2
 
 # Everything that convinces a sceptic: all tests, those at full size too, and the heavy statistics. Hours.
-verify: .venv/.installed
+verify: .venv/.installed .oracle/.installed
 	# Compiled as users compile: make test asks for less optimisation, which is faster to compile.
 	XLA_FLAGS= $(BIN)/python -m pytest -n 2 -m "verify or not verify"
 	@set -e; for script in verification/*.py; do [ $$script = verification/common.py ] || { echo $$script; $(BIN)/python -m $$(echo $${script%.py} | tr / .); }; done
+
+# Independent simulators that genomes are compared with, in an environment of their own.
+oracle: .oracle/.installed
+
+.oracle/.installed: verification/oracles/requirements.txt
+	$(PYTHON) -m venv .oracle
+	.oracle/bin/python -m pip install --quiet --requirement verification/oracles/requirements.txt
+	@touch $@
 
 lint: .venv/.installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -44,4 +52,4 @@ lock:
 	done
 
 clean:
-	rm -rf .venv runs build dist
+	rm -rf .venv .oracle runs build dist

@@ -46,7 +46,8 @@ def learning_rates(
     ------
     ValueError : if a number is out of its range.
 
-    Domain: small effects, νβσ\\|∇U\\| ≪ 1; free recombination, or one mutation at a time.
+    Domain: free recombination, or one mutation at a time. Per proposed mutation and per generation βσ\\|∇U\\| ≪ 1 is enough,
+    whatever n; per fixed one the fixation must be nearly neutral, νβσ\\|∇U\\| ≪ 1.
 
     Source: [S22]; rates derived for this project, theory.md 6.3 and 6.4, tested in tests/theory/test_fixation.py.
 
