@@ -133,6 +133,15 @@ def test_learning_rates(model):
     assert rates.per_generation == pytest.approx(0.3 * size * rates.per_proposed)
 
 
+@pytest.mark.parametrize(("model", "factor"), [("moran", 1), ("wright_fisher", 2)])
+def test_the_learning_rate_holds_where_selection_is_strong(model, factor):
+    """A(y) − A(−y) over yν/n is 1 to O(y) from neutral to ny = 200: what counts is that y is small."""
+    size, y = 10_000, np.array([1e-6, 1e-4, 1e-3, 0.02])
+    up, down = (np.asarray(population.fixation_probability(s, size, model), float) for s in (y, -y))
+    np.testing.assert_allclose((up - down) / (y * factor * (size - 1) / size), 1, atol=0.03)
+    assert up[-1] > 1e10 * down[-1]
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
