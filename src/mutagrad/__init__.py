@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         mutation_selection,
         parents,
         population,
+        record_genealogy,
+        tree_sequence,
         truncation,
         weighted_recombination,
     )
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
 # Where each public name is: nothing is imported before it is asked for, so that `mutagrad --help` does not wait for JAX.
 _PLACES = {
     "algorithms": "GenomeInfo GenomeState Genomes Parents boltzmann comma elitist fixation greedy logistic metropolis "
-    "mutation_selection parents population truncation weighted_recombination",
+    "mutation_selection parents population record_genealogy tree_sequence truncation weighted_recombination",
     "control.alternate": "AlternateState alternate rotate",
     "control.batch_size": "BatchSizeState adapt_batch_size",
     "control.sigma": "AdaptedState adapt_sigma schedule_sigma",
@@ -118,6 +120,7 @@ __all__ = [
     "mutation_selection",
     "parents",
     "population",
+    "record_genealogy",
     "rotate",
     "schedule_sigma",
     "selection",
@@ -126,6 +129,7 @@ __all__ = [
     "stop_on_plateau",
     "theory",
     "tree",
+    "tree_sequence",
     "truncation",
     "weighted_recombination",
 ]

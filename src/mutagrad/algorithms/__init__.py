@@ -1,6 +1,7 @@
 """Algorithms: a generation from any parts, and the named assemblies of them, a line each."""
 
 from mutagrad.algorithms.generation import mutation_selection
+from mutagrad.algorithms.genomes.genealogy import record_genealogy, tree_sequence
 from mutagrad.algorithms.genomes.genomes import Genomes, GenomeState
 from mutagrad.algorithms.genomes.population import GenomeInfo, population
 from mutagrad.algorithms.named import (
@@ -31,6 +32,8 @@ __all__ = [
     "mutation_selection",
     "parents",
     "population",
+    "record_genealogy",
+    "tree_sequence",
     "truncation",
     "weighted_recombination",
 ]

@@ -38,6 +38,8 @@ class Turnover(NamedTuple):
     ----------
     parents : (n, 2) int32, the genomes of the generation before that each genome comes from. Without recombination both are one;
         for a genome that was not replaced both are itself.
+    from_second : (n, L/32) words, which mutations of each genome come from the second of its parents.
+    owners : (L,) int32, the genome in which the mutation of a slot arose now; −1 where none did.
     is_fixed : (L,) whether the mutation of a slot was fixed now.
     ages : (L,) age of the mutation of a slot [generations], −1 where there is none.
     num_new, num_fixed, num_lost : int32, mutations that arose, became part of all genomes, and of none.
@@ -45,6 +47,8 @@ class Turnover(NamedTuple):
     """
 
     parents: jax.Array
+    from_second: jax.Array
+    owners: jax.Array
     is_fixed: jax.Array
     ages: jax.Array
     num_new: jax.Array
@@ -84,16 +88,14 @@ def _demes_of_parents(key: jax.Array, own: jax.Array, rules: Rules) -> jax.Array
     return jnp.where(migrates, (own + other) % rules.num_demes, own)
 
 
-def _mixed(key: jax.Array, state: GenomeState, mothers: jax.Array, fathers: jax.Array, rules: Rules) -> jax.Array:
-    """The words of the genomes that are born."""
-    own, other = state.carriers[mothers], state.carriers[fathers]
+def _mask(key: jax.Array, state: GenomeState, number: int, rules: Rules) -> jax.Array:
+    """(d, L/32) words, what the genomes that are born have from the second parent."""
+    shape = (number, state.carriers.shape[1])
     if rules.recombination == "none":
-        return own
+        return jnp.zeros(shape, jnp.uint32)
     if rules.recombination == "crossover":
-        mask = bits.crossover_mask(key, len(mothers), state.positions, rules.rate)
-    else:
-        mask = bits.random_mask(key, own.shape, rules.rate)
-    return (other & mask) | (own & ~mask)
+        return bits.crossover_mask(key, number, state.positions, rules.rate)
+    return bits.random_mask(key, shape, rules.rate)
 
 
 def _poisson(key: jax.Array, mean: float) -> jax.Array:
@@ -126,20 +128,27 @@ def reproduce(
     demes = _demes_of_parents(migration, born // size, rules)
     mothers = _draw_parents(first, weights, demes)
     fathers = mothers if rules.recombination == "none" else _draw_parents(second, weights, demes)
-    words = _mixed(mixing, state, mothers, fathers, rules)
+    mask = _mask(mixing, state, len(born), rules)
+    words = (state.carriers[fathers] & mask) | (state.carriers[mothers] & ~mask)
     everyone = jnp.arange(number, dtype=jnp.int32)
     parents = jnp.stack([everyone, everyone], axis=1).at[born].set(jnp.stack([mothers, fathers], axis=1))
-    state, num_new, num_dropped = _mutated(
+    state, owners, num_dropped = _mutated(
         arising, state._replace(carriers=state.carriers.at[born].set(words)), born, rules.mutation_rate
     )
     state, turnover = _folded(state._replace(generation=state.generation + 1), sample_fn)
-    return state, turnover._replace(parents=parents, num_new=num_new, num_dropped=num_dropped)
+    return state, turnover._replace(
+        parents=parents,
+        from_second=jnp.zeros_like(state.carriers).at[born].set(mask),
+        owners=owners,
+        num_new=jnp.sum(owners >= 0, dtype=jnp.int32),
+        num_dropped=num_dropped,
+    )
 
 
 def _mutated(
     key: jax.Array, state: GenomeState, born: jax.Array, rate: float
 ) -> tuple[GenomeState, jax.Array, jax.Array]:
-    """The state with new mutations in genomes that were born, how many, and how many found no slot."""
+    """The state with new mutations in genomes that were born, whose they are (−1: none is new), and how many found no slot."""
     counting, owning, seeding = keys.split(key, 3)
     wanted = _poisson(counting, rate * len(born))
     is_free = ~state.is_segregating
@@ -150,7 +159,6 @@ def _mutated(
     # Bits of free slots are 0 in all genomes, so that adding sets them.
     carriers = state.carriers.at[owners, word].add(jnp.where(is_new, bit, 0))
     seeds = jax.random.bits(keys.fast(seeding), state.seeds.shape, jnp.uint32)
-    num_new = jnp.sum(is_new, dtype=jnp.int32)
     return (
         state._replace(
             carriers=carriers,
@@ -158,8 +166,8 @@ def _mutated(
             scales=jnp.where(is_new, state.sigma, state.scales),
             births=jnp.where(is_new, state.generation + 1, state.births),
         ),
-        num_new,
-        wanted - num_new,
+        jnp.where(is_new, owners, -1).astype(jnp.int32),
+        wanted - jnp.sum(is_new, dtype=jnp.int32),
     )
 
 
@@ -190,4 +198,5 @@ def _folded(state: GenomeState, sample_fn: Callable[[jax.Array, Params], Params]
     )
     none = jnp.zeros((), jnp.int32)
     number_fixed, number_lost = (jnp.sum(one, dtype=jnp.int32) for one in (is_fixed, is_lost))
-    return after, Turnover(jnp.zeros((0, 2), jnp.int32), is_fixed, ages, none, number_fixed, number_lost, none)
+    unknown = jnp.zeros((0, 2), jnp.int32), jnp.zeros((0, 0), jnp.uint32), jnp.zeros(0, jnp.int32)
+    return after, Turnover(*unknown, is_fixed, ages, none, number_fixed, number_lost, none)
