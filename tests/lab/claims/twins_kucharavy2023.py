@@ -130,11 +130,4 @@ TWINS = [
         "largest |gradient|",
         {"images": 200, "copies": 1, "keys": 2, "generations": 20, "epochs": 1},
     ),
-    Twin(
-        "K23-3",
-        "an edit distance an eighth as large, in place of the source's",
-        in_place(go_ea, "as_run", lambda right: lambda sigma, number: right(sigma / 8, number)),
-        "decrease of the loss with M = 4 and ED, over its start",
-        {"images": 20, "populations": (2, 4, 6), "generations": 100, "seeds": 3, "sigma": 0.03},
-    ),
 ]

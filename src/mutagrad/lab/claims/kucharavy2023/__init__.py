@@ -14,13 +14,12 @@ from mutagrad.lab.claims.kucharavy2023 import (
     minibatches,
     mixing,
     moves,
-    population,
     seeds,
 )
 
 __all__ = ["CLAIMS"]
 
-_MODULES = (angles, curve, directions, effects, glimpses, limit, minibatches, mixing, moves, population, seeds)
+_MODULES = (angles, curve, directions, effects, glimpses, limit, minibatches, mixing, moves, seeds)
 CLAIMS = sorted(
     (claim for module in _MODULES for claim in module.CLAIMS),
     key=lambda claim: int(claim.id.split("-")[1]),

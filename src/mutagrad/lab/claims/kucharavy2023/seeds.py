@@ -231,6 +231,8 @@ def draw_seeds(data: Any) -> Any:
     for axis in (left, middle, right):
         axis.set(xscale="log", yscale="log")
         axis.legend(frameon=False, fontsize=8)
+    middle.set_xticks(offspring, [str(each) for each in offspring])
+    middle.minorticks_off()
     return figure
 
 
