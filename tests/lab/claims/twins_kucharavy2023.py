@@ -3,12 +3,13 @@
 import sys
 from collections.abc import Callable
 
+import numpy as np
 from scipy import special
 from twins import Twin, in_place
 
 import mutagrad
 from mutagrad.diagnostics.landscape import update_angles
-from mutagrad.lab.claims.kucharavy2023 import angles, directions, effects, minibatches
+from mutagrad.lab.claims.kucharavy2023 import angles, directions, effects, glimpses, minibatches, workers
 from mutagrad.lab.training import go_ea
 
 
@@ -35,6 +36,11 @@ def with_twice_the_noise(right: Callable) -> Callable:
         return measured._replace(batches=tuple(batches))
 
     return found
+
+
+def with_straight_through(right: Callable) -> Callable:
+    """Networks that read as hard attention does, with the gradient of soft attention."""
+    return lambda job, data, key, mode: right(job, data, key, "straight_through" if mode == "hard" else mode)
 
 
 TWINS = [
@@ -109,5 +115,19 @@ TWINS = [
         in_place(sys.modules[update_angles.__module__], "mean_cosine", lambda right: lambda k, *rest: right(1, *rest)),
         "cosine with −∇U of the mean of 16",
         {"images": 20, "mutations": 800, "seeds": 2, "digits_mutations": 2000, "digits_images": 50},
+    ),
+    Twin(
+        "K23-10",
+        "losses cross in half precision",
+        in_place(workers, "LOSS", lambda right: np.dtype(np.float16)),
+        "recombination: generations whose new parent every worker has",
+        {"widths": (8,), "width": 8, "offspring": (15,), "generations": 8, "counted_generations": 2, "processes": 0},
+    ),
+    Twin(
+        "K23-11",
+        "the gradient of the weights passes through the argmax",
+        in_place(glimpses, "network", with_straight_through),
+        "largest |gradient|",
+        {"images": 200, "copies": 1, "keys": 2, "generations": 20, "epochs": 1},
     ),
 ]

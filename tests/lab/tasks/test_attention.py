@@ -62,6 +62,34 @@ def test_hard_attention_is_that_of_plain_numpy():
     assert len({tuple(place) for place in places[:, 2]}) > 1
 
 
+@pytest.mark.parametrize("mode", ["hard", "straight_through", "gumbel", "reinforce"])
+def test_a_place_is_not_read_again(mode):
+    """All four places in four glimpses, in the order of plain NumPy; where rereading is allowed, some image reads one twice."""
+    shape = {"image_shape": (4, 4), "glimpse": 2, "grid": 2, "num_glimpses": 4, "num_hidden": 5}
+    model = Attention(jax.random.key(7), **shape, mode=mode, reread=False)
+    images = jax.random.normal(jax.random.key(8), (30, 4, 4))
+    key = jax.random.key(9) if mode in ("gumbel", "reinforce") else None
+    _, places, weights = looked(model, images, key)
+    np.testing.assert_array_equal(np.asarray(weights).sum(1), 1.0)
+    again = looked(Attention(jax.random.key(7), **shape, mode=mode), images, key)[2]
+    assert np.max(np.asarray(again).sum(1)) > 1
+    if key is None:
+        what, where, look, preference = (
+            np.asarray(leaf) for leaf in (model.what, model.where, model.look, model.preference)
+        )
+        for number, image in enumerate(np.asarray(images)):
+            corners, squares = squares_of(image, 2, 2)
+            state, left = np.zeros(5, np.float32), [0, 1, 2, 3]
+            for step in range(4):
+                scores = np.maximum(state, 0) @ look + preference[step]
+                chosen = max(left, key=lambda place, scores=scores: scores[place])
+                left.remove(chosen)
+                assert tuple(np.asarray(places)[number, step]) == corners[chosen]
+                state = state + squares[chosen] @ what[step] + where[chosen]
+    slope = eqx.filter_jit(eqx.filter_grad(lambda one: jnp.mean(one.losses(images, jnp.zeros(30, int), key))))(model)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(slope))
+
+
 def test_places_reach_both_ends_of_an_image():
     model = eqx.filter_eval_shape(Attention, jax.random.key(0), (28, 28), glimpse=8)
     assert model._corners.min() == 0
@@ -184,6 +212,10 @@ def test_reinforce_is_unbiased():
         ({"num_glimpses": 0}, "num_glimpses: got 0; pass a whole number of 1 or more"),
         ({"mode": "loud"}, "mode: got 'loud'; pass one of hard, soft, straight_through, gumbel, reinforce"),
         ({"temperature": 0.0}, "temperature: got 0.0; pass a positive finite number"),
+        (
+            {"grid": 2, "num_glimpses": 5, "reread": False},
+            "num_glimpses: got 5 of 4 places with reread=False; pass at most 4",
+        ),
         ({"image_shape": (8, 8, 1)}, r"image_shape: got \(8, 8, 1\); pass a height and a width"),
     ],
 )

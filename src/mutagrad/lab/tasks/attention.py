@@ -54,6 +54,8 @@ class Attention(eqx.Module):
     num_outputs : number of outputs.
     mode : one of `MODES`.
     temperature : τ > 0 [score], of the modes that have a softmax(·/τ).
+    reread : whether a place may be read again. ``False`` leaves places that were read before out of the scores. In mode "soft",
+        which reads all places, it changes nothing.
 
     Raises
     ------
@@ -82,6 +84,7 @@ class Attention(eqx.Module):
     grid: int = eqx.field(static=True)
     mode: str = eqx.field(static=True)
     temperature: float = eqx.field(static=True)
+    reread: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -94,6 +97,7 @@ class Attention(eqx.Module):
         num_outputs: int = 10,
         mode: str = "hard",
         temperature: float = 1.0,
+        reread: bool = True,
     ):
         if len(image_shape) != 2:
             raise ValueError(f"image_shape: got {tuple(image_shape)}; pass a height and a width")
@@ -107,6 +111,11 @@ class Attention(eqx.Module):
         self.mode = check.choice("mode", mode, MODES)
         self.temperature = check.positive("temperature", temperature)
         number, hidden = check.count("num_glimpses", num_glimpses), check.count("num_hidden", num_hidden)
+        self.reread = bool(reread)
+        if not reread and number > grid**2:
+            raise ValueError(
+                f"num_glimpses: got {number} of {grid**2} places with reread=False; pass at most {grid**2}"
+            )
         keys, places = jax.random.split(key, 5), grid**2
         self.what = _uniform(keys[0], (number, glimpse**2, hidden), glimpse**2)
         self.where = _uniform(keys[1], (places, hidden), places)
@@ -119,7 +128,7 @@ class Attention(eqx.Module):
         outputs, hidden = self.answer.weight.shape
         temperature = self.temperature if temperature is None else temperature
         shape = (self.image_shape, self.glimpse, self.grid, len(self.preference), hidden, outputs)
-        other = Attention(jax.random.key(0), *shape, mode, temperature)
+        other = Attention(jax.random.key(0), *shape, mode, temperature, self.reread)
         return jax.tree.unflatten(jax.tree.structure(other), jax.tree.leaves(self))
 
     def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
@@ -172,12 +181,16 @@ class Attention(eqx.Module):
         flat = jnp.asarray(images).reshape(images.shape[0], -1)
         state = jnp.zeros((images.shape[0], len(self.look)), flat.dtype)
         seen, log_probability = [], jnp.zeros(images.shape[0], flat.dtype)
+        was_read = jnp.zeros((images.shape[0], self.look.shape[1]), bool)
         for number, (what, preference) in enumerate(zip(self.what, self.preference, strict=True)):
             scores = jax.nn.relu(state) @ self.look + preference[None]
+            if not self.reread and self.mode != "soft":
+                scores = jnp.where(was_read, -jnp.inf, scores)
             noise = None
             if key is not None and self.mode in ("gumbel", "reinforce"):
                 noise = jax.random.gumbel(jax.random.fold_in(key, number), scores.shape, scores.dtype)
             chosen = jnp.argmax(scores if noise is None else scores + noise, axis=1)
+            was_read = was_read | jax.nn.one_hot(chosen, scores.shape[1], dtype=bool)
             weights = self._weights(scores, chosen, noise)
             seen.append(weights)
             if self.mode in ("hard", "reinforce"):  # the same, by looking up
