@@ -84,8 +84,8 @@ def expect_population(settings: dict[str, Any]) -> list[Expected]:
         near(
             _ONE, line, PLANNED * math.hypot(doubt, error_of_line), "theory",
             f"on a linear loss such populations have {line:.3f} ± {doubt:.1g}, by a plain simulation of one coordinate; "
-            f"survivors that did not keep their spread would have {intensity * math.sqrt(2 * math.pi):.3f}; six planned errors of "
-            f"{error_of_line:.2g}", ours=True, freedom=freedom,
+            f"survivors that did not keep their spread would have {intensity * math.sqrt(2 * math.pi):.3f}; six planned errors "
+            f"of {error_of_line:.2g}", ours=True, freedom=freedom,
         ),
     ]  # fmt: skip
 
