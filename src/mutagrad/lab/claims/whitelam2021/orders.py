@@ -42,12 +42,14 @@ class Tried(NamedTuple):
     ----------
     k : in (1 + kλα)^−p, and doubt : how far the trials are apart in it, or its standard error where that is more.
     deviation : of one run, times √(λα), or as it is for "spread", of which the error does not depend on λα.
+    seen : the ratios that trials found, in the order of their λα.
     power : p, 2 of a square.
     """
 
     k: float
     doubt: float
     deviation: float
+    seen: tuple[float, ...] = ()
     power: int = 1
 
 
@@ -60,18 +62,24 @@ TRIALS = {
 PLANNED: dict[float, dict[str, Planned | Tried]] = {
     0.4: {
         "end": Planned(-872, 3.9), "first": Planned(-801, 16), "second": Planned(-888, 18), "third": Planned(-835, 30),
-        "fourth": Planned(-862, 32), "shift": Tried(930, 20, 0.0057), "spread": Tried(800, 90, 0.21),
-        "loss": Planned(286, 4.2), "excess": Tried(185, 35, 0.0155), "distance": Tried(930, 20, 0.0083, 2),
+        "fourth": Planned(-862, 32), "shift": Tried(930, 20, 0.0057, (0.729, 0.573)),
+        "spread": Tried(800, 90, 0.21, (0.767, 0.651)),
+        "loss": Planned(286, 4.2), "excess": Tried(185, 35, 0.0155, (0.929, 0.878)),
+        "distance": Tried(930, 20, 0.0083, (0.533, 0.328), 2),
     },
     2.0: {
         "end": Planned(-1023, 3.2), "first": Planned(-956, 15), "second": Planned(-974, 15), "third": Planned(-985, 25),
-        "fourth": Planned(-985, 26), "shift": Tried(1000, 30, 0.0034), "spread": Tried(1330, 45, 0.22),
-        "loss": Planned(61, 1.06), "excess": Tried(215, 150, 0.0165), "distance": Tried(1000, 30, 0.0061, 2),
+        "fourth": Planned(-985, 26), "shift": Tried(1000, 30, 0.0034, (0.836, 0.712, 0.557)),
+        "spread": Tried(1330, 45, 0.22, (0.788, 0.653, 0.491)),
+        "loss": Planned(61, 1.06), "excess": Tried(215, 150, 0.0165, (0.933, 0.919, 0.855)),
+        "distance": Tried(1000, 30, 0.0061, (0.698, 0.508, 0.310), 2),
     },
     10.0: {
         "end": Planned(-5703, 29), "first": Planned(-896, 28), "second": Planned(2087, 58), "third": Planned(-936, 29),
-        "fourth": Planned(-15_551, 90), "shift": Tried(37_000, 3000, 0.001), "spread": Tried(6500, 5000, 1.1),
-        "loss": Planned(236, 0.74), "excess": Tried(39_000, 6000, 0.0018), "distance": Tried(53_000, 10_000, 0.0031),
+        "fourth": Planned(-15_551, 90), "shift": Tried(37_000, 3000, 0.001),
+        "spread": Tried(6500, 5000, 1.1),
+        "loss": Planned(236, 0.74), "excess": Tried(39_000, 6000, 0.0018),
+        "distance": Tried(53_000, 10_000, 0.0031),
     },
 }  # fmt: skip
 """By time of the end."""
@@ -86,10 +94,11 @@ def of_tried(known: Tried, step: float, chance: float, trials: str) -> Interval:
     """
     value = (1 + known.k * step) ** -known.power
     doubt = known.power * known.doubt * step * value
+    found = f" found {', '.join(f'{one:.3f}' for one in known.seen)} and" if known.seen else ""
     return Interval(
         value, doubt + ERRORS * chance, "trial",
-        f"1 for λα → 0; trials at {trials} put the order after it at (1 + kλα)^−{known.power}, k = {known.k:,.3g} ± "
-        f"{known.doubt:,.2g}: {value:.3f} ± {doubt:.1g} here, and six planned errors of {chance:.2g}",
+        f"1 for λα → 0; trials, {trials},{found} put the order after it at (1 + kλα)^−{known.power}, k = {known.k:,.5g} ± "
+        f"{known.doubt:,.3g}: {value:.3f} ± {doubt:.1g} here, and six planned errors of {chance:.2g}",
     )  # fmt: skip
 
 
