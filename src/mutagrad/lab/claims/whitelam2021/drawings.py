@@ -99,6 +99,9 @@ def draw_ratios(data: Any) -> Any:
         small.plot(data.step, data[f"{name}_law"], "--", color=f"C{colour}", linewidth=1)
     small.set(xlabel="λα", ylabel="Δ", xscale="log", yscale="log", title="a net of three units")
     small.title.set_fontsize(10)
-    for axis in (left, middle, small):
+    small.minorticks_off()
+    small.set_xticks(data.step.values, [f"{step:g}" for step in data.step.values])
+    for axis in (left, small):
         axis.legend(frameon=False, fontsize=8)
+    middle.legend(frameon=False, fontsize=8, loc=(0.55, 0.3))
     return figure
