@@ -268,8 +268,8 @@ CLAIMS = [
         "whitelam2021",
         "precision",
         "P: in float32 with α = 10⁻⁵ and λ = 1/10, comparing rounded means breaks the correspondence where the slope is small, "
-        "at the start of Fig. 1, and not at t = 1; paired differences keep it down to a fiftieth of that σ; at every σ the drift is "
-        "what the comparison's errors leave",
+        "at the start of Fig. 1, and not at t = 1; paired differences keep it; at every other σ the drift is what the "
+        "comparison's errors leave",
         _PRECISION,
         run_precision,
         _needs,
