@@ -146,7 +146,7 @@ def expect_deep(settings: dict[str, Any]) -> list[Expected]:
     # Curvature takes s√2π/4 of what the drift gains (theory.md 3.11).
     of_loss, of_way = (math.pi * step / 2 * one for one in (32.0, _CURVATURE[until]))
     strength = step * math.sqrt(2 * math.pi) * _CURVATURE[until]
-    errors = 30 * step / math.sqrt(number), 4.3 * math.sqrt(step / number)
+    errors = 5 * step / math.sqrt(number), 4.3 * math.sqrt(step / number)
     freedom = number - 1
     floor = number * (of_way * _WAY[until]) ** 2 / (math.pi * step * until * size)
     chance = math.sqrt(2 / size)
@@ -157,12 +157,12 @@ def expect_deep(settings: dict[str, Any]) -> list[Expected]:
         near(
             _DEEP_NAMES[0], 1, of_loss + PLANNED * errors[0], "theory",
             f"curvature takes πλα/2·TrH/|∇U| = {of_loss:.2g} of the rate while the loss falls; six planned errors of "
-            f"{errors[0]:.2g}, 30λα of a run by the spread over runs of the registration before", freedom=freedom,
+            f"{errors[0]:.2g}, 5λα of a run by the spread over 16 runs of a trial (key 777006)", freedom=freedom,
         ),
         near(
             _DEEP_NAMES[1], 1, of_way + PLANNED * errors[1], "theory",
             f"at s = {strength:.2g} curvature takes {of_way:.2g} of the gain; six planned errors of {errors[1]:.2g}, 4.3√(λα) of "
-            "a run by the spread over runs of the registration before", freedom=freedom,
+            "a run by the same spread", freedom=freedom,
         ),
         near(
             _DEEP_NAMES[2], 1, floor + PLANNED * chance, "theory",
