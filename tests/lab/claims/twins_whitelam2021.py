@@ -27,7 +27,7 @@ def faster(right: Callable) -> Callable:
 SHORT = {"time": 0.4, "records": 4, "alpha": 2e-3, "runs": 32}
 SMALL_LOSS = {"early_runs": 128, "small_runs": 4096}
 SMALL_RATIOS = {"early_runs": 64, "small_runs": 4096, "ratios": (0.2, 0.1)}
-DEEP = {"runs": 6, "alpha": 5e-3, "time": 1.0, "records": 5, "points": 20, "descent_step": 1e-3}
+DEEP = {"runs": 6, "alpha": 2e-3, "time": 1.0, "records": 5, "points": 20, "descent_step": 1e-3}
 CHAINS = {"generations": 500, "sigmas": (1.0, 3.0), "grid": 61}
 POPULATION = {"runs": 16, "generations_alone": 400, "time": 0.01, "records": 10, "population": 20, "parents": 4}
 
