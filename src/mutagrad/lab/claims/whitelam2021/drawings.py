@@ -38,8 +38,8 @@ def draw_weights(data: Any) -> Any:
 
 
 def draw_loss(data: Any) -> Any:
-    """Loss against t, the layout of Fig. 1c, and by how much its mean differs from gradient descent's."""
-    figure, (left, right) = panels(2, 5.4)
+    """Loss against t, the layout of Fig. 1c, and by how much its mean differs from gradient descent's, on two nets."""
+    figure, (left, right, small) = panels(3, 4.4)
     time, losses, descent = data.time.values, data.loss.values, data.descent_loss.values
     for run in range(min(25, len(losses))):
         left.plot(time, losses[run], color="C0", alpha=0.2, linewidth=0.6)
@@ -62,12 +62,21 @@ def draw_loss(data: Any) -> Any:
     right.axhline(0, color="k", linewidth=0.8, linestyle=":")
     right.set(xlabel="t", ylabel="mean loss less gradient descent's")
     right.legend(frameon=False, fontsize=8)
+    small.errorbar(
+        data.small_time, data.small_excess, 3 * data.small_error, fmt="o", markersize=3, elinewidth=0.8, color="C0"
+    )
+    small.plot(data.small_time, data.small_expected, color="C3", label="∇U·m + ½Tr(HC)")
+    small.plot(data.small_time, data.small_curvature, color="C1", linestyle="--", label="½Tr(HC) alone")
+    small.axhline(0, color="k", linewidth=0.8, linestyle=":")
+    small.set(xlabel="t", ylabel="the same over λα", ylim=(-2.5, 0.3), title="a net of three units")
+    small.title.set_fontsize(10)
+    small.legend(frameon=False, fontsize=8)
     return figure
 
 
 def draw_ratios(data: Any) -> Any:
-    """A weight and Δ(t) for each λ, the layout of Fig. 2, and the loss."""
-    figure, (left, middle, right) = panels(3, 4.2)
+    """A weight and Δ(t) for each λ, the layout of Fig. 2, the loss, and Δ against λα on the net of three units."""
+    figure, (left, middle, right, small) = panels(4, 3.6)
     for colour, ratio in enumerate(data.ratio.values):
         one = data.sel(ratio=ratio)
         left.plot(data.time, one.weight, color=f"C{colour}", label=f"λ = {ratio:.3g}")
@@ -80,6 +89,19 @@ def draw_ratios(data: Any) -> Any:
     left.set(xlabel="t", ylabel="mean of the weight that moves most")
     middle.set(xlabel="t", ylabel="Δ(t), dashed: its law", yscale="log")
     right.set(xlabel="t", ylabel="mean loss", ylim=(0, None))
-    left.legend(frameon=False, fontsize=8)
-    middle.legend(frameon=False, fontsize=8)
+    for colour, (name, label) in enumerate(
+        (
+            ("whole", f"{data.attrs['small_runs']:,} runs, t = 0.6"),
+            ("few", f"means of {data.attrs['few']} runs, t = 0.2"),
+        )
+    ):
+        small.plot(data.step, data[name], "o", color=f"C{colour}", markersize=4, label=label)
+        small.plot(data.step, data[f"{name}_law"], "--", color=f"C{colour}", linewidth=1)
+    small.set(xlabel="λα", ylabel="Δ", xscale="log", yscale="log", title="a net of three units")
+    small.title.set_fontsize(10)
+    small.minorticks_off()
+    small.set_xticks(data.step.values, [f"{step:g}" for step in data.step.values])
+    for axis in (left, small):
+        axis.legend(frameon=False, fontsize=8)
+    middle.legend(frameon=False, fontsize=8, loc=(0.55, 0.3))
     return figure

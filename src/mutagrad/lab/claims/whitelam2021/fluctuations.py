@@ -52,9 +52,9 @@ class Fluctuations(NamedTuple):
         return np.einsum("ti,ti->t", self.slopes, self.shift) + spread
 
 
-def _derivatives(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _derivatives(x: jax.Array, points: int = POINTS) -> tuple[jax.Array, jax.Array]:
     """Gradient and Hessian of the shallow net's loss. Its output is a sum over units: few second derivatives are not 0."""
-    theta = jnp.arange(POINTS, dtype=x.dtype) / POINTS
+    theta = jnp.arange(points, dtype=x.dtype) / points
 
     def at_all(of_unit):
         return jax.vmap(jax.vmap(of_unit, (None, 0)), (0, None))(x.reshape(-1, 3), theta)
@@ -68,25 +68,25 @@ def _derivatives(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     units = jnp.arange(x.size // 3)
     blocks = jnp.zeros((units.size, 3, units.size, 3), x.dtype).at[units, :, units, :].set(bends)
     hessian = outputs @ outputs.T + blocks.reshape(x.size, x.size)
-    return 2 * outputs @ residuals / POINTS, 2 * hessian / POINTS
+    return 2 * outputs @ residuals / points, 2 * hessian / points
 
 
-def _descend(x: jax.Array, time: float) -> jax.Array:
+def _descend(x: jax.Array, time: float, points: int) -> jax.Array:
     """Normalised gradient descent for a time."""
     steps = math.ceil(time / _DESCENT_STEP)
 
     def body(_, x):
-        slope = jax.grad(lambda x: jnp.mean(shallow_losses(x)))(x)
+        slope = jax.grad(lambda x: jnp.mean(shallow_losses(x, points)))(x)
         return x - time / steps * slope / jnp.linalg.norm(slope)
 
     return jax.lax.fori_loop(0, steps, body, x)
 
 
-@partial(jax.jit, static_argnums=3)
-def _advance(x: jax.Array, covariance: jax.Array, shift: jax.Array, step: float) -> tuple[jax.Array, ...]:
+@partial(jax.jit, static_argnums=(3, 4))
+def _advance(x: jax.Array, covariance: jax.Array, shift: jax.Array, step: float, points: int) -> tuple[jax.Array, ...]:
     """Everything a step later, by the implicit midpoint rule, which narrow valleys do not upset."""
-    middle = _descend(x, step / 2)
-    slope, hessian = _derivatives(middle)
+    middle = _descend(x, step / 2, points)
+    slope, hessian = _derivatives(middle, points)
     norm = jnp.linalg.norm(slope)
     unit, one = slope / norm, jnp.eye(x.size, dtype=x.dtype)
     along = jnp.outer(unit, unit)
@@ -97,15 +97,21 @@ def _advance(x: jax.Array, covariance: jax.Array, shift: jax.Array, step: float)
     after = forward @ covariance @ forward.T + step * noise
     # The second derivative of −ĝ along C: of g itself, of its length, and of both.
     between = (covariance + after) / 2
-    third = jax.grad(lambda x: jnp.vdot(between, _derivatives(x)[1]))(middle)
+    third = jax.grad(lambda x: jnp.vdot(between, _derivatives(x, points)[1]))(middle)
     slopes = hessian @ between @ hessian
     bend = -across @ third / 2 / norm + (across @ slopes @ unit + jnp.trace(across @ slopes) * unit / 2) / norm**2
-    return _descend(middle, step / 2), after, forward @ shift + step * inverse @ bend
+    return _descend(middle, step / 2, points), after, forward @ shift + step * inverse @ bend
 
 
-def fluctuations(job: Job, start: jax.Array, time: float, records: int) -> Fluctuations:
-    """The fluctuations of runs on the shallow net that start at ``start``, at ``records`` times up to ``time``."""
-    name = f"fluctuations to {time:g} at {records}"
+def fluctuations(job: Job, start: jax.Array, time: float, records: int, points: int = POINTS) -> Fluctuations:
+    """The fluctuations of runs on the shallow net that start at ``start``, at ``records`` times up to ``time``.
+
+    Parameters
+    ----------
+    job : keeps what is found. start : (3n,), of a net of n units. time : t of the last record. records : R.
+    points : at which the net is to learn.
+    """
+    name = f"fluctuations of {len(start)} weights at {points} points to {time:g} at {records}"
     kept = job.load(name)
     if kept is None:
         number = math.ceil(time / records / _STEP)
@@ -115,8 +121,8 @@ def fluctuations(job: Job, start: jax.Array, time: float, records: int) -> Fluct
             covariance, shift = jnp.zeros((x.size, x.size)), jnp.zeros(x.size)
             for record in range(records):
                 for _ in range(number):
-                    x, covariance, shift = _advance(x, covariance, shift, time / records / number)
-                found.append((x, jnp.mean(shallow_losses(x)), covariance, shift, *_derivatives(x)))
+                    x, covariance, shift = _advance(x, covariance, shift, time / records / number, points)
+                found.append((x, jnp.mean(shallow_losses(x, points)), covariance, shift, *_derivatives(x, points)))
                 job.progress((record + 1) / records)
             arrays = [np.stack([np.asarray(part) for part in parts]) for parts in zip(*found, strict=True)]
         kept = dict(zip(Fluctuations._fields, [np.asarray(start, float), *arrays], strict=True))

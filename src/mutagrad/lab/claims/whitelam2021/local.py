@@ -1,4 +1,8 @@
-"""W21-7 and W21-9: what one generation does at a point of the shallow net, on average."""
+"""W21-7 and W21-9: what one generation does at a point of the shallow net, on average.
+
+Of 6 and 13 checks each is undecided once in 370 times though its law is right, and one of the 19 once in 20 times or less: those
+of W21-9 are of the same mutations.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -21,8 +25,8 @@ from mutagrad.types import Definition, Mutation
 
 __all__ = ["CLAIMS", "on_the_way"]
 
-_BLOCKS = 50
-"""Planned standard errors on either side of a law: three for chance, three for the power."""
+_BLOCKS = 200
+"""Of mutations: their means are so many that the spread over them is an error without few degrees of freedom."""
 
 
 def on_the_way(steps: int) -> jax.Array:
@@ -57,12 +61,12 @@ def _mean_steps(
         def add(total, keys):
             return total + jnp.sum(jax.vmap(one)(keys), axis=0), None
 
-        total, _ = jax.lax.scan(add, jnp.zeros((len(rules), x.size), x.dtype), keys.reshape(-1, 50))
+        total, _ = jax.lax.scan(add, jnp.zeros((len(rules), x.size), x.dtype), keys.reshape(-1, 25))
         return total / keys.size
 
     found = []
     for index in range(_BLOCKS):
-        keys = jax.random.split(jax.random.fold_in(job.key, index), math.ceil(number / _BLOCKS / 50) * 50)
+        keys = jax.random.split(jax.random.fold_in(job.key, index), math.ceil(number / _BLOCKS / 25) * 25)
         found.append(np.asarray(block(keys)))
         job.progress((index + 1) / _BLOCKS)
     return np.stack(found)
@@ -233,12 +237,12 @@ def draw_crossover(data: Any) -> Any:
 
 
 _SCALED = {
-    "quick": {"sigma": 1e-5, "b": 0.01, "mutations": 200_000, "key": 2107},
-    "paper": {"sigma": 1e-5, "b": 0.01, "mutations": 2_000_000, "key": 2127},
+    "quick": {"sigma": 1e-5, "b": 0.01, "mutations": 200_000, "key": 210307},
+    "paper": {"sigma": 1e-5, "b": 0.01, "mutations": 2_000_000, "key": 212307},
 }
 _CROSSOVER = {
-    "quick": {"sigma": 1e-5, "mutations": 200_000, "slopes": 13, "key": 2109},
-    "paper": {"sigma": 1e-5, "mutations": 400_000, "slopes": 25, "key": 2129},
+    "quick": {"sigma": 1e-5, "mutations": 200_000, "slopes": 13, "key": 210309},
+    "paper": {"sigma": 1e-5, "mutations": 400_000, "slopes": 25, "key": 212309},
 }
 
 

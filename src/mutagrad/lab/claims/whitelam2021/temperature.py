@@ -1,4 +1,7 @@
-"""W21-5: plain gradient descent with noise, at finite β."""
+"""W21-5: plain gradient descent with noise, at finite β.
+
+Of 6 checks each is undecided once in 370 times though its law is right, and one of them once in 62 times.
+"""
 
 import math
 from functools import partial
@@ -16,7 +19,6 @@ from mutagrad.report.figures import panels
 
 __all__ = ["CLAIMS"]
 
-"""Planned standard errors on either side of a law: three for chance, three for the power."""
 _SLOPE = 0.84
 """|∇U| at the wide start, the steepest point of its way."""
 _OF_B = {"loss": 0.068, "way": 0.066}
@@ -42,14 +44,15 @@ def expect_finite(settings: dict[str, Any]) -> list[Expected]:
     beta, number, paths = settings["beta"], settings["runs"], settings["paths"]
     b = math.sqrt(2 * beta * settings["alpha"] * settings["ratio"]) * _SLOPE
     both, cooler = math.sqrt(1 / number + 1 / paths), math.sqrt(1000 / beta)
+    freedom = number - 1  # runs are the fewer, and have most of the error
     stated = []
     for name, what in _WIDE.items():
         of_b, of_noise, error = _OF_B[name] * b, _OF_NOISE[name] / beta, _SPREAD[name] * cooler / math.sqrt(number)
         why = (
-            f"b = βσ|∇U| is {b:.2g} or less and takes {of_b:.2g}, noise of 2/β moves it by {of_noise:.2g}, by Langevin paths "
-            f"with other keys at two β; six planned errors of {error:.2g}"
+            f"b = βσ|∇U| is {b:.2g} or less and takes {of_b:.2g}, noise of 2/β moves it by {of_noise:.2g}, by trials of "
+            f"Langevin paths at β = 1,000 and 4,000 (keys not kept); six planned errors of {error:.2g}"
         )
-        stated.append(near(what, 1, of_b + of_noise + PLANNED * error, "theory", why))
+        stated.append(near(what, 1, of_b + of_noise + PLANNED * error, "trial", why, freedom=freedom))
     for name, what in _LANGEVIN.items():
         # Metropolis pays less for curvature than its noise says (theory.md 5.2), by about 0.4 b.
         order, error = 0.4 * b * _OF_NOISE[name] / beta, _SPREAD[name] * cooler * both
@@ -57,17 +60,17 @@ def expect_finite(settings: dict[str, Any]) -> list[Expected]:
             f"at b = {b:.2g} Metropolis pays 0.4b less for curvature than the equation (theory.md 5.2), {order:.2g}; six planned "
             f"errors of {error:.2g}"
         )
-        stated.append(near(what, 0, order + PLANNED * error, "theory", why, ours=True))
+        stated.append(near(what, 0, order + PLANNED * error, "theory", why, ours=True, freedom=freedom))
     small = 0.3 * b
     error = _SPREAD_NARROW * both
     why = (
         f"noise is all that moves runs here, and b is {small:.2g} on the way: 0.4b, {0.4 * small:.2g}, and six planned errors of "
         f"{error:.2g}"
     )
-    stated.append(near(_NARROW, 1, 0.4 * small + PLANNED * error, "theory", why, ours=True))
+    stated.append(near(_NARROW, 1, 0.4 * small + PLANNED * error, "theory", why, ours=True, freedom=freedom))
     error = _SPREAD_NARROW / math.sqrt(number)
     why = f"the source's start, N(0, 10⁻⁴): runs follow gradient descent; 0.4b and six planned errors of {error:.2g}"
-    stated.append(near(_LEFT, 1, 0.4 * small + PLANNED * error, "source", why))
+    stated.append(near(_LEFT, 1, 0.4 * small + PLANNED * error, "source", why, freedom=freedom))
     return stated
 
 
@@ -150,11 +153,11 @@ def draw_finite(data: Any) -> Any:
 _FINITE = {
     "quick": {
         "units": 256, "points": 100, "beta": 1e3, "alpha": 1e-4, "ratio": 0.1, "time": 4.0, "runs": 16, "paths": 256,
-        "records": 20, "descent_step": 1e-2, "langevin_step": 1e-2, "key": 21052,
+        "records": 20, "descent_step": 1e-2, "langevin_step": 1e-2, "key": 210305,
     },
     "paper": {
         "units": 256, "points": 1000, "beta": 1e3, "alpha": 1e-4, "ratio": 0.1, "time": 4.0, "runs": 1000, "paths": 1000,
-        "records": 40, "descent_step": 1e-3, "langevin_step": 1e-3, "key": 21252,
+        "records": 40, "descent_step": 1e-3, "langevin_step": 1e-3, "key": 212305,
     },
 }  # fmt: skip
 

@@ -1,4 +1,7 @@
-"""W21-12: an uneven double well, which finite β samples and infinite β does not."""
+"""W21-12: an uneven double well, which finite β samples and infinite β does not.
+
+Of 3 checks each is undecided once in 370 times though its law is right, and one of them once in 124 times.
+"""
 
 import math
 from typing import Any
@@ -15,7 +18,6 @@ from mutagrad.report.figures import panels
 
 __all__ = ["CLAIMS"]
 
-"""Planned standard errors on either side of a law: three for chance, three for the power."""
 _SAMPLED = "share of runs at finite β that end in the lower well, all from the bottom of the upper one"
 _TRAPPED = "share of runs at β = ∞ that end in the lower well, from starts drawn from N(0, 1)"
 _LEFT = "share of runs at β = ∞ that end in another well than that of their start"
@@ -143,11 +145,11 @@ def draw_wells(data: Any) -> Any:
 _WELLS = {
     "quick": {
         "tilt": 0.2, "beta": 3.0, "sigma": 0.3, "small_sigma": 0.05, "runs": 8192, "generations": 3000, "records": 100,
-        "key": 2112,
+        "key": 210312,
     },
     "paper": {
         "tilt": 0.2, "beta": 3.0, "sigma": 0.3, "small_sigma": 0.05, "runs": 100_000, "generations": 10_000, "records": 100,
-        "key": 2132,
+        "key": 212312,
     },
 }  # fmt: skip
 
