@@ -202,11 +202,11 @@ def draw_moments(data: Any) -> Any:
 _SETTINGS = {
     "quick": {
         "size": 100, "exponent": 0.5, "points": 50, "strength": 0.01, "offspring": (1, 5, 20, 100, 1000),
-        "mutations": 300_000, "generations": 2000, "key": 2611,
+        "mutations": 300_000, "generations": 2000, "key": 26121,
     },
     "paper": {
         "size": 1000, "exponent": 0.5, "points": 1000, "strength": 0.01, "offspring": (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
-        "mutations": 4_000_000, "generations": 20_000, "key": 2611,
+        "mutations": 4_000_000, "generations": 20_000, "key": 26121,
     },
 }  # fmt: skip
 
