@@ -1,4 +1,8 @@
-"""W26-8: s measured from the losses of offspring alone, and σ driven by them beside every fixed σ."""
+"""W26-8: s measured from the losses of offspring alone, and σ driven by them beside every fixed σ.
+
+Of 22 checks at scale quick one or more stay undecided by chance alone, 3 errors from a law that holds, with a chance of 6 %: each
+does once in 370. To say "does not hold" of such a law a value must be 9 planned errors off.
+"""
 
 import math
 import re

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-__all__ = ["Course", "crossing", "freedom_of", "mean_course", "measured_crossing"]
+__all__ = ["Course", "crossing", "freedom_of", "mean_course", "measured_crossing", "next_term"]
 
 _FEW = 10
 """Runs below which their scatter is no error: that of their generations is, of which few runs have hundreds."""
@@ -179,3 +179,12 @@ def measured_crossing(losses: np.ndarray, target: float) -> tuple[float, float]:
     variance = np.mean(np.diff(gains, axis=1) ** 2) / 2
     last = gains[:, max(after - 3, 0) : after].mean()
     return generations, float(math.sqrt(variance * generations / len(losses)) / last)
+
+
+def next_term(exponent: float, size: int) -> float:
+    """What the next term of theory.md 4.2 adds to N^(1−a)/(1 − a), ln N or ζ(a), as a share of it."""
+    if exponent == 1:
+        return np.euler_gamma / math.log(size)
+    if exponent < 1:
+        return special.zeta(exponent) * (1 - exponent) * size ** (exponent - 1)
+    return -(size ** (1 - exponent)) / (exponent - 1) / special.zeta(exponent)

@@ -1,4 +1,8 @@
-"""W26-1: what a generation of (1+M) does at a point, on average."""
+"""W26-1: what a generation of (1+M) does at a point, on average.
+
+Of 40 checks at scale quick one or more stay undecided by chance alone, 3 errors from a law that holds, with a chance of 10 %:
+each does once in 370. To say "does not hold" of such a law a value must be 9 planned errors off.
+"""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,8 @@
-"""W26-2: the mean loss over runs beside noiseless normalised gradient descent, and how it departs as s grows."""
+"""W26-2: the mean loss over runs beside noiseless normalised gradient descent, and how it departs as s grows.
+
+Of 20 checks at scale quick one or more stay undecided by chance alone, 3 errors from a law that holds, with a chance of 5 %: each
+does once in 370. To say "does not hold" of such a law a value must be 9 planned errors off.
+"""
 
 import math
 from collections.abc import Callable

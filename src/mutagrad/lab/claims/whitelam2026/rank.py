@@ -1,4 +1,8 @@
-"""W26-3: the slowdown against gradient descent on power-law quadratics is set by the effective rank, not by N."""
+"""W26-3: the slowdown against gradient descent on power-law quadratics is set by the effective rank, not by N.
+
+Of 70 checks at scale quick one or more stay undecided by chance alone, 3 errors from a law that holds, with a chance of 17 %:
+each does once in 370. To say "does not hold" of such a law a value must be 9 planned errors off.
+"""
 
 import itertools
 import math
@@ -8,14 +12,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import special
 
 import mutagrad
 from mutagrad import theory
 from mutagrad.lab.claims.checks import Expected, near
 from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.lab.claims.quadratics import STARTS, Quadratic, power_law
-from mutagrad.lab.claims.whitelam2026.course import Course, freedom_of, mean_course, measured_crossing
+from mutagrad.lab.claims.whitelam2026.course import Course, freedom_of, mean_course, measured_crossing, next_term
 from mutagrad.lab.claims.whitelam2026.laws import PLANNED, best_at_rank, rounded
 from mutagrad.report.figures import panels
 
@@ -62,15 +65,6 @@ def _growth_of_size(exponent: float, first: int, last: int) -> float:
     return math.log(last) / math.log(first) if exponent == 1 else (last / first) ** max(0.0, 1 - exponent)
 
 
-def _next_term(exponent: float, size: int) -> float:
-    """What the next term of theory.md 4.2 adds to N^(1−a)/(1 − a), ln N or ζ(a), as a share of it."""
-    if exponent == 1:
-        return np.euler_gamma / math.log(size)
-    if exponent < 1:
-        return special.zeta(exponent) * (1 - exponent) * size ** (exponent - 1)
-    return -(size ** (1 - exponent)) / (exponent - 1) / special.zeta(exponent)
-
-
 def _form(exponent: float) -> str:
     if exponent == 1:
         return "ln N"
@@ -94,7 +88,7 @@ def _planned(settings: dict[str, Any], size: int, exponent: float, start: str, s
 
 
 def _number_of_runs(settings: dict[str, Any], size: int, exponent: float) -> int:
-    """More runs where r is smaller than on the first power law of that N: at the last N up to a multiple of every exponent's own."""
+    """More runs where r is smaller than on the first power law of that N: at the last N up to each exponent's own multiple."""
     ranks = [_law(size, one, "even", 0).rank for one in (settings["exponents"][0], exponent)]
     more = settings["more"][settings["exponents"].index(exponent)] if size == settings["sizes"][-1] else _MORE
     return settings["runs"][settings["sizes"].index(size)] * max(1, min(more, int(ranks[0] / ranks[1])))
@@ -148,7 +142,7 @@ def expect_slowdown(settings: dict[str, Any]) -> list[Expected]:
     for exponent, start in _grid(settings):
         runs = _number_of_runs(settings, sizes[-1], exponent)
         course, room, error = _growth_interval(settings, exponent, start)
-        terms = [1 + _next_term(exponent, size) for size in (sizes[0], sizes[-1])]
+        terms = [1 + next_term(exponent, size) for size in (sizes[0], sizes[-1])]
         apart = (sizes[-1] / sizes[0]) ** 0.1
         for name, order in zip(_names(settings, exponent, start), (1.0, terms[1] / terms[0]), strict=True):
             why = (
@@ -215,7 +209,7 @@ def _run(key: jax.Array, curvatures: jax.Array, start: jax.Array, strength: Any,
 
 
 def _most(settings: dict[str, Any], size: int, exponent: float, start: str) -> int:
-    """Generations of every run: a fifth more than the mean course has, and six errors of the mean over runs."""
+    """Generations of every run: those of the mean course times the room, and six errors of the mean over runs."""
     generations = _course(settings, size, exponent, start, settings["steps"]).generations
     error = _planned(settings, size, exponent, start, settings["steps"])
     return math.ceil(generations * (settings["room"] + PLANNED * error)) + 2

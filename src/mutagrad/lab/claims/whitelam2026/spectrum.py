@@ -1,4 +1,8 @@
-"""W26-6: the largest curvatures of networks: at their start, in training and trained."""
+"""W26-6: the largest curvatures of networks: at their start, in training and trained.
+
+33 checks at scale quick raise one false alarm or more with a chance of 9 % if all values lie on their bounds, since each does so
+once in 370; values well inside raise none.
+"""
 
 import math
 from typing import Any
