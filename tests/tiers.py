@@ -50,7 +50,6 @@ KEPT = {
     "diagnostics/test_regime.py::test_decrease_is_what_slope_and_curvature_promise": ("0.3-*", "5.0-20"),
     "lab/claims/test_twins.py::test_a_wrong_law_does_not_hold": (
         "W26-4 one*",
-        "W26-7*",
         "W26-5*",
         "K23-9*",
         "K23-14*",

@@ -32,14 +32,17 @@ def squared(right: Callable) -> Callable:
     return wrong
 
 
-def curved(right: Callable) -> Callable:
-    """Mutations of the sphere that meet a curvature that is a fifth too large."""
+def curved(factor: float) -> Callable:
+    """Mutations that meet a curvature that is too large by a factor."""
 
-    def wrong(*arguments):
-        slopes, costs = right(*arguments)
-        return slopes, 1.2 * costs
+    def make(right: Callable) -> Callable:
+        def wrong(*arguments, **names):
+            slopes, costs = right(*arguments, **names)
+            return slopes, factor * costs
 
-    return wrong
+        return wrong
+
+    return make
 
 
 def larger_trace(right: Callable) -> Callable:
@@ -190,14 +193,14 @@ TWINS = [
     Twin(
         "W26-5",
         "curvature that is a fifth too large",
-        in_place(breakdown, "on_sphere", curved),
+        in_place(breakdown, "on_sphere", curved(1.2)),
         "s of half gain",
         SPHERES,
     ),
     Twin(
         "W26-5",
         "the same, by the share that succeeds",
-        in_place(breakdown, "on_sphere", curved),
+        in_place(breakdown, "on_sphere", curved(1.2)),
         "|∇U|/(σTrH/2) where Φ(−1) of mutations succeed",
         SPHERES,
     ),
@@ -231,9 +234,9 @@ TWINS = [
     ),
     Twin(
         "W26-7",
-        "a small-noise gain that is 2 % too large",
-        in_place(gain, "_small_noise", lambda right: lambda s, number: right(s, number) * 1.02),
-        "largest gain over that of the small-noise formula",
+        "curvature that is a twentieth too large",
+        in_place(gain, "mutation_effects", curved(1.05)),
+        "best s over s*",
         GAINS,
     ),
     Twin(

@@ -176,6 +176,7 @@ def expect_control(settings: dict[str, Any]) -> list[Expected]:
                     order = order if text == ESTIMATES[1] else 1.0
                 else:
                     error = settings["gauge_errors"][i - len(_EXPONENTS)][j]
+                    source += " (the kinks of ReLU are in losses and not in products)"
                 why = (
                     f"docs/theory.md 3.6, where the loss is quadratic over a mutation; the skewness of its changes makes it "
                     f"{order:.4g}, and six errors {source}, {error:.1e}"
@@ -272,7 +273,7 @@ _CONTROL = {
         "num_offspring": 20, "gauge_size": 1000, "gauge_strength": 0.5, "gauge_generations": (6000, 6000, 500, 500),
         "gauge_errors": ((0.03, 0.015), (0.03, 0.015)),
         "way": (100, 300), "way_runs": 16, "points": 50, "exponents": (0.0, 0.5, 1.0), "size": 100, "share": 0.05,
-        "net_target": 0.1, "runs": 64, "grid": 10, "longest": 2000, "key": 26821,
+        "net_target": 0.1, "runs": 96, "grid": 10, "longest": 2000, "key": 26821,
     },
     "paper": {
         "num_offspring": 20, "gauge_size": 10_000, "gauge_strength": 0.5, "gauge_generations": (60_000, 60_000, 15_000, 15_000),

@@ -286,12 +286,15 @@ def draw_slowdown(data: Any) -> Any:
                 one = data.sel(exponent=exponent, start=start)
                 place, errors = one["size"] * shift, 3 * one[f"{what}_error"]
                 axis.errorbar(place, one[what], errors, fmt=marker, color=f"C{colour}", markersize=5, linewidth=1)
+                if what == "slowdown":
+                    axis.plot(one["size"], one.course, "-" if start == "even" else ":", color=f"C{colour}", linewidth=1)
         axis.plot(sizes, sizes / gain, color="0.6", linestyle="--", linewidth=1, label="N/G$_M$(s*)")
         for marker, start in (("ko", "start x$_k$ = λ$_k^{-1/2}$"), ("kx", "start x$_k$ = 1")):
             axis.plot([], [], marker, linestyle="none", markersize=5, label=start)
         axis.set(xscale="log", yscale="log", xlabel="parameters N", ylabel="generations per step of gradient descent")
         axis.set(ylim=(0.3, 2 * float(data.slowdown.max())))
-        axis.set_title(f"{title}; bands: r/2G$_M$(s*) to r/G$_M$(s*)", fontsize=10)
+        shown = "lines: the mean course" if what == "slowdown" else "bands: r/2G$_M$(s*) to r/G$_M$(s*)"
+        axis.set_title(f"{title}; {shown}", fontsize=10)
     axes[1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
