@@ -153,7 +153,7 @@ TWINS = [
         "the mean course of ten offspring, two thirds as fast",
         in_place(rank, "mean_course", of_fewer(10)),
         "generations over those of the mean course",
-        POWER_LAWS,
+        {"sizes": (200, 400), "runs": (200, 200), "exponents": (0.5,), "more": (1,), "steps": 1},
     ),
     Twin(
         "W26-3",
