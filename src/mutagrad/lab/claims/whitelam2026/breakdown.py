@@ -1,21 +1,25 @@
-"""W26-5: where the small-noise theory ends, |∇U| ≈ σλ_max or σTrH/2."""
+"""W26-5: where the small-noise theory ends, |∇U| ≈ σλ_max or σTrH/2.
+
+Of 21 checks at scale quick one or more stay undecided by chance alone, 3 errors from a law that holds, with a chance of 6 %: each
+does once in 370. To say "does not hold" of such a law a value must be 9 planned errors off.
+"""
 
 import math
 from typing import Any
 
 import numpy as np
-from scipy import interpolate, optimize
+from scipy import interpolate, optimize, stats
 
 from mutagrad import theory
-from mutagrad.lab.claims.checks import Expected, below, near
+from mutagrad.lab.claims.checks import Expected, near
 from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.lab.claims.whitelam2026.laws import (
     PLANNED,
-    between,
     gain_at_rank,
+    gain_on_sphere,
     planned_gain_error,
     rounded,
-    success_at_rank,
+    success_on_sphere,
 )
 from mutagrad.lab.claims.whitelam2026.strength import BLOCKS, mean_gains, mean_over_blocks, on_sphere
 from mutagrad.report.figures import panels
@@ -30,26 +34,26 @@ def _half(strengths: np.ndarray, share: np.ndarray) -> float:
     return float(np.exp(interpolate.CubicSpline(-share[near_by], np.log(strengths[near_by]))(-0.5)))
 
 
-def _half_law(num_offspring: int, size: float = 1e9) -> float:
-    """The same by G_M(s), with the rank of a sphere of N dimensions seen to first order."""
+def _half_law(num_offspring: int, size: int | None = None) -> float:
+    """The same by G_M(s), or exactly on a sphere of N dimensions."""
     first = theory.best_of_moment(num_offspring)
 
     def apart(s):
-        return gain_at_rank(s, num_offspring, 1 / size, size) / (first * s) - 0.5
+        gain = gain_at_rank(s, num_offspring) if size is None else gain_on_sphere(s, num_offspring, size)
+        return gain / (first * s) - 0.5
 
     return float(optimize.brentq(apart, 0.3, 6, xtol=1e-6))
 
 
-def _success(size: int) -> float:
-    """Share of mutations that lower the loss of the sphere at s = 2, with the rank seen to first order."""
-    return success_at_rank(2.0, 1 / size, size)
+def _success_law(size: int) -> float:
+    """|∇U|/(σTrH/2) where Φ(−1) of the mutations of a sphere of N dimensions lower its loss; 1 for N = ∞."""
+    return 2 / float(optimize.brentq(lambda s: success_on_sphere(s, size) - stats.norm.cdf(-1), 1, 4, xtol=1e-6))
 
 
-def _names(size: int, number: int) -> tuple[str, str, str]:
+def _names(size: int, number: int) -> tuple[str, str]:
     where = f"N = {size:,}, M = {number}"
     return (
         f"ln of |∇U|/(σλ_max) where the gain is half of c_Mσ|∇U|, {where}",
-        f"ln of |∇U|/(σTrH/2) where the gain is half of c_Mσ|∇U|, {where}",
         f"s of half gain over that of G_M(s), {where}",
     )
 
@@ -62,46 +66,53 @@ def _slope(strength: float, number: int) -> float:
 
 def expect_breakdown(settings: dict[str, Any]) -> list[Expected]:
     """The intervals of W26-5."""
-    counts, stated = settings["offspring"], []
+    counts, stated, freedom = settings["offspring"], [], BLOCKS - 1
     half = {number: _half_law(number) for number in counts}
-    factor = max(abs(math.log(2 / one)) for one in half.values())
-    about = (
-        f"'about' is as wide as where the gain is half moves between the M that are asked about, a factor of "
-        f"{math.exp(factor):.3f}, and the error"
-    )
-    rank = "of a rank N instead of an infinite one (its share beyond is the skewness of χ²)"
     for size in settings["sizes"]:
         for number in counts:
-            top, trace, law = _names(size, number)
+            top, law = _names(size, number)
             order = _half_law(number, size) / half[number]
-            shift = abs(order - 1)
             error = planned_gain_error(half[number], number, settings["mutations"] / number)
             error /= _slope(half[number], number)
-            room = rounded(factor + shift + PLANNED * error)
-            stated.append(near(top, 0, room, "theory", about))
-            stated.append(near(trace, 0, room, "theory", about, ours=True))
-            stated.append(between(law, order, shift * _skewness(size), error, rank))
-        share, first = float(theory.success_rate(2.0)), _success(size)
-        error = math.sqrt(share * (1 - share) / settings["mutations"])
-        order, error = first / share, error / share
-        stated.append(between(_success_name(size), order, abs(order - 1) * _skewness(size), error, rank))
+            room = rounded(math.log(2) / 2 + PLANNED * error)
+            why = "'about' says nearer than half and twice as much: within a factor √2, and six planned errors"
+            stated.append(near(top, 0, room, "source", why, freedom=freedom))
+            room = rounded(PLANNED * error * order)
+            why = (
+                f"half the gain is left at |∇U| = {1 / half[number]:.4g} σTrH, s = {half[number]:.4g}, by G_M(s); on the sphere "
+                f"of N dimensions, exactly, at {order:.5g} of that s; six planned errors of {error:.1e}. σTrH/4, σTrH and "
+                "σλ_max are further off where they are not this"
+            )
+            stated.append(near(law, order, room, "theory", why, ours=True, freedom=freedom))
+        order, share = _success_law(size), float(stats.norm.cdf(-1))
+        error = math.sqrt(share * (1 - share) / settings["mutations"]) / stats.norm.pdf(1) * order
+        why = (
+            "at s = 2 curvature takes from a mutation, in the mean, what the gradient gives to one that is σ downhill, so that "
+            f"those succeed that are further: Φ(−1). The sphere of N dimensions, exactly, makes it {order:.5g}; six planned "
+            f"errors of {error:.1e}. Of σTrH/4 it would be ½, of σTrH 2, of σλ_max N/2"
+        )
+        room = rounded(PLANNED * error)
+        stated.append(near(_success_name(size), order, room, "theory", why, ours=True, freedom=freedom))
         if size == settings["sizes"][0]:
-            why = "fewer than the Φ(−1) that succeed by P at |∇U| = σTrH/2: the correspondence has ended long before"
-            stated.append(below(_top_name(size), rounded(share), "theory", why, ours=True))
+            share = success_on_sphere(float(size), size)
+            error = math.sqrt(share / settings["mutations"])
+            why = f"the sphere of N dimensions, exactly, where the correspondence has one half; six planned errors of {error:.1e}"
+            stated.append(near(_top_name(size), share, rounded(PLANNED * error), "theory", why, ours=True))
     return stated
 
 
 def _success_name(size: int) -> str:
-    return f"success over Φ(−1) where |∇U| = σTrH/2, N = {size:,}"
+    return f"|∇U|/(σTrH/2) where Φ(−1) of mutations succeed, N = {size:,}"
 
 
 def _top_name(size: int) -> str:
     return f"share of mutations that succeed where |∇U| = σλ_max, N = {size:,}"
 
 
-def _skewness(size: int) -> float:
-    """Of a χ² of N degrees of freedom, the curvature that a mutation of the sphere meets; `gain_at_rank` takes it as normal."""
-    return math.sqrt(8 / size)
+def _where_they_succeed(slopes: np.ndarray, costs: np.ndarray) -> tuple[float, float]:
+    """2/s where Φ(−1) of the mutations succeed, and its standard error: a mutation does up to s = −2A/B."""
+    values = 2 / np.quantile(-2 * slopes / costs, stats.norm.cdf(1), axis=1)
+    return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
 def run_breakdown(job: Job) -> Outcome:
@@ -116,8 +127,7 @@ def run_breakdown(job: Job) -> Outcome:
     for i, size in enumerate(sizes):
         slopes, costs = on_sphere(job["key"], size, job["mutations"])
         success[i] = [np.mean(slopes < -s / 2 * costs) for s in strengths]
-        law = float(theory.success_rate(2.0))
-        found[_success_name(size)] = tuple(np.array(mean_over_blocks(np.mean(slopes < -costs, axis=1))) / law)
+        found[_success_name(size)] = _where_they_succeed(slopes, costs)
         if not i:
             at_top, number = np.mean(slopes < -size / 2 * costs), slopes.size
             found[_top_name(size)] = (at_top, math.sqrt(max(at_top, 1 / number) / number))
@@ -128,8 +138,8 @@ def run_breakdown(job: Job) -> Outcome:
             rest = [_half(strengths, np.delete(blocks, one, axis=0).mean(0)) for one in range(BLOCKS)]
             at = _half(strengths, share[i, j])
             relative = float(np.std(rest) * math.sqrt(BLOCKS - 1)) / at
-            values = math.log(size / at), math.log(2 / at), at / half[number]
-            for name, value, one in zip(_names(size, number), values, (1.0, 1.0, values[2]), strict=True):
+            values = math.log(size / at), at / half[number]
+            for name, value, one in zip(_names(size, number), values, (1.0, values[1]), strict=True):
                 found[name] = (value, one * relative)
             job.progress((i * len(counts) + j + 1) / (len(sizes) * len(counts)))
     dims = ("size", "offspring", "strength")
@@ -177,14 +187,14 @@ _BREAKDOWN = {
         "offspring": (1, 20),
         "mutations": 1_000_000,
         "strengths": 31,
-        "key": 2651,
+        "key": 26521,
     },
     "paper": {
         "sizes": (10, 100, 1000, 10_000, 100_000),
         "offspring": (1, 5, 20, 100),
         "mutations": 10_000_000,
         "strengths": 61,
-        "key": 2651,
+        "key": 26521,
     },
 }
 
@@ -193,8 +203,8 @@ CLAIMS = [
         "W26-5",
         "whitelam2026",
         "breakdown",
-        "the correspondence breaks down where |∇U| ≈ σλ_max; P: where |∇U| ≈ σTrH/2, which on the sphere of N dimensions is N/2 "
-        "times earlier",
+        "the correspondence breaks down where |∇U| ≈ σλ_max; P: at |∇U| = σTrH/2 a mutation that is σ downhill gains nothing and "
+        "Φ(−1) succeed, and half the gain is left where G_M(s) says, at 1.01 σTrH for M = 1 and 0.54 σTrH for M = 20",
         _BREAKDOWN,
         run_breakdown,
         lambda settings: Needs(settings["mutations"] * len(settings["sizes"]), 1e9, 1e6),

@@ -1,4 +1,8 @@
-"""W26-8: s measured from the losses of offspring alone, and σ driven by them beside every fixed σ."""
+"""W26-8: s measured from the losses of offspring alone, and σ driven by them beside every fixed σ.
+
+Of 22 checks at scale quick one or more stay undecided by chance alone, 3 errors from a law that holds, with a chance of 6 %: each
+does once in 370. To say "does not hold" of such a law a value must be 9 planned errors off.
+"""
 
 import math
 import re
@@ -12,13 +16,13 @@ import numpy as np
 
 import mutagrad
 from mutagrad import theory
-from mutagrad.lab.claims.checks import Expected, below
+from mutagrad.lab.claims.checks import Expected, below, near
 from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.lab.claims.quadratics import Quadratic, power_law
 from mutagrad.lab.claims.tanh_nets import shallow_losses
-from mutagrad.lab.claims.whitelam2026.gauge import ESTIMATES, PLACES, gauge, gauge_name, ratio_bias
+from mutagrad.lab.claims.whitelam2026.gauge import ESTIMATES, PLACES, gauge, gauge_name, orders, ratio_bias
 from mutagrad.lab.claims.whitelam2026.generation import net_point
-from mutagrad.lab.claims.whitelam2026.laws import PLANNED, between, rounded
+from mutagrad.lab.claims.whitelam2026.laws import PLANNED, rounded
 from mutagrad.report.figures import panels
 
 __all__ = ["CLAIMS"]
@@ -147,6 +151,12 @@ def _race(job: Job) -> tuple[dict, dict[str, Any]]:
 # --- the claim ---------------------------------------------------------------------------------------------------------
 
 
+_EXPONENTS = (0.0, 0.8)
+"""Of the first of `PLACES`, which are power laws."""
+_MEMORY = 20
+"""Generations that the controller pools the moments of the losses over."""
+
+
 def _relative_error(strength: float, number: int, generations: float) -> float:
     """Of s from so many generations, theory.md 3.6."""
     return math.sqrt((4 / number + strength**2 / 2 / (number - 1)) / generations) / strength
@@ -155,30 +165,41 @@ def _relative_error(strength: float, number: int, generations: float) -> float:
 def expect_control(settings: dict[str, Any]) -> list[Expected]:
     """The intervals of W26-8."""
     stated, number, size = [], settings["num_offspring"], settings["gauge_size"]
-    for generations, place in zip(settings["gauge_generations"], PLACES, strict=True):
-        for strength in (settings["gauge_strength"], theory.optimal_strength(number)):
-            error = _relative_error(strength, number, generations)
+    best = theory.optimal_strength(number)
+    for i, (generations, place) in enumerate(zip(settings["gauge_generations"], PLACES, strict=True)):
+        for j, strength in enumerate((settings["gauge_strength"], best)):
             for text in ESTIMATES:
-                why = f"docs/theory.md 3.6, where the loss is quadratic over a mutation; six planned errors of {error:.1e}"
-                room = rounded(PLANNED * error)
-                stated.append(
-                    Expected(
-                        gauge_name(text, place, strength), rounded(1 - room), rounded(1 + room), "error", why, True
-                    )
+                order, source = 1.0, "as a trial had them"
+                if i < len(_EXPONENTS):
+                    order, error = orders(strength, number, size, _EXPONENTS[i])
+                    error, source = error / math.sqrt(number * generations), "planned"
+                    order = order if text == ESTIMATES[1] else 1.0
+                else:
+                    error = settings["gauge_errors"][i - len(_EXPONENTS)][j]
+                    source += " (the kinks of ReLU are in losses and not in products)"
+                why = (
+                    f"docs/theory.md 3.6, where the loss is quadratic over a mutation; the skewness of its changes makes it "
+                    f"{order:.4g}, and six errors {source}, {error:.1e}"
                 )
-    why = "of a rule that holds what gains most over a run, 5/4 s*, and not what a generation gains most by (docs/theory.md 3.12)"
-    held = settings["way_runs"] * settings["way"][1]
-    error = _relative_error(theory.optimal_strength(number), number, held * number / 200)
-    stated.append(between(_HELD.format(size), 1.25, 0.0, error, why))
+                room = rounded((order - 1) ** 2 + PLANNED * error)
+                stated.append(near(gauge_name(text, place, strength), order, room, "error", why, ours=True))
+    # Of all offspring: what is told is off by it, and what is held by as much the other way.
+    error = _relative_error(1.25 * best, number, settings["way_runs"] * settings["way"][1])
+    lag = _MEMORY * float(theory.expected_gain(1.25 * best, number)) / size
+    freedom = settings["way_runs"] - 1
     why = (
-        "docs/theory.md 3.6: the mean over 200 offspring and the variance of 20, with the bias of the latter; six planned errors "
-        f"of {error:.1e}, of as many independent stretches of 200 offspring"
+        f"a memory of {_MEMORY} generations, over which |∇U| falls by {lag:.1e}, and six planned errors of {error:.1e}, of all "
+        "offspring on the way"
     )
-    room = rounded(PLANNED * error)
-    stated.append(Expected(_TOLD.format(size), rounded(1 - room), rounded(1 + room), "error", why, True))
+    law = "a rule that holds what gains most over a run, 5/4 s*, and not what a generation gains most by (docs/theory.md 3.12); "
+    room = rounded(lag + PLANNED * error)
+    stated.append(near(_HELD.format(size), 1.25, 1.25 * room, "theory", law + why, ours=True, freedom=freedom))
+    law = "docs/theory.md 3.6, with the bias of the variance of one generation; "
+    stated.append(near(_TOLD.format(size), 1.0, room, "error", law + why, ours=True, freedom=freedom))
     for problem in (*map(_where, settings["exponents"]), _NET):
         why = "the claim itself: no fixed σ is faster"
-        stated.append(below(_race_name(problem), 1.0, "source", why, ours=True))
+        freedom = settings["runs"] // 2 - 1
+        stated.append(below(_race_name(problem), 1.0, "source", why, ours=True, freedom=freedom))
     return stated
 
 
@@ -250,13 +271,15 @@ def _math(name: str) -> str:
 _CONTROL = {
     "quick": {
         "num_offspring": 20, "gauge_size": 1000, "gauge_strength": 0.5, "gauge_generations": (6000, 6000, 500, 500),
-        "probes": 400, "way": (100, 300), "way_runs": 16, "points": 50, "exponents": (0.0, 0.5, 1.0), "size": 100, "share": 0.05,
-        "net_target": 0.1, "runs": 32, "grid": 10, "longest": 2000, "key": 2681,
+        "gauge_errors": ((0.03, 0.015), (0.03, 0.015)),
+        "way": (100, 300), "way_runs": 16, "points": 50, "exponents": (0.0, 0.5, 1.0), "size": 100, "share": 0.05,
+        "net_target": 0.1, "runs": 96, "grid": 10, "longest": 2000, "key": 26821,
     },
     "paper": {
         "num_offspring": 20, "gauge_size": 10_000, "gauge_strength": 0.5, "gauge_generations": (60_000, 60_000, 15_000, 15_000),
-        "probes": 4000, "way": (300, 3000), "way_runs": 50, "points": 1000, "exponents": (0.0, 0.5, 0.8, 1.0, 1.3), "size": 1000,
-        "share": 0.05, "net_target": 0.1, "runs": 100, "grid": 12, "longest": 30_000, "key": 2681,
+        "gauge_errors": ((0.006, 0.003), (0.006, 0.003)),
+        "way": (300, 3000), "way_runs": 50, "points": 1000, "exponents": (0.0, 0.5, 0.8, 1.0, 1.3), "size": 1000,
+        "share": 0.05, "net_target": 0.1, "runs": 100, "grid": 12, "longest": 30_000, "key": 26821,
     },
 }  # fmt: skip
 

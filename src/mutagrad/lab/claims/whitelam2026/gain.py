@@ -1,4 +1,8 @@
-"""W26-7: gain and success at any σ, on quadratics of high and of low effective rank."""
+"""W26-7: gain and success at any σ, on quadratics of high and of low effective rank.
+
+Of 53 checks at scale quick one or more stay undecided by chance alone, 3 errors from a law that holds, with a chance of 13 %:
+each does once in 370. To say "does not hold" of such a law a value must be 9 planned errors off.
+"""
 
 import math
 from functools import partial
@@ -13,14 +17,20 @@ from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.lab.claims.quadratics import mutation_effects, power_law
 from mutagrad.lab.claims.whitelam2026.laws import (
     PLANNED,
+    at_order,
     best_at_rank,
-    between,
     gain_at_rank,
-    planned_gain_error,
+    planned_controlled_error,
     rounded,
     success_at_rank,
 )
-from mutagrad.lab.claims.whitelam2026.strength import controlled_gains, curvature_along, in_blocks, mean_over_blocks
+from mutagrad.lab.claims.whitelam2026.strength import (
+    BLOCKS,
+    controlled_gains,
+    curvature_along,
+    in_blocks,
+    mean_over_blocks,
+)
 from mutagrad.report.figures import panels
 
 __all__ = ["CLAIMS"]
@@ -46,8 +56,10 @@ def _best(strengths: np.ndarray, blocks: np.ndarray) -> tuple[float, float]:
     return float(peak(blocks.mean(0))), float(np.std(rest) * math.sqrt(len(blocks) - 1))
 
 
-_TIMES = (0.25, 1.0, 2.0)
+_TIMES = (0.25, 1.0, 1.5, 2.0, 2.5)
 """Multiples of s* at which gains are compared."""
+_DOMAIN = 0.1
+"""What the next order may take of a gain that is compared with its law: the tenth of theory.md 3.11."""
 
 
 def _where(exponent: float) -> str:
@@ -76,35 +88,54 @@ def _ranks(size: int, exponent: float) -> tuple[float, float]:
     return float(np.sum(curvatures**3) / squares / trace), float(trace**2 / squares)
 
 
+def _asked(settings: dict[str, Any], exponent: float, number: int) -> list[tuple[float, float]]:
+    """Multiples of s* at which a gain is compared with G_M, and the ratio of the two by the next order, within the domain."""
+    ranks, asked = _ranks(settings["size"], exponent), []
+    for times in _TIMES:
+        s = round(times * theory.optimal_strength(number), 6)
+        ratio = gain_at_rank(s, number, *ranks) / gain_at_rank(s, number)
+        if abs(ratio - 1) < _DOMAIN:
+            asked.append((times, ratio))
+    return asked
+
+
 def expect_gain(settings: dict[str, Any]) -> list[Expected]:
     """The intervals of W26-7."""
     counts, mutations, stated = settings["offspring"], settings["mutations"], []
 
     def add(name, order, error, why):
-        stated.append(between(name, order, (order - 1) ** 2, error, why))
+        stated.append(at_order(name, order, (order - 1) ** 2, error, why, freedom=BLOCKS - 1))
 
     for i, exponent in enumerate(settings["exponents"]):
-        along, participation = _ranks(settings["size"], exponent)
+        along, participation = ranks = _ranks(settings["size"], exponent)
         rank = f"of ĝ·Hĝ/TrH = {along:.2g} and (TrH)²/TrH² = {participation:.3g}"
         for number in counts:
-            best = theory.optimal_strength(number)
-            for times in _TIMES:
-                s = round(times * best, 6)
-                ratio = gain_at_rank(s, number, along, participation) / gain_at_rank(s, number)
-                error = planned_gain_error(s, number, mutations / number)
-                if i < settings["high"]:
-                    add(_gain_name(exponent, number, times), ratio, error, rank)
-                elif times == 1:
-                    bound = rounded(ratio + (1 - ratio) ** 2 + PLANNED * error * ratio)
-                    why = (
-                        f"outside the domain: the next order, {rank}, makes it {ratio:.3f}; the square of what that takes, "
-                        f"and six planned errors of {error:.1e}"
-                    )
-                    stated.append(below(_gain_name(exponent, number, times), bound, "theory", why, ours=True))
+            best, each = theory.optimal_strength(number), mutations / number
             if i < settings["high"]:
-                ratio = best_at_rank(number, along, participation)[0] / best_at_rank(number)[0]
-                name = f"best s over s*, M = {number}, {_where(exponent)}"
-                add(name, ratio, settings["best_error"], rank)
+                for times, ratio in _asked(settings, exponent, number):
+                    error = planned_controlled_error(round(times * best, 6), number, each, *ranks)
+                    add(_gain_name(exponent, number, times), ratio, error * ratio, rank)
+                ratio = best_at_rank(number, *ranks)[0] / best_at_rank(number)[0]
+                error = settings["best_errors"][counts.index(number)]
+                add(
+                    f"best s over s*, M = {number}, {_where(exponent)}",
+                    ratio,
+                    error,
+                    rank + ", error as a trial had it",
+                )
+                continue
+            s = round(best, 6)
+            ratio, error = (
+                gain_at_rank(s, number, *ranks) / gain_at_rank(s, number),
+                planned_controlled_error(s, number, each, *ranks),
+            )
+            bound = rounded(ratio + (1 - ratio) ** 2 + PLANNED * error * ratio)
+            why = (
+                f"outside the domain: the next order, {rank}, makes it {ratio:.3f}; the square of what that takes, "
+                f"and six planned errors of {error:.1e}"
+            )
+            name = _gain_name(exponent, number, 1)
+            stated.append(below(name, bound, "theory", why, ours=True, freedom=BLOCKS - 1))
         if i < settings["high"]:
             for times in _TIMES:
                 s = round(times * theory.optimal_strength(1), 6)
@@ -112,23 +143,27 @@ def expect_gain(settings: dict[str, Any]) -> list[Expected]:
                 error = math.sqrt((1 - law) / law / mutations)
                 order = success_at_rank(s, along, participation) / law
                 add(_success_name(exponent, times), order, error, rank)
+    ranks = _ranks(settings["size"], 0.0)
     for number in (1, 20):
         own, at_best = theory.best_of_moment(number) / (1 - 0.5**number), best_at_rank(number)
-        at_rank = best_at_rank(number, *_ranks(settings["size"], 0.0))
-        name, other = _small_noise_names(number)
-        shift, error = abs(at_rank[0] / at_best[0] - 1), settings["best_error"]
-        why = f"arithmetic of G_M, what the rank moves s* by, {shift:.1e}, and six errors as a trial had them, {error:.1e}"
-        law = rounded(own / at_best[0])
-        stated.append(near(name, law, rounded(law * (shift + PLANNED * error)), "theory", why, ours=True))
-        shift, error = (
-            abs(at_rank[1] / at_best[1] - 1),
-            planned_gain_error(round(at_best[0], 6), number, mutations / number),
-        )
+        at_rank, (name, other) = best_at_rank(number, *ranks), _small_noise_names(number)
+        shift, error = at_best[0] / at_rank[0], settings["best_errors"][counts.index(number)]
         why = (
-            f"arithmetic of G_M, what the rank moves it by, {shift:.1e}, and six planned errors of {error:.1e} at most"
+            f"arithmetic of G_M, with the rank, which makes it {shift:.5g} times as much, within the square of what that is from "
+            f"1, and six errors as a trial had them, {error:.1e}"
         )
-        law = rounded(at_best[1] / float(_small_noise(own, number)))
-        stated.append(near(other, law, rounded(law * (shift + PLANNED * error)), "theory", why, ours=True))
+        law = rounded(own / at_rank[0])
+        room = rounded(law * ((shift - 1) ** 2 + PLANNED * error))
+        stated.append(near(name, law, room, "theory", why, ours=True, freedom=BLOCKS - 1))
+        shift = at_rank[1] / at_best[1]
+        error = planned_controlled_error(round(at_best[0], 6), number, mutations / number, *ranks)
+        why = (
+            f"arithmetic of G_M, with the rank, which makes it {shift:.5g} times as much, within the square of what that is from "
+            f"1, and six planned errors of {error:.1e}"
+        )
+        law = rounded(at_rank[1] / float(_small_noise(own, number)))
+        room = rounded(law * ((shift - 1) ** 2 + PLANNED * error))
+        stated.append(near(other, law, room, "theory", why, ours=True, freedom=BLOCKS - 1))
     return stated
 
 
@@ -157,21 +192,22 @@ def run_gain(job: Job) -> Outcome:
         for j, number in enumerate(counts):
             gain[:, i, j] = mean_over_blocks(controlled_gains(slopes, costs, strengths, number, along))
             best = theory.optimal_strength(number)
-            at = best * np.array(_TIMES)
+            asked = [times for times, _ in _asked(job.settings, exponent, number)] if is_high else [1.0]
+            at = best * np.array(asked)
             means = mean_over_blocks(controlled_gains(slopes, costs, at, number, along))
-            for times, law, *one in zip(_TIMES, np.asarray(theory.expected_gain(at, number)), *means, strict=True):
-                if is_high or times == 1:
-                    found[_gain_name(exponent, number, times)] = tuple(np.array(one) / law)
+            for times, law, *one in zip(asked, np.asarray(theory.expected_gain(at, number)), *means, strict=True):
+                found[_gain_name(exponent, number, times)] = tuple(np.array(one) / law)
             if is_high:
                 around = best * np.linspace(0.7, 1.5, 17)
-                top = np.array(_best(around, controlled_gains(slopes, costs, around, number, along)))
-                found[f"best s over s*, M = {number}, {_where(exponent)}"] = tuple(top / best)
+                peak = np.array(_best(around, controlled_gains(slopes, costs, around, number, along)))
+                found[f"best s over s*, M = {number}, {_where(exponent)}"] = tuple(peak / best)
             if not exponent and number in (1, 20):
                 own = theory.best_of_moment(number) / (1 - 0.5**number)
                 name, other = _small_noise_names(number)
-                found[name] = (own / top[0], own * top[1] / top[0] ** 2)
+                found[name] = (own / peak[0], own * peak[1] / peak[0] ** 2)
                 most = float(_small_noise(own, number))
-                found[other] = (means[0][1] / most, means[1][1] / most)
+                top = asked.index(1.0)
+                found[other] = (means[0][top] / most, means[1][top] / most)
             job.progress((i + 0.6 + 0.4 * (j + 1) / len(counts)) / len(problems))
     dims = ("exponent", "offspring", "strength")
     data = xarray.Dataset(
@@ -225,11 +261,11 @@ def draw_gain(data: Any) -> Any:
 _GAIN = {
     "quick": {
         "size": 1000, "exponents": (0.0, 0.5, 1.3, 2.0), "high": 2, "offspring": (1, 20, 100), "mutations": 400_000,
-        "strengths": 20, "best_error": 0.001, "key": 2671,
+        "strengths": 20, "best_errors": (0.0004, 0.0004, 0.0007), "key": 26741,
     },
     "paper": {
         "size": 10_000, "exponents": (0.0, 0.5, 1.3, 2.0), "high": 2, "offspring": (1, 5, 20, 100), "mutations": 4_000_000,
-        "strengths": 40, "best_error": 0.001, "key": 2671,
+        "strengths": 40, "best_errors": (0.0001, 0.0001, 0.0001, 0.0002), "key": 26741,
     },
 }  # fmt: skip
 

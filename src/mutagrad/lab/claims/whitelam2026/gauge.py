@@ -15,7 +15,7 @@ from mutagrad.lab.claims.claims import Job
 from mutagrad.lab.claims.quadratics import power_law
 from mutagrad.lab.claims.whitelam2026.networks import network, train
 
-__all__ = ["ESTIMATES", "PLACES", "Place", "gauge", "gauge_name", "measured_at", "place_of", "ratio_bias"]
+__all__ = ["ESTIMATES", "PLACES", "Place", "gauge", "gauge_name", "measured_at", "orders", "place_of", "ratio_bias"]
 
 
 def ratio_bias(num_offspring: int) -> float:
@@ -26,23 +26,35 @@ def ratio_bias(num_offspring: int) -> float:
 
 
 class Place(NamedTuple):
-    """A loss and a point of it, with what Hessian-vector products say there: |∇U|, TrH and P, an error of the last two."""
+    """A loss and a point of it, with what Hessian-vector products say there: |∇U|, TrH and P."""
 
     losses_fn: Callable[[jax.Array], jax.Array]
     x: jax.Array
     norm: float
-    trace: np.ndarray
-    participation: np.ndarray
+    trace: float
+    participation: float
 
 
 PLACES = ("sphere", "λ = k^−0.8", "MLP on digits at its start", "MLP on digits in training")
 ESTIMATES = ("s from the pooled moments of the losses", "mean of info.normalized_mutation_strength over its bias")
 
 
-def place_of(name: str, size: int, probes: int, key: jax.Array) -> Place:
-    """One of `PLACES`, with so many probes of its Hessian."""
+def exact_traces(loss_fn: Callable[[jax.Array], jax.Array], x: jax.Array) -> tuple[float, float]:
+    """TrH and TrH² at a point, from a Hessian-vector product along every coordinate: without chance."""
+    product = jax.linearize(jax.grad(loss_fn), x)[1]
+
+    def column(index):
+        found = product(jnp.zeros_like(x).at[index].set(1))
+        return found[index], jnp.sum(jnp.square(found))
+
+    diagonal, squares = jax.jit(lambda: jax.lax.map(column, jnp.arange(x.size), batch_size=64))()
+    return float(np.sum(np.asarray(diagonal, float))), float(np.sum(np.asarray(squares, float)))
+
+
+def place_of(name: str, size: int, key: jax.Array) -> Place:
+    """One of `PLACES`."""
     if name.startswith("MLP on digits"):
-        one, (start_key, key) = network("MLP on digits"), jax.random.split(key)
+        one, start_key = network("MLP on digits"), jax.random.split(key)[0]
         x = train(one, start_key, (100 if name.endswith("training") else 0,), 64)[0]
 
         def losses_fn(x):
@@ -56,9 +68,8 @@ def place_of(name: str, size: int, probes: int, key: jax.Array) -> Place:
         return jnp.mean(losses_fn(x))
 
     norm = float(jnp.linalg.norm(jax.grad(loss_fn)(x)))
-    trace = theory.hessian_trace(loss_fn, x, key, probes)
-    rank = theory.participation_ratio(loss_fn, x, key, probes)
-    return Place(losses_fn, x, norm, np.array(trace[:2], float), np.array(rank[:2], float))
+    trace, squares = exact_traces(loss_fn, x)
+    return Place(losses_fn, x, norm, trace, trace**2 / squares)
 
 
 def measured_at(place: Place, sigma: float, num_offspring: int, number: int, key: jax.Array) -> np.ndarray:
@@ -82,6 +93,21 @@ def measured_at(place: Place, sigma: float, num_offspring: int, number: int, key
     return np.stack([[pooled, strengths.mean()], errors], axis=1)
 
 
+def orders(strength: float, num_offspring: int, size: int, exponent: float) -> tuple[float, float]:
+    """On a power law from (1, …, 1): the mean of one generation's s over its bias and law, and its error from one offspring.
+
+    From the cumulants of ΔU, which is a quadratic form of normal numbers, to the order 1/M; of one where ΔU is normal.
+    """
+    curvatures = np.arange(1, size + 1, dtype=float) ** -exponent
+    shares, slopes = curvatures / curvatures.sum(), curvatures**2 / np.sum(curvatures**2)
+    mean, second = strength / 2, 1 + strength**2 / 2 * np.sum(shares**2)
+    third = 3 * strength * np.sum(slopes * shares) + strength**3 * np.sum(shares**3)
+    fourth = 12 * strength**2 * np.sum(slopes * shares**2) + 3 * strength**4 * np.sum(shares**4)
+    bias = 1 - third / (2 * mean * second * num_offspring) + 3 * fourth / (8 * second**2 * num_offspring)
+    relative = second / mean**2 - third / (mean * second) + fourth / (4 * second**2)
+    return float(bias), math.sqrt(relative + num_offspring / (2 * (num_offspring - 1)))
+
+
 def gauge(job: Job) -> tuple[dict, dict[str, Any]]:
     """s from losses over that from Hessian-vector products at a point, and what the figure shows of it."""
     number, found = job["num_offspring"], {}
@@ -90,20 +116,14 @@ def gauge(job: Job) -> tuple[dict, dict[str, Any]]:
     for i, name in enumerate(PLACES):
         generations = job["gauge_generations"][i]
         key = jax.random.fold_in(job.key, i)
-        place = place_of(name, job["gauge_size"], job["probes"], key)
+        place = place_of(name, job["gauge_size"], key)
         for j, strength in enumerate(strengths):
-            sigma = strength * place.norm / place.trace[0]
+            sigma = strength * place.norm / place.trace
             measured = measured_at(place, sigma, number, generations, jax.random.fold_in(key, j))
             measured[1] /= ratio_bias(number)
-            share = strength**2 / 2 / place.participation[0]
-            expected = strength / math.sqrt(1 + share)
-            error = math.hypot(
-                place.trace[1] / place.trace[0],
-                share / (1 + share) / 2 * place.participation[1] / place.participation[0],
-            )
+            expected = strength / math.sqrt(1 + strength**2 / 2 / place.participation)
             for k, text in enumerate(ESTIMATES):
-                value = measured[k, 0] / expected
-                ratios[i, j, k] = value, value * math.hypot(measured[k, 1] / measured[k, 0], error)
+                ratios[i, j, k] = measured[k] / expected
                 found[gauge_name(text, name, strength)] = tuple(ratios[i, j, k])
             job.progress((i * len(strengths) + j + 1) / (len(PLACES) * len(strengths)))
     shown = {

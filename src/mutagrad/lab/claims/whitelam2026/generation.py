@@ -1,4 +1,8 @@
-"""W26-1: what a generation of (1+M) does at a point, on average."""
+"""W26-1: what a generation of (1+M) does at a point, on average.
+
+Of 40 checks at scale quick one or more stay undecided by chance alone, 3 errors from a law that holds, with a chance of 10 %:
+each does once in 370. To say "does not hold" of such a law a value must be 9 planned errors off.
+"""
 
 import math
 from collections.abc import Callable
@@ -202,11 +206,11 @@ def draw_moments(data: Any) -> Any:
 _SETTINGS = {
     "quick": {
         "size": 100, "exponent": 0.5, "points": 50, "strength": 0.01, "offspring": (1, 5, 20, 100, 1000),
-        "mutations": 300_000, "generations": 2000, "key": 2611,
+        "mutations": 300_000, "generations": 2000, "key": 26121,
     },
     "paper": {
         "size": 1000, "exponent": 0.5, "points": 1000, "strength": 0.01, "offspring": (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
-        "mutations": 4_000_000, "generations": 20_000, "key": 2611,
+        "mutations": 4_000_000, "generations": 20_000, "key": 26121,
     },
 }  # fmt: skip
 

@@ -11,14 +11,17 @@ from mutagrad.theory.progress import best_of_moment, optimal_strength
 
 __all__ = [
     "PLANNED",
+    "at_order",
     "best_at_rank",
-    "between",
     "gain_at_rank",
+    "gain_on_sphere",
+    "planned_controlled_error",
     "planned_gain_error",
     "planned_moment_errors",
     "rounded",
     "step_moments",
     "success_at_rank",
+    "success_on_sphere",
 ]
 
 PLANNED = 6.0
@@ -32,23 +35,25 @@ def rounded(number: float, digits: int = 5) -> float:
     return float(f"{number:.{digits}g}")
 
 
-def between(what: str, order: float, beyond: float, error: float, why: str, ours: bool = True) -> Expected:
-    """A ratio to a law between 1 and what the next order makes it, give or take what is beyond that and six errors.
+def at_order(
+    what: str, order: float, beyond: float, error: float, why: str, ours: bool = True, freedom: int | None = None
+) -> Expected:
+    """A ratio to a law as the next order makes it, give or take what is beyond that and six errors.
 
     Parameters
     ----------
     order : the ratio by the next order. beyond : what is neglected then. error : planned, of the ratio.
-    why : where the next order comes from.
+    why : where the next order comes from. ours, freedom : of `mutagrad.lab.claims.checks.Expected`.
 
-    >>> from mutagrad.lab.claims.whitelam2026.laws import between
-    >>> between("gain over its law", 0.9, 0.01, 0.002, "of the rank")[1:3]
-    (0.878, 1.022)
+    >>> from mutagrad.lab.claims.whitelam2026.laws import at_order
+    >>> at_order("gain over its law", 0.9, 0.01, 0.002, "of the rank")[1:3]
+    (0.878, 0.922)
     """
     room = beyond + PLANNED * error
     text = (
-        f"the next order, {why}, makes it {order:.4g}; beyond that {beyond:.1e}, and six planned errors of {error:.1e}"
+        f"the next order, {why}, makes it {order:.5g}; beyond that {beyond:.1e}, and six planned errors of {error:.1e}"
     )
-    return Expected(what, rounded(min(1.0, order) - room), rounded(max(1.0, order) + room), "theory", text, ours)
+    return Expected(what, rounded(order - room), rounded(order + room), "theory", text, ours, freedom=freedom)
 
 
 def step_moments(strength: float, num_offspring: int) -> tuple[float, float, float]:
@@ -115,6 +120,54 @@ def best_at_rank(num_offspring: int, along: float = 0.0, participation: float = 
 def success_at_rank(strength: float, along: float = 0.0, participation: float = 1e9) -> float:
     """Share of mutations that lower the loss, to the same order."""
     return float(_above(float(strength), float(along), float(participation))[1][0])
+
+
+@lru_cache(maxsize=256)
+def _above_on_sphere(strength: float, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Decreases q of the loss of the sphere by one mutation, and the probability of a larger one: exact, theory.md 3.10."""
+    ends = stats.chi2.ppf(1e-14, size - 1), stats.chi2.isf(1e-14, size - 1)
+    rest = np.linspace(*ends, 401)
+    weights = stats.chi2.pdf(rest, size - 1) * (rest[1] - rest[0])
+    q = np.linspace(0, min(8 * strength, size / 2), 401)
+    # s a − ½s²(a² + χ²)/N exceeds q for the a between the roots of a quadratic equation.
+    left = 1 - (2 * q[:, None] + strength**2 * rest / size) / size
+    root = np.sqrt(np.maximum(left, 0.0))
+    low, high = (size / strength * (1 + sign * root) for sign in (-1, 1))
+    return q, np.where(left > 0, special.ndtr(-low) - special.ndtr(-high), 0.0) @ weights
+
+
+def gain_on_sphere(strength: float, num_offspring: int, size: int) -> float:
+    """Gain of (1+M) on the sphere of N dimensions, exact; G_M(s) of theory.md 3.3 for N = ∞.
+
+    >>> from mutagrad.lab.claims.whitelam2026.laws import gain_on_sphere
+    >>> round(gain_on_sphere(1.892, 20, 100_000), 3), round(gain_on_sphere(1.892, 20, 10), 2)
+    (1.749, 1.55)
+    """
+    q, above = _above_on_sphere(float(strength), size)
+    return float(integrate.simpson(-np.expm1(num_offspring * np.log1p(-np.minimum(above, 1 - 1e-15))), x=q))
+
+
+def success_on_sphere(strength: float, size: int) -> float:
+    """Share of mutations that lower the loss of the sphere of N dimensions, exact; Φ(−s/2) for N = ∞."""
+    return float(_above_on_sphere(float(strength), size)[1][0])
+
+
+def planned_controlled_error(
+    strength: float, num_offspring: int, generations: float, along: float, participation: float
+) -> float:
+    """Relative standard error of a mean gain from which `strength.controlled_gains` takes the noise of the slopes.
+
+    What is left is the curvature that the mutation which is taken meets beside its slope's, ½s²√(2(1/P − κ²)) times a normal
+    number.
+
+    Parameters
+    ----------
+    along, participation : κ and P of `gain_at_rank`.
+    """
+    rest = strength**2 / 2 * math.sqrt(2 * max(1 / participation - along**2, 0.0))
+    accepted = -math.expm1(num_offspring * math.log1p(-float(special.ndtr(-strength / 2))))
+    gain = gain_at_rank(strength, num_offspring, along, participation)
+    return rest * math.sqrt(accepted / generations) / gain
 
 
 def planned_gain_error(strength: float, num_offspring: int, generations: float) -> float:

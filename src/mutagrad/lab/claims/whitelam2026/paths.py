@@ -1,4 +1,8 @@
-"""W26-2: the mean loss over runs beside noiseless normalised gradient descent, and how it departs as s grows."""
+"""W26-2: the mean loss over runs beside noiseless normalised gradient descent, and how it departs as s grows.
+
+Of 20 checks at scale quick one or more stay undecided by chance alone, 3 errors from a law that holds, with a chance of 5 %: each
+does once in 370. To say "does not hold" of such a law a value must be 9 planned errors off.
+"""
 
 import math
 from collections.abc import Callable
@@ -237,11 +241,11 @@ def draw_loss(data: Any) -> Any:
 _LOSS = {
     "quick": {
         "size": 200, "points": 50, "num_offspring": 20, "sphere": (0.03, 0.1, 0.3, 1.0), "net": (0.01, 0.03, 0.1, 0.2),
-        "runs": 64, "records": 10, "net_growth": 1.12, "net_spread": (0.0075, 0.0105), "key": 2621,
+        "runs": 64, "records": 10, "net_growth": 1.12, "net_spread": (0.0075, 0.0105), "key": 26221,
     },
     "paper": {
         "size": 2000, "points": 1000, "num_offspring": 20, "sphere": (0.01, 0.1, 0.3, 1.0), "net": (0.001, 0.01, 0.1, 0.2),
-        "runs": 1000, "records": 10, "net_growth": 1.12, "net_spread": (0.0024, 0.0034), "key": 2621,
+        "runs": 1000, "records": 10, "net_growth": 1.12, "net_spread": (0.0024, 0.0034), "key": 26221,
     },
 }  # fmt: skip
 

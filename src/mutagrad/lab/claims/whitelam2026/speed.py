@@ -1,4 +1,8 @@
-"""W26-4: speed against M, per generation and per evaluation."""
+"""W26-4: speed against M, per generation and per evaluation.
+
+Of 15 checks at scale quick one or more stay undecided by chance alone, 3 errors from a law that holds, with a chance of 4 %: each
+does once in 370. To say "does not hold" of such a law a value must be 9 planned errors off.
+"""
 
 import math
 from typing import Any
@@ -14,8 +18,6 @@ from mutagrad.lab.claims.whitelam2026.strength import BLOCKS, mean_over_blocks
 from mutagrad.report.figures import panels
 
 __all__ = ["CLAIMS"]
-
-"""Planned standard errors on either side of a law that has no next order: three for chance, three for the power."""
 
 
 def _planned_error(settings: dict[str, Any], number: int) -> float:
@@ -45,17 +47,18 @@ def _next_order(number: int) -> float:
 def expect_speed(settings: dict[str, Any]) -> list[Expected]:
     """The intervals of W26-4."""
     small, many = settings["strength"], settings["offspring"][-1]
-    stated = []
+    stated, freedom = [], BLOCKS - 1
     for number in settings["offspring"]:
         cost = abs(float(theory.expected_gain(small, number)) / (theory.best_of_moment(number) * small) - 1)
         room = cost + PLANNED * _planned_error(settings, number)
         why = f"what curvature takes at s = {small:g}, {cost:.1e}, and six planned errors"
-        stated.append(near(f"speed at small σ over c_Mσ|∇U|, M = {number}", 1, room, "theory", why))
+        stated.append(near(f"speed at small σ over c_Mσ|∇U|, M = {number}", 1, room, "theory", why, freedom=freedom))
     order = _next_order(many)
     stated.append(
         near(
             f"speed at small σ over √(2 ln M)σ|∇U|, M = {many}", 1 - order, order**2, "theory",
             f"the largest of M normals: 1 less (ln ln M + ln 4π − 2γ)/(4 ln M) = {order:.3f}, within the square of that",
+            freedom=freedom,
         )
     )  # fmt: skip
     few = settings["few"]
@@ -65,6 +68,7 @@ def expect_speed(settings: dict[str, Any]) -> list[Expected]:
             f"growth of the speed at small σ over that of √ln M (per evaluation √ln M/M), M = {few} to {many}",
             (1 - order) / (1 - first), first**2 + order**2, "theory",
             f"the same order at either end, {order:.3f} and {first:.3f}, within their squares: above 1, since small M lack more",
+            freedom=freedom,
         )
     )  # fmt: skip
     for number in settings["offspring"]:
@@ -72,10 +76,14 @@ def expect_speed(settings: dict[str, Any]) -> list[Expected]:
         # The sphere of N dimensions has a curvature that differs by √(2/N) from mutation to mutation.
         room += theory.optimal_strength(number) ** 2 / settings["size"]
         why = "six planned errors, and s²/N, to which a sphere of N dimensions has the curvature of its mean"
-        stated.append(near(f"gain at the best σ over G_M(s*), M = {number}", 1, room, "error", why, ours=True))
+        stated.append(
+            near(f"gain at the best σ over G_M(s*), M = {number}", 1, room, "error", why, ours=True, freedom=freedom)
+        )
     law = math.sqrt(math.log(many) / math.log(few))
     why = "the growth of √ln M itself: P says that the best σ, which grows with M, adds to it"
-    stated.append(above(f"gain at the best σ, M = {many} over M = {few}", law, "source", why, ours=True))
+    stated.append(
+        above(f"gain at the best σ, M = {many} over M = {few}", law, "source", why, ours=True, freedom=freedom)
+    )
     return stated
 
 
@@ -168,11 +176,11 @@ def draw_speed(data: Any) -> Any:
 _SPEED = {
     "quick": {
         "size": 10_000, "strength": 0.01, "offspring": (1, 2, 5, 20, 100, 1000), "few": 20,
-        "mutations": 12_000_000, "key": 2642,
+        "mutations": 12_000_000, "key": 26451,
     },
     "paper": {
         "size": 100_000, "strength": 0.01, "offspring": (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000), "few": 20,
-        "mutations": 40_000_000, "key": 2642,
+        "mutations": 40_000_000, "key": 26451,
     },
 }  # fmt: skip
 

@@ -21,7 +21,7 @@ __all__ = [
     "on_sphere",
 ]
 
-BLOCKS = 20
+BLOCKS = 40
 
 
 def on_sphere(key: int, size: int, number: int) -> tuple[np.ndarray, np.ndarray]:
