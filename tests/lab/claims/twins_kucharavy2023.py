@@ -3,12 +3,13 @@
 import sys
 from collections.abc import Callable
 
+import numpy as np
 from scipy import special
-from twins import Twin, in_place
+from twins import Twin, in_place, times
 
 import mutagrad
 from mutagrad.diagnostics.landscape import update_angles
-from mutagrad.lab.claims.kucharavy2023 import angles, directions, effects, minibatches
+from mutagrad.lab.claims.kucharavy2023 import angles, archetypes, directions, effects, flatness, minibatches
 from mutagrad.lab.training import go_ea
 
 
@@ -35,6 +36,18 @@ def with_twice_the_noise(right: Callable) -> Callable:
         return measured._replace(batches=tuple(batches))
 
     return found
+
+
+def with_dropout_in_the_other(monkeypatch) -> None:
+    """Plain networks trained with the dropout of robust ones, and robust ones without."""
+    robust, plain = (archetypes.SIX[f"{kind} Narrow"] for kind in ("Robust", "Plain"))
+    monkeypatch.setitem(archetypes.SIX, "Robust Narrow", plain)
+    monkeypatch.setitem(archetypes.SIX, "Plain Narrow", robust)
+
+
+def of_other_digits(right: Callable) -> Callable:
+    """7 and 9 hidden in place of 8 and 9."""
+    return lambda targets: np.where(np.isin(targets, (7, 9)), -1, targets).astype(targets.dtype)
 
 
 TWINS = [
@@ -109,5 +122,26 @@ TWINS = [
         in_place(sys.modules[update_angles.__module__], "mean_cosine", lambda right: lambda k, *rest: right(1, *rest)),
         "cosine with −∇U of the mean of 16",
         {"images": 20, "mutations": 800, "seeds": 2, "digits_mutations": 2000, "digits_images": 50},
+    ),
+    Twin(
+        "K23-4",
+        "the rise of a parabola is 5/8 of r times its slope",
+        in_place(flatness, "parabola", times(1.25)),
+        "rise at r = 0.1 over r/2 times the slope there",
+        {"archetypes": ("Plain Narrow",), "images": 500, "test_images": 200, "epochs": 6, "profile_images": 200},
+    ),
+    Twin(
+        "K23-5",
+        "plain networks have the dropout, and robust ones have none",
+        with_dropout_in_the_other,
+        "share of its accuracy that Robust Narrow keeps at 50 %, less that of Plain Narrow",
+        {"archetypes": ("Plain Narrow", "Robust Narrow"), "images": 1000, "test_images": 300, "epochs": 8},
+    ),
+    Twin(
+        "K23-6",
+        "digits 7 and 9 are hidden",
+        in_place(archetypes, "hide", of_other_digits),
+        "share of images of the hidden digits that are seen as such",
+        {"archetypes": ("Plain Narrow",), "images": 500, "test_images": 200, "epochs": 6},
     ),
 ]

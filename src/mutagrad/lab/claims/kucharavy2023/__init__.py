@@ -4,11 +4,21 @@ Gillespie–Orr evolutionary algorithms (GO-EA): the best of a parent and its mu
 (`mutagrad.lab.tasks.convnet`), and what is said of their search in high dimension.
 """
 
-from mutagrad.lab.claims.kucharavy2023 import angles, curve, directions, effects, limit, minibatches, mixing, moves
+from mutagrad.lab.claims.kucharavy2023 import (
+    angles,
+    comparison,
+    curve,
+    directions,
+    effects,
+    limit,
+    minibatches,
+    mixing,
+    moves,
+)
 
 __all__ = ["CLAIMS"]
 
-_MODULES = (angles, curve, directions, effects, limit, minibatches, mixing, moves)
+_MODULES = (angles, comparison, curve, directions, effects, limit, minibatches, mixing, moves)
 CLAIMS = sorted(
     (claim for module in _MODULES for claim in module.CLAIMS),
     key=lambda claim: int(claim.id.split("-")[1]),
