@@ -5,11 +5,12 @@ from collections.abc import Callable
 
 import numpy as np
 from scipy import special
-from twins import Twin, in_place
+from twins import Twin, in_place, times
 
 import mutagrad
 from mutagrad.diagnostics.landscape import update_angles
 from mutagrad.lab.claims.kucharavy2023 import angles, directions, effects, glimpses, minibatches, workers
+from mutagrad.lab.claims.kucharavy2023 import angles, archetypes, directions, effects, flatness, minibatches
 from mutagrad.lab.training import go_ea
 
 
@@ -41,6 +42,16 @@ def with_twice_the_noise(right: Callable) -> Callable:
 def with_straight_through(right: Callable) -> Callable:
     """Networks that read as hard attention does, with the gradient of soft attention."""
     return lambda job, data, key, mode: right(job, data, key, "straight_through" if mode == "hard" else mode)
+def with_dropout_in_the_other(monkeypatch) -> None:
+    """Plain networks trained with the dropout of robust ones, and robust ones without."""
+    robust, plain = (archetypes.SIX[f"{kind} Narrow"] for kind in ("Robust", "Plain"))
+    monkeypatch.setitem(archetypes.SIX, "Robust Narrow", plain)
+    monkeypatch.setitem(archetypes.SIX, "Plain Narrow", robust)
+
+
+def of_other_digits(right: Callable) -> Callable:
+    """7 and 9 hidden in place of 8 and 9."""
+    return lambda targets: np.where(np.isin(targets, (7, 9)), -1, targets).astype(targets.dtype)
 
 
 TWINS = [
@@ -129,5 +140,24 @@ TWINS = [
         in_place(glimpses, "network", with_straight_through),
         "largest |gradient|",
         {"images": 200, "copies": 1, "keys": 2, "generations": 20, "epochs": 1},
+        "K23-4",
+        "the rise of a parabola is 5/8 of r times its slope",
+        in_place(flatness, "parabola", times(1.25)),
+        "rise at r = 0.1 over r/2 times the slope there",
+        {"archetypes": ("Plain Narrow",), "images": 500, "test_images": 200, "epochs": 6, "profile_images": 200},
+    ),
+    Twin(
+        "K23-5",
+        "plain networks have the dropout, and robust ones have none",
+        with_dropout_in_the_other,
+        "share of its accuracy that Robust Narrow keeps at 50 %, less that of Plain Narrow",
+        {"archetypes": ("Plain Narrow", "Robust Narrow"), "images": 1000, "test_images": 300, "epochs": 8},
+    ),
+    Twin(
+        "K23-6",
+        "digits 7 and 9 are hidden",
+        in_place(archetypes, "hide", of_other_digits),
+        "share of images of the hidden digits that are seen as such",
+        {"archetypes": ("Plain Narrow",), "images": 500, "test_images": 200, "epochs": 6},
     ),
 ]

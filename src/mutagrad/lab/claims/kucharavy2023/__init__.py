@@ -10,6 +10,10 @@ from mutagrad.lab.claims.kucharavy2023 import (
     directions,
     effects,
     glimpses,
+    comparison,
+    curve,
+    directions,
+    effects,
     limit,
     minibatches,
     mixing,
@@ -20,6 +24,7 @@ from mutagrad.lab.claims.kucharavy2023 import (
 __all__ = ["CLAIMS"]
 
 _MODULES = (angles, curve, directions, effects, glimpses, limit, minibatches, mixing, moves, seeds)
+_MODULES = (angles, comparison, curve, directions, effects, limit, minibatches, mixing, moves)
 CLAIMS = sorted(
     (claim for module in _MODULES for claim in module.CLAIMS),
     key=lambda claim: int(claim.id.split("-")[1]),
