@@ -1,5 +1,182 @@
 """Twins of the claims of Sourbut 2022."""
 
-from twins import Twin
+from collections.abc import Callable
 
-TWINS: list[Twin] = []
+import jax
+import numpy as np
+from twins import Twin, in_place, times
+
+import mutagrad
+from mutagrad import law, theory
+from mutagrad.lab.claims.sourbut2022 import asymmetric, deadline, emergent_rate, first_model, second_model
+from mutagrad.types import Mutation
+
+
+def with_one_parameter_that_mutates_more(right: Callable) -> Callable:
+    """The densities, normal mutations having 5 % more in the first parameter."""
+
+    def sample(key, params):
+        noise = jax.random.normal(key, params.shape)
+        return noise.at[0].multiply(1.05)
+
+    return lambda: right() | {"normal": Mutation(sample, "normal", law=law.Gaussian())}
+
+
+def with_alike_signs(right: Callable) -> Callable:
+    """Random signs of which the second is the first in a tenth of the mutations."""
+
+    def sample(key, params):
+        first, second = jax.random.split(key)
+        signs = right().sample_fn(first, params)
+        return signs.at[1].set(jax.numpy.where(jax.random.uniform(second) < 0.1, signs[0], signs[1]))
+
+    return lambda: Mutation(sample, "signs")
+
+
+def with_noise_alike_in_all_directions(right: Callable) -> Callable:
+    """Second moments of a step that are those across the gradient in every direction."""
+    return lambda *arguments: right(*arguments)._replace(longitudinal=right(*arguments).transverse)
+
+
+def with_n_for_its_inverse_temperature(right: Callable) -> Callable:
+    """The rules, selection by fixation among 20 having κ = νβ with ν = n."""
+    return lambda: right() | {"Moran": mutagrad.fixation(1.0, 1 / 20, 20)}
+
+
+def with_the_root_of_the_fall(right: Callable) -> Callable:
+    """The rules, probit selection falling like ΔU^0.9 at 0, which has no slope."""
+
+    def found():
+        rules = right()
+        chance = emergent_rate.acceptance_of(rules["probit"])
+        wrong = law.Acceptance(lambda x: chance(jax.numpy.sign(x) * jax.numpy.abs(x) ** 0.9))
+        selection = rules["probit"].definition.selection._replace(law=wrong)
+        definition = rules["probit"].definition._replace(selection=selection)
+        return rules | {"probit": rules["probit"]._replace(definition=definition)}
+
+    return found
+
+
+def to_a_power_of_the_covariance(right: Callable) -> Callable:
+    """The law of correlated mutations with C to the power 0.9."""
+
+    def found(gradient):
+        values, vectors = np.linalg.eigh(asymmetric.covariance(len(gradient)))
+        return (vectors * values**0.9) @ vectors.T @ gradient
+
+    return found
+
+
+def with_stronger_selection(right: Callable) -> Callable:
+    """Real populations whose selection is 1.5 times as strong as they say."""
+
+    class Stronger(right):
+        @classmethod
+        def of(cls, sigma, beta, *rest):
+            return right.of(sigma, 1.5 * beta, *rest)
+
+    return Stronger
+
+
+def of_those_that_are_fixed(right: Callable) -> Callable:
+    """Fixation by a time among mutations that are fixed."""
+
+    def found(times, s, number, model):
+        return right(times, s, number, model) / max(right(np.inf, s, number, model), 1e-300)
+
+    return found
+
+
+FEW = {"sizes": (2,), "pairs": 200_000, "selected": 0, "gradients": 2, "key": 1}
+CHAINS = {
+    "chains": 256,
+    "steps_per_genome": 100,
+    "populations": 256,
+    "births": 2000,
+    "long_births": 2000,
+    "step_births": 500,
+    "fixed": 3500,
+    "chain_spreads": ((0.5, 0.4, 0.2),) * 4,
+    "population_spreads": ((0.6, 0.2), (3.0, 2.0), (1.0, 0.3), (9.0, 6.0)),
+    "key": 1,
+}
+
+TWINS = [
+    Twin(
+        "S22-1",
+        "a parameter that mutates 5 % more",
+        in_place(first_model, "densities", with_one_parameter_that_mutates_more),
+        "squared tangent of the angle from −∇U",
+        FEW,
+    ),
+    Twin(
+        "S22-1",
+        "steps 3 % longer",
+        in_place(first_model, "_selected_step", times(1.03)),
+        "length of the mean selected step over its law",
+        FEW,
+    ),
+    Twin(
+        "S22-2",
+        "noise alike in all directions",
+        in_place(theory, "diffusion", with_noise_alike_in_all_directions),
+        "variance of a step along ∇U over its law, slope 1, Metropolis",
+        {"pairs": 50_000, "key": 1},
+    ),
+    Twin(
+        "S22-2",
+        "n for the inverse temperature of fixation",
+        in_place(emergent_rate, "algorithms", with_n_for_its_inverse_temperature),
+        "learning rate per accepted step over ½κσ², κσ|∇U| = 0.02, Moran",
+        {"pairs": 200_000, "key": 1},
+    ),
+    Twin(
+        "S22-2",
+        "selection that falls like ΔU^0.9",
+        in_place(emergent_rate, "algorithms", with_the_root_of_the_fall),
+        "power of |∇U| in the learning rate, slopes 0.02 to 0.04, probit",
+        {"pairs": 50_000, "key": 1},
+    ),
+    Twin(
+        "S22-3",
+        "C to the power 0.9",
+        in_place(asymmetric, "correlated_law", to_a_power_of_the_covariance),
+        "squared tangent of the angle from −C∇U",
+        {"pairs": 100_000, "key": 1},
+    ),
+    Twin(
+        "S22-3",
+        "signs of which two are often alike",
+        in_place(mutagrad.mutation, "rademacher", with_alike_signs),
+        "squared tangent of the angle from −∇U to the mean step, signs",
+        {"pairs": 100_000, "key": 1},
+    ),
+    Twin(
+        "S22-4",
+        "n for n − 1",
+        in_place(second_model, "inverse_temperature", lambda right: lambda number, *rest: right(number + 1, *rest)),
+        "variance of x on ½x² times νβ, Moran, n = 5, chain of the formula",
+        CHAINS,
+    ),
+    Twin(
+        "S22-4",
+        "populations with stronger selection",
+        in_place(second_model, "Population", with_stronger_selection),
+        "variance of x on ½x² times νβ, Moran, n = 5, the next mutation waits",
+        CHAINS,
+    ),
+    Twin(
+        "S22-13",
+        "populations with stronger selection",
+        in_place(deadline, "Population", with_stronger_selection),
+        "P(fixed by",
+        {"sizes": (2, 5), "runs": 2048, "key": 1},
+    ),
+    Twin(
+        "S22-13",
+        "fixation by a time of those that are fixed",
+        in_place(deadline, "fixation_by", of_those_that_are_fixed),
+        "least ratio of P(fixed by t) from one selection coefficient",
+        {"sizes": (2, 5), "runs": 1024, "shares": (1.0,), "key": 1},
+    ),
+]

@@ -1,0 +1,124 @@
+"""Real populations in which one mutation at a time segregates: births and deaths, and no formula for what they fix."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.stats
+
+import mutagrad
+from mutagrad.theory.population import fixation_by, inverse_temperature
+from mutagrad.types import Algorithm, Mutation
+
+__all__ = ["Population", "Told", "constant", "stationary_of_chain", "with_one_mutation"]
+
+
+class Told(NamedTuple):
+    """What a birth and death, or a generation, did.
+
+    Attributes
+    ----------
+    is_new : whether a mutation arose. is_fixed : whether one was fixed.
+    """
+
+    is_new: jax.Array
+    is_fixed: jax.Array
+
+
+class Population(NamedTuple):
+    """`mutagrad.population` without recombination.
+
+    Attributes
+    ----------
+    mutating : mutations arise in it. resting : the same without mutations.
+    waits : whether the next mutation arises only when the one before is fixed or lost.
+    """
+
+    mutating: Algorithm
+    resting: Algorithm
+    waits: bool
+
+    @classmethod
+    def of(
+        cls, sigma: float, beta: float, number: int, rate: float, model: str, waits: bool, mutation: Any = None
+    ) -> "Population":
+        """A population of n genomes.
+
+        Parameters
+        ----------
+        sigma, beta : as in `mutagrad.population`. number : n. rate : mutations per birth.
+        model : "moran", a birth and death at a time, or "wright_fisher", n births at a time.
+        """
+
+        def algorithm(rate: float) -> Algorithm:
+            replaced = 1 if model == "moran" else None
+            return mutagrad.population(
+                sigma, beta, number, rate, recombination="none", num_replaced=replaced, capacity=32, mutation=mutation
+            )
+
+        return cls(algorithm(rate), algorithm(0.0), waits)
+
+    def step(self, key: jax.Array, state: Any, loss_fn: Callable) -> tuple[Any, Told]:
+        """The next state."""
+        if not self.waits:
+            after, info = _plain(self.mutating.step(key, state, loss_fn))
+            return after, Told(info.turnover.num_new > 0, info.turnover.num_fixed > 0)
+        losses = jax.vmap(loss_fn)(self.mutating.ask(key, state).stacked())
+        # Both have the same births and deaths; one of them also has mutations.
+        busy = jnp.any(state.is_segregating)
+        (after, info), (rested, resting) = (
+            _plain(one.tell(key, state, losses)) for one in (self.mutating, self.resting)
+        )
+        state = jax.tree.map(lambda one, other: jnp.where(busy, other, one), after, rested)
+        is_fixed = jnp.where(busy, resting.turnover.num_fixed, info.turnover.num_fixed) > 0
+        return state, Told(~busy & (info.turnover.num_new > 0), is_fixed)
+
+
+def _plain(told: Any) -> Any:
+    """State and `GenomeInfo`, which is no `Info`."""
+    return told
+
+
+def with_one_mutation(state: Any) -> Any:
+    """The state of a population with a new mutation of one genome.
+
+    Parameters
+    ----------
+    state : of `mutagrad.population`, in which nothing segregates.
+    """
+    return state._replace(
+        carriers=state.carriers.at[0, 0].set(1),
+        scales=state.scales.at[0].set(state.sigma),
+        births=state.births.at[0].set(0),
+    )
+
+
+def constant() -> Mutation:
+    """Mutations that are all alike: every parameter changes by σ."""
+    return Mutation(lambda key, params: jax.tree.map(jnp.ones_like, params), "constant")
+
+
+def stationary_of_chain(model: str, number: int, kappa: float, spread: float) -> tuple[float, float]:
+    """κ E[x²] and P(κx² < 1) of the chain on ½x² whose acceptance is the exact fixation probability of a chain of n genomes.
+
+    Parameters
+    ----------
+    model, number : of the population. kappa : νβ. spread : √κσ of the mutations.
+    """
+    x, step = np.linspace(-6, 6, 301, retstep=True)
+    beta = kappa / inverse_temperature(number, model)
+    advantage = -beta * (x[None] ** 2 - x[:, None] ** 2) / 2 / kappa
+    grid = np.linspace(advantage.min(), advantage.max(), 801)
+    fixed = np.array([fixation_by(math.inf, s, number, model) for s in grid])
+    accepted = np.exp(np.interp(advantage, grid, np.log(fixed)))
+    kernel = scipy.stats.norm.pdf(x[None], x[:, None], spread) * step * accepted
+    kernel[np.diag_indices_from(kernel)] = 0
+    kernel[np.diag_indices_from(kernel)] = 1 - kernel.sum(1)
+    equations = np.vstack([kernel.T - np.eye(len(x)), np.ones(len(x))])
+    law = np.linalg.lstsq(equations, np.append(np.zeros(len(x)), 1.0), rcond=None)[0]
+    # The ends of the interval hold half a step each.
+    inside = np.clip((1 - np.abs(x)) / step + 0.5, 0, 1)
+    return float(law @ x**2), float(law @ inside)
