@@ -35,7 +35,7 @@ TWINS = [
         "offspring mutate by the σ of their parent",
         in_place(mutation_rates, "_scale", lambda right: lambda log_sigma, change: right(log_sigma, 0 * change)),
         "geometric mean of s over that of the law of many parameters, (1,10)",
-        {"sizes": (30,), "walks": 32},
+        {"sizes": (30,), "starts": (1.0, 3.0), "walks": 32},
     ),
     Twin(
         "S22-11",

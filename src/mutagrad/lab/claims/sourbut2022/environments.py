@@ -222,7 +222,7 @@ CLAIMS = [
         "comment",
         "two coordinates have gradients that are perfectly correlated and of mean zero: under a fresh batch a generation neither "
         "moves in the mean, and their steps are correlated as theory.md 6.5 has it, negatively with Metropolis selection and not "
-        "at all with logistic; steps of different generations are independent; P: the covariance of a step is (½βA(0)σ²)² Cov(g_B)",
+        "at all with logistic; steps of different generations are independent; P: a step has the covariance (½βA(0)σ²)² Cov(g_B)",
         _SETTINGS,
         run_environments,
         lambda settings: Needs(
