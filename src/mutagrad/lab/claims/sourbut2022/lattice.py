@@ -115,7 +115,7 @@ def expect_lattice(settings: dict[str, Any]) -> list[Expected]:
         h = max(settings["spacings"])
         own, error = (one / _centred(settings, rule, h) for one in _parting(settings, rule, h, False))
         room = settings["steepness"][rule] + PLANNED * error
-        why = f"P as first stated; a share βh|U'| for orders above β, and six planned errors of {error:.1e}; the law has {own:.2f}"
+        why = f"P as first stated; βh|U'| for orders above β, and six planned errors of {error:.1e}; the law has {own:.2f}"
         stated.append(near(_STATED.format(rule, h), 1, room, "theory", why, ours=True))
         logarithms, errors = np.log([own for own, _ in biases]), np.array([error for _, error in biases])
         slope, error = _line(settings["spacings"], logarithms, errors)

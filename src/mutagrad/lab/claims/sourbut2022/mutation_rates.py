@@ -54,13 +54,11 @@ class Walk(NamedTuple):
     ----------
     u : (n,) the grid. settled : (n,) the law that it settles in.
     rates : (n, n) those of the chain that stands for the diffusion, from row to column.
-    wander : variance of the mean of u over a long time, times the time.
     """
 
     u: np.ndarray
     settled: np.ndarray
     rates: np.ndarray
-    wander: float
 
 
 @lru_cache
@@ -87,17 +85,20 @@ def walk(rule: str, number: int) -> Walk:
     down = np.sqrt(noise[1:] * noise[:-1]) / (2 * width**2) * np.exp(-np.diff(weight) / 2)
     rates = np.diag(up, 1) + np.diag(down, -1)
     rates -= np.diag(rates.sum(1))
-    flow, is_there = np.cumsum((u - settled @ u) * settled), settled > 1e-12
-    wander = 4 * float(np.sum(flow[is_there] ** 2 / (noise * settled)[is_there])) * width**2
-    return Walk(u, settled, rates, wander)
+    return Walk(u, settled, rates)
+
+
+def _from(law: Walk, start: float) -> np.ndarray:
+    """All the probability at a start s, shared by the two places of the grid beside it."""
+    at = np.interp(math.log(start), law.u, np.arange(len(law.u)))
+    return np.maximum(0, 1 - np.abs(np.arange(len(law.u)) - at))
 
 
 def course(rule: str, number: int, start: float, times: np.ndarray) -> np.ndarray:
     """(times, 2) mean and variance of ln s at evenly spaced times t, from a start s."""
     law = walk(rule, number)
     propagator, found = linalg.expm(law.rates * times[0]), np.empty((len(times), 2))
-    at = np.interp(math.log(start), law.u, np.arange(len(law.u)))
-    density = np.maximum(0, 1 - np.abs(np.arange(len(law.u)) - at))
+    density = _from(law, start)
     for index in range(len(times)):
         density = density @ propagator
         mean = density @ law.u
@@ -110,13 +111,28 @@ def _best(rule: str, number: int) -> float:
     return float(theory.best_of_mean(number, 1) if rule == "comma" else theory.optimal_strength(number))
 
 
-def _window(settings: dict[str, Any], rule: str, start: float) -> tuple[float, float]:
-    """Mean of ln s over the window of a run, and the variance of that of one run, by the law."""
-    number = settings["offspring"]
-    times = np.arange(1, round(2 * settings["time"]) + 1) / 2
-    mean, variance = course(rule, number, start * _best(rule, number), times)[times > settings["burn_in"]].T
-    length = settings["time"] - settings["burn_in"]
-    return float(mean.mean()), min(float(variance.mean()), walk(rule, number).wander / length)
+@lru_cache
+def _window(rule: str, number: int, start: float, burn_in: float, end: float) -> tuple[float, float]:
+    """Mean and standard deviation over runs of the mean of ln s between two times, by the law; the start over the best s."""
+    law, step, count = walk(rule, number), 0.5, 0
+    propagator = linalg.expm(law.rates * step)
+    # Of a sum over time: its moments of order 0, 1 and 2 where u is where it is.
+    moments = np.zeros((3, len(law.u)))
+    moments[0] = _from(law, start * _best(rule, number))
+    for index in range(round(end / step)):
+        moments = moments @ propagator
+        if (index + 1) * step > burn_in:
+            moments[2] += 2 * law.u * moments[1] + law.u**2 * moments[0]
+            moments[1] += law.u * moments[0]
+            count += 1
+    mean = moments[1].sum() / count
+    return float(mean), math.sqrt(moments[2].sum() / count**2 - mean**2)
+
+
+def _windows(settings: dict[str, Any], rule: str) -> list[tuple[float, float]]:
+    """Of the low and of the high start."""
+    number, span = settings["offspring"], (settings["burn_in"], settings["time"])
+    return [_window(rule, number, start, *span) for start in settings["starts"]]
 
 
 def expect_rates(settings: dict[str, Any]) -> list[Expected]:
@@ -124,8 +140,8 @@ def expect_rates(settings: dict[str, Any]) -> list[Expected]:
     number, runs, stated = settings["offspring"], settings["runs"], []
     for rule, words in _RULES.items():
         name, best = words.format(number), _best(rule, number)
-        (low, variance), (high, _) = (_window(settings, rule, start) for start in settings["starts"])
-        error, mean = math.sqrt(variance / runs), (low + high) / 2
+        (low, one), (high, other) = _windows(settings, rule)
+        error, mean = math.sqrt((one**2 + other**2) / 2 / runs), (low + high) / 2
         for size in settings["sizes"]:
             room = settings["next_order"] / size
             next_order = f"and {settings['next_order']:g}/N for the next order, as trials with other keys found it"
@@ -217,7 +233,7 @@ def run_rates(job: Job) -> Outcome:
         low, high = means[:half], means[half:]
         error = math.sqrt((low.var(ddof=1) + high.var(ddof=1)) / half)
         found[_START.format(name, size)] = (low.mean() - high.mean(), error)
-        law = np.mean([_window(job.settings, rule, start)[0] for start in job["starts"]])
+        law = np.mean([mean for mean, _ in _windows(job.settings, rule)])
         for what, unit in ((_LAW, math.exp(law)), (_FACTOR, best)):
             value = math.exp(means.mean()) / unit
             found[what.format(name, size)] = (value, value * error / 2)
@@ -283,7 +299,7 @@ _COMMON = {
 }  # fmt: skip
 
 _SETTINGS = {
-    "quick": _COMMON | {"sizes": (30, 100, 300), "runs": 16, "walks": 2048, "key": 2210},
+    "quick": _COMMON | {"sizes": (30, 100, 300), "runs": 32, "walks": 2048, "key": 2210},
     "paper": _COMMON | {"sizes": (30, 100, 300, 1000), "runs": 64, "walks": 16_384, "key": 2210},
 }
 
