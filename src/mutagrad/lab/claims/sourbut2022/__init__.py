@@ -9,3 +9,14 @@ CLAIMS = sorted(
     (claim for module in _MODULES for claim in module.CLAIMS),
     key=lambda claim: int(claim.id.split("-")[1]),
 )
+from mutagrad.lab.claims.claims import Claim
+from mutagrad.lab.claims.sourbut2022 import environments, lattice, momentum, mutation_rates
+
+__all__ = ["CLAIMS"]
+
+CLAIMS: list[Claim] = [
+    *environments.CLAIMS,
+    *momentum.CLAIMS,
+    *mutation_rates.CLAIMS,
+    *lattice.CLAIMS,
+]
