@@ -9,8 +9,16 @@ from twins import Twin, in_place, times
 
 import mutagrad
 from mutagrad.diagnostics.landscape import update_angles
-from mutagrad.lab.claims.kucharavy2023 import angles, directions, effects, glimpses, minibatches, workers
-from mutagrad.lab.claims.kucharavy2023 import angles, archetypes, directions, effects, flatness, minibatches
+from mutagrad.lab.claims.kucharavy2023 import (
+    angles,
+    archetypes,
+    directions,
+    effects,
+    flatness,
+    glimpses,
+    minibatches,
+    workers,
+)
 from mutagrad.lab.training import go_ea
 
 
@@ -42,6 +50,8 @@ def with_twice_the_noise(right: Callable) -> Callable:
 def with_straight_through(right: Callable) -> Callable:
     """Networks that read as hard attention does, with the gradient of soft attention."""
     return lambda job, data, key, mode: right(job, data, key, "straight_through" if mode == "hard" else mode)
+
+
 def with_dropout_in_the_other(monkeypatch) -> None:
     """Plain networks trained with the dropout of robust ones, and robust ones without."""
     robust, plain = (archetypes.SIX[f"{kind} Narrow"] for kind in ("Robust", "Plain"))
@@ -140,6 +150,15 @@ TWINS = [
         in_place(glimpses, "network", with_straight_through),
         "largest |gradient|",
         {"images": 200, "copies": 1, "keys": 2, "generations": 20, "epochs": 1},
+    ),
+    Twin(
+        "K23-3",
+        "every population is of twenty",
+        in_place(go_ea, "as_run", lambda right: lambda sigma, number: right(sigma, 20)),
+        "speed with M = 80 over that with M = 5, over c",
+        {"images": 30, "generations": 80, "seeds": 8},
+    ),
+    Twin(
         "K23-4",
         "the rise of a parabola is 5/8 of r times its slope",
         in_place(flatness, "parabola", times(1.25)),

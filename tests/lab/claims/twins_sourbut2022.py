@@ -3,12 +3,24 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from twins import Twin, in_place, times
 
 import mutagrad
 from mutagrad import law, theory
-from mutagrad.lab.claims.sourbut2022 import asymmetric, deadline, emergent_rate, first_model, second_model
+from mutagrad.lab.claims.sourbut2022 import (
+    asymmetric,
+    deadline,
+    emergent_rate,
+    environments,
+    first_model,
+    lattice,
+    momentum,
+    mutation_rates,
+    second_model,
+)
+from mutagrad.mutation import changes
 from mutagrad.types import Mutation
 
 
@@ -178,13 +190,7 @@ TWINS = [
         in_place(deadline, "fixation_by", of_those_that_are_fixed),
         "least ratio of P(fixed by t) from one selection coefficient",
         {"sizes": (2, 5), "runs": 1024, "shares": (1.0,), "key": 1},
-import jax.numpy as jnp
-from twins import Twin, in_place, times
-
-from mutagrad.lab.claims.sourbut2022 import environments, lattice, momentum, mutation_rates
-from mutagrad.mutation import changes
-
-TWINS = [
+    ),
     Twin(
         "S22-7",
         "a batch lasts for two generations",

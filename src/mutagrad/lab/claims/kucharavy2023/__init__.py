@@ -6,25 +6,35 @@ Gillespie–Orr evolutionary algorithms (GO-EA): the best of a parent and its mu
 
 from mutagrad.lab.claims.kucharavy2023 import (
     angles,
-    curve,
-    directions,
-    effects,
-    glimpses,
     comparison,
     curve,
     directions,
     effects,
+    glimpses,
     limit,
     minibatches,
     mixing,
     moves,
+    population,
     seeds,
 )
 
 __all__ = ["CLAIMS"]
 
-_MODULES = (angles, curve, directions, effects, glimpses, limit, minibatches, mixing, moves, seeds)
-_MODULES = (angles, comparison, curve, directions, effects, limit, minibatches, mixing, moves)
+_MODULES = (
+    angles,
+    comparison,
+    curve,
+    directions,
+    effects,
+    glimpses,
+    limit,
+    minibatches,
+    mixing,
+    moves,
+    population,
+    seeds,
+)
 CLAIMS = sorted(
     (claim for module in _MODULES for claim in module.CLAIMS),
     key=lambda claim: int(claim.id.split("-")[1]),

@@ -1,22 +1,31 @@
 """Claims of Sourbut 2022, "Conditions for mathematical equivalence of stochastic gradient descent and natural selection"."""
 
-from mutagrad.lab.claims.sourbut2022 import asymmetric, deadline, emergent_rate, first_model, second_model
+from mutagrad.lab.claims.sourbut2022 import (
+    asymmetric,
+    deadline,
+    emergent_rate,
+    environments,
+    first_model,
+    lattice,
+    momentum,
+    mutation_rates,
+    second_model,
+)
 
 __all__ = ["CLAIMS"]
 
-_MODULES = (asymmetric, deadline, emergent_rate, first_model, second_model)
+_MODULES = (
+    asymmetric,
+    deadline,
+    emergent_rate,
+    environments,
+    first_model,
+    lattice,
+    momentum,
+    mutation_rates,
+    second_model,
+)
 CLAIMS = sorted(
     (claim for module in _MODULES for claim in module.CLAIMS),
     key=lambda claim: int(claim.id.split("-")[1]),
 )
-from mutagrad.lab.claims.claims import Claim
-from mutagrad.lab.claims.sourbut2022 import environments, lattice, momentum, mutation_rates
-
-__all__ = ["CLAIMS"]
-
-CLAIMS: list[Claim] = [
-    *environments.CLAIMS,
-    *momentum.CLAIMS,
-    *mutation_rates.CLAIMS,
-    *lattice.CLAIMS,
-]
