@@ -33,13 +33,13 @@ def with_the_share_of_s(right: Callable) -> Callable:
     return found
 
 
-def with_twice_the_noise(right: Callable) -> Callable:
-    """Angles of updates with a predicted cosine of twice the noise of single gradients."""
+def with_more_noise(right: Callable) -> Callable:
+    """Angles of updates with a predicted cosine of 1.5 times the noise of single gradients."""
 
     def found(*arguments, **options):
         measured = right(*arguments, **options)
         batches = [
-            one._replace(predicted=one.predicted._replace(value=(2 / one.predicted.value**2 - 1) ** -0.5))
+            one._replace(predicted=one.predicted._replace(value=(1.5 / one.predicted.value**2 - 0.5) ** -0.5))
             for one in measured.batches
         ]
         return measured._replace(batches=tuple(batches))
@@ -102,17 +102,18 @@ TWINS = [
     ),
     Twin(
         "K23-2",
-        "gradients with twice the noise",
-        in_place(angles, "update_angles", with_twice_the_noise),
-        "mean cosine of gradients of 32 images less",
+        "gradients with 1.5 times the noise",
+        in_place(angles, "update_angles", with_more_noise),
+        "mean cosine of gradients of 32 images over 1/√(1 + TrC/(B|∇U|²)), at the start",
         {
-            "images": 400,
-            "train_images": 500,
+            "images": 512,
+            "train_images": 512,
             "test_images": 100,
-            "epochs": (0,),
+            "epochs": (0, 1),
             "batch_sizes": (4, 32),
-            "seeds": 2,
-            "batches": 400,
+            "batches": (800, 800),
+            "spreads": (0.21, 0.19),
+            "seeds": 3,
         },
     ),
     Twin(

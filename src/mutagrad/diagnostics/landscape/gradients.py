@@ -11,7 +11,7 @@ import numpy as np
 
 from mutagrad import keys, tree
 from mutagrad.diagnostics.checks import computing
-from mutagrad.diagnostics.landscape.points import fast_options
+from mutagrad.diagnostics.landscape.points import fast_options, kept
 from mutagrad.estimate import Estimate
 from mutagrad.evaluation.losses import per_example
 from mutagrad.types import Params
@@ -66,10 +66,23 @@ def _gradient_fn(loss_fn: Callable, has_data: bool) -> Callable:
 
 def full_gradient(loss_fn: Callable, params: Params, data: Any, number: int) -> list:
     """Gradient of the mean loss by the floating leaves; of data in parts, so that memory is that of 256 examples."""
-    gradient = _gradient_fn(loss_fn, data is not None)
     if data is None:
-        return jax.jit(gradient, compiler_options=fast_options())(params)
-    size = min(_AT_ONCE, number)
+        return kept(_whole_program, loss_fn)(params)
+    size, total = min(_AT_ONCE, number), kept(_total_program, loss_fn)
+    whole = number // size * size
+    sums = total(params, jax.tree.map(lambda leaf: leaf[:whole], data), size)
+    if whole < number:
+        rest = total(params, jax.tree.map(lambda leaf: leaf[whole:], data), number - whole)
+        sums = [a + b for a, b in zip(sums, rest, strict=True)]
+    return [one / number for one in sums]
+
+
+def _whole_program(loss_fn: Callable) -> Callable:
+    return jax.jit(_gradient_fn(loss_fn, False), compiler_options=fast_options())
+
+
+def _total_program(loss_fn: Callable) -> Callable:
+    gradient = _gradient_fn(loss_fn, True)
 
     @partial(jax.jit, compiler_options=fast_options(), static_argnums=2)
     def total(params: Params, data: Any, size: int) -> list:
@@ -82,12 +95,7 @@ def full_gradient(loss_fn: Callable, params: Params, data: Any, number: int) -> 
 
         return jax.lax.scan(add, empty, parts)[0]
 
-    whole = number // size * size
-    sums = total(params, jax.tree.map(lambda leaf: leaf[:whole], data), size)
-    if whole < number:
-        rest = total(params, jax.tree.map(lambda leaf: leaf[whole:], data), number - whole)
-        sums = [a + b for a, b in zip(sums, rest, strict=True)]
-    return [one / number for one in sums]
+    return total
 
 
 def batch_angles(
@@ -104,19 +112,10 @@ def batch_angles(
 
     Batches are drawn with replacement, as `mutagrad.minibatches` draws them.
     """
-    gradient_fn = _gradient_fn(loss_fn, True)
-
-    @partial(jax.jit, compiler_options=fast_options(), static_argnums=(3, 4))
-    def of_size(key: jax.Array, data: Any, gradient: list, size: int, count: int) -> Any:
-        def one(index: jax.Array) -> Any:
-            rows = jax.random.randint(keys.fold_in(key, index), (size,), 0, number)
-            found = gradient_fn(params, jax.tree.map(lambda leaf: jnp.take(leaf, rows, axis=0, mode="clip"), data))
-            return dot(found, gradient), dot(found, found)
-
-        return jax.lax.map(one, jnp.arange(count))
+    of_size = kept(_batches_program, loss_fn)
 
     def call(size: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        found = of_size(jax.random.fold_in(key, size), data, gradient, size, count)
+        found = of_size(jax.random.fold_in(key, size), params, data, gradient, number, size, count)
         products, squares = (np.asarray(part, np.float64) for part in found)
         return products, squares
 
@@ -146,6 +145,25 @@ def batch_angles(
             )
         )
     return tuple(found), trace
+
+
+def _batches_program(loss_fn: Callable) -> Callable:
+    gradient_fn = _gradient_fn(loss_fn, True)
+
+    @partial(jax.jit, compiler_options=fast_options(), static_argnums=(4, 5, 6))
+    def of_size(
+        key: jax.Array, params: Params, data: Any, gradient: list, number: int, size: int, count: int
+    ) -> tuple[jax.Array, jax.Array]:
+        """Products with the gradient, and squares, of so many batches of one size out of so many examples."""
+
+        def one(index: jax.Array) -> Any:
+            rows = jax.random.randint(keys.fold_in(key, index), (size,), 0, number)
+            found = gradient_fn(params, jax.tree.map(lambda leaf: jnp.take(leaf, rows, axis=0, mode="clip"), data))
+            return dot(found, gradient), dot(found, found)
+
+        return jax.lax.map(one, jnp.arange(count))
+
+    return of_size
 
 
 def _mean(values: np.ndarray, unit: str = "") -> Estimate:

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
-from mutagrad import check, tree
+from mutagrad import check
 from mutagrad.diagnostics.findings import describe, draw
 from mutagrad.diagnostics.jackknife import BLOCKS, jackknife
-from mutagrad.diagnostics.landscape.mutations import mutation_of, share_of, strength_of
+from mutagrad.diagnostics.landscape.mutations import mutant_fn, mutation_of, share_of, strength_of
 from mutagrad.diagnostics.landscape.pareto import ParetoFit, fit_pareto, normal_shape
 from mutagrad.diagnostics.landscape.points import evaluate_points
 from mutagrad.estimate import Estimate
@@ -101,7 +101,7 @@ def mutational_effects(
     ----------
     key : a key; the same key gives the same mutations.
     loss_fn : ``loss_fn(params)``, or ``loss_fn(params, batch)`` where there is a batch; a scalar or per-example losses, which
-        are compared example by example.
+        are compared example by example. As with ``jax.jit``, one function is one program.
     params : pytree, where to look.
     algorithm : whose σ and mutation are meant; or σ itself, for gaussian mutations [parameter].
     sigma : σ, if it is not the algorithm's [parameter].
@@ -136,18 +136,13 @@ def mutational_effects(
         raise ValueError(f"quantile: got {quantile!r}; pass a share from 0 to below 1")
     if not 0 < level < 1:
         raise ValueError(f"level: got {level!r}; pass a share between 0 and 1, such as 0.95")
-    params, scale = mutation.checked(params), sigma
-
-    def make(params: Params, key: jax.Array, index: jax.Array, is_params: jax.Array) -> Params:
-        own = jnp.where(is_params, 0.0, scale).astype(jnp.result_type(float))
-        return tree.add_scaled(params, mutation.sample_fn(jax.random.fold_in(key, index), params), own)
-
+    params = mutation.checked(params)
     noise = jax.eval_shape(mutation.sample_fn, jax.random.key(0), params)
     found = evaluate_points(
         loss_fn,
         params,
-        make,
-        check.key(key),
+        mutant_fn(mutation.sample_fn),
+        (check.key(key), jnp.asarray(sigma, jnp.result_type(float))),
         num_mutations,
         noise=noise,
         batch=batch,

@@ -1,17 +1,21 @@
 """What tools of this room share: whose σ and mutation are meant, and what the effects of mutations tell."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from mutagrad import check
+from mutagrad import check, tree
+from mutagrad.diagnostics.landscape.points import MakeFn, kept
 from mutagrad.estimate import Estimate
 from mutagrad.estimates import estimates, moments, standard_errors
 from mutagrad.mutation import gaussian
-from mutagrad.types import Mutation, UnknownDefinition
+from mutagrad.types import Mutation, Params, UnknownDefinition
 
-__all__ = ["mutation_of", "share_of", "strength_of"]
+__all__ = ["mutant_fn", "mutation_of", "share_of", "strength_of"]
 
 
 def mutation_of(algorithm: Any, sigma: Any) -> tuple[Mutation, float]:
@@ -33,6 +37,20 @@ def mutation_of(algorithm: Any, sigma: Any) -> tuple[Mutation, float]:
         )
         raise ValueError(f"sigma: got none; pass {remedy}")
     return gaussian() if definition is None else definition.mutation, float(check.scale("sigma", sigma))
+
+
+def mutant_fn(sample_fn: Callable) -> MakeFn:
+    """Makes mutant ``index`` of a key and a σ, passed as a pair; one function for each density, so that it is compiled once."""
+    return kept(_mutant_fn, sample_fn)
+
+
+def _mutant_fn(sample_fn: Callable) -> MakeFn:
+    def make(params: Params, drawn: Any, index: jax.Array, is_params: jax.Array) -> Params:
+        key, sigma = drawn
+        own = jnp.where(is_params, 0, sigma).astype(jnp.result_type(float))
+        return tree.add_scaled(params, sample_fn(jax.random.fold_in(key, index), params), own)
+
+    return make
 
 
 def share_of(count: int, number: int) -> Estimate:

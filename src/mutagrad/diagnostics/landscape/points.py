@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,10 +15,11 @@ from mutagrad.evaluation.local import resolve
 from mutagrad.evaluation.losses import compare, finite_reference, per_example
 from mutagrad.types import Params
 
-__all__ = ["MakeFn", "Points", "evaluate_points", "fast_options"]
+__all__ = ["MakeFn", "Points", "evaluate_points", "fast_options", "kept"]
 
-MakeFn = Callable[[Params, jax.Array, jax.Array, jax.Array], Params]
-"""``make_fn(params, key, index, is_params)``: point ``index``, or the params themselves, made by the same operations."""
+MakeFn = Callable[[Params, Any, jax.Array, jax.Array], Params]
+"""``make_fn(params, key, index, is_params)``: point ``index``, or the params themselves, made by the same operations. The key
+may be a pytree of all that the points depend on, so that one function makes the points of any σ."""
 
 
 class Points(NamedTuple):
@@ -47,11 +48,37 @@ def fast_options() -> dict:
     return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
 
 
+class _ByIdentity:
+    """Objects that are the same as others if each one is the same object: functions need not be hashable."""
+
+    def __init__(self, objects: tuple):
+        self.objects = objects
+
+    def __hash__(self) -> int:
+        return hash(tuple(map(id, self.objects)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByIdentity) and all(a is b for a, b in zip(self.objects, other.objects, strict=True))
+
+
+def kept(build: Callable, *functions: Any) -> Any:
+    """``build(*functions)``, the same one for the same functions, so that what it compiles is compiled once.
+
+    As with ``jax.jit``, one function is one program.
+    """
+    return _built(build, _ByIdentity(functions))
+
+
+@lru_cache(maxsize=16)
+def _built(build: Callable, functions: _ByIdentity) -> Any:
+    return build(*functions.objects)
+
+
 def evaluate_points(
     loss_fn: Callable,
     params: Params,
     make_fn: MakeFn,
-    key: jax.Array,
+    key: Any,
     number: int,
     *,
     noise: Any,
@@ -108,12 +135,19 @@ def as_losses(score_fn: Callable) -> Callable:
     return score
 
 
-def _compiled(functions: list, params: Params, make_fn: MakeFn, key: jax.Array, number: int, batch: Any) -> list:
+def _compiled(functions: list, params: Params, make_fn: MakeFn, key: Any, number: int, batch: Any) -> list:
+    found, sizes = kept(_points_program, make_fn, *functions)(params, batch, key, number)
+    return [
+        (*(np.asarray(part, np.float64) for part in one), int(size)) for one, size in zip(found, sizes, strict=True)
+    ]
+
+
+def _points_program(make_fn: MakeFn, *functions: Callable) -> Callable:
     def of_batch(function: Callable, batch: Any) -> Callable:
         return per_example(computing(function if batch is None else lambda params: function(params, batch)))
 
-    @partial(jax.jit, compiler_options=fast_options())
-    def evaluate(params: Params, batch: Any, key: jax.Array) -> Any:
+    @partial(jax.jit, compiler_options=fast_options(), static_argnums=3)
+    def evaluate(params: Params, batch: Any, key: Any, number: int) -> Any:
         values_fns = [of_batch(one, batch) for one in functions]
 
         def body(references: list, index: jax.Array) -> Any:
@@ -131,10 +165,7 @@ def _compiled(functions: list, params: Params, make_fn: MakeFn, key: jax.Array, 
         empty = [jnp.zeros(shape.shape, shape.dtype) for shape in (jax.eval_shape(one, params) for one in values_fns)]
         return jax.lax.scan(body, empty, jnp.arange(number + 1))[1], [jnp.asarray(one.size) for one in empty]
 
-    found, sizes = evaluate(params, batch, key)
-    return [
-        (*(np.asarray(part, np.float64) for part in one), int(size)) for one, size in zip(found, sizes, strict=True)
-    ]
+    return evaluate
 
 
 def _in_python(

@@ -14,8 +14,8 @@ from mutagrad import check, tree
 from mutagrad.diagnostics.findings import describe, draw
 from mutagrad.diagnostics.landscape.comparison import Comparison, compare_angles, mean_cosine, pair_cosine
 from mutagrad.diagnostics.landscape.gradients import BatchAngles, batch_angles, dot, full_gradient
-from mutagrad.diagnostics.landscape.mutations import mutation_of, share_of, strength_of
-from mutagrad.diagnostics.landscape.points import evaluate_points, fast_options
+from mutagrad.diagnostics.landscape.mutations import mutant_fn, mutation_of, share_of, strength_of
+from mutagrad.diagnostics.landscape.points import evaluate_points, fast_options, kept
 from mutagrad.estimate import Estimate
 from mutagrad.evaluation.local import resolve
 from mutagrad.run.minibatches import minibatches
@@ -109,7 +109,7 @@ def update_angles(
     ----------
     key : a key; the same key gives the same angles.
     loss_fn : ``loss_fn(params)``, or ``loss_fn(params, batch)`` where there are data: a mean over the examples of the batch, or
-        their losses.
+        their losses. As with ``jax.jit``, one function is one program.
     params : pytree, where to look.
     data : pytree of arrays that share their first axis, the examples. Mutations are judged on all of them.
     algorithm : whose σ and mutation are meant; or σ itself, for gaussian mutations [parameter].
@@ -162,17 +162,13 @@ def update_angles(
         raise ValueError("algorithm: got mutations of discrete parameters, which have no angles; mask those leaves")
 
     mutation_key, random_key, batch_key = jax.random.split(check.key(key), 3)
-    scale = sigma
-
-    def make(params: Params, key: jax.Array, index: jax.Array, is_params: jax.Array) -> Params:
-        own = jnp.where(is_params, 0.0, scale).astype(jnp.result_type(float))
-        return tree.add_scaled(params, mutation.sample_fn(jax.random.fold_in(key, index), params), own)
-
+    scale = jnp.asarray(sigma, jnp.result_type(float))
     is_traceable = resolve(evaluation).is_traceable
     batch = data if is_traceable else batch
     found = evaluate_points(
-        loss_fn, params, make, mutation_key, num_mutations, noise=noise, batch=batch, evaluation=evaluation
-    )
+        loss_fn, params, mutant_fn(mutation.sample_fn), (mutation_key, scale), num_mutations,
+        noise=noise, batch=batch, evaluation=evaluation,
+    )  # fmt: skip
     strength = strength_of(found.changes[np.isfinite(found.changes)], sigma)
     (improving,) = np.nonzero(found.changes < 0)
 
@@ -236,48 +232,65 @@ def _walk(
     sample_fn: Callable, params: Params, sigma: float, gradient: list | None, numbers: tuple[int, ...]
 ) -> Callable:
     """Makes mutations again, one after another: cosines of successive pairs, and of means of k with −gradient for each k."""
-    leaves, scale = tree.floating_only(params), jnp.asarray(sigma, jnp.result_type(float))
-    down = [jnp.zeros(()) for _ in leaves] if gradient is None else [-one for one in gradient]
-
-    def own(key: jax.Array, index: jax.Array) -> list:
-        """An update as it is after rounding."""
-        mutant = tree.floating_only(tree.add_scaled(params, sample_fn(jax.random.fold_in(key, index), params), scale))
-        dtypes = [tree.compute_dtype(leaf) for leaf in leaves]
-        return [a.astype(dtype) - b.astype(dtype) for a, b, dtype in zip(mutant, leaves, dtypes, strict=True)]
-
-    @partial(jax.jit, compiler_options=fast_options())
-    def sums(key: jax.Array, indices: jax.Array) -> Any:
-        empty = [jnp.zeros(leaf.shape, tree.compute_dtype(leaf)) for leaf in leaves]
-
-        def body(carry: Any, step: Any) -> Any:
-            place, index = step
-            before, totals = carry
-            noise = own(key, index)
-            pair = dot(noise, before), dot(noise, noise)
-            added = [[a + b for a, b in zip(total, noise, strict=True)] for total in totals]
-            means = [(dot(total, down) if gradient is not None else 0.0, dot(total, total)) for total in added]
-            kept = [
-                [jnp.where((place + 1) % one == 0, 0, leaf) for leaf in total]
-                for one, total in zip(numbers, added, strict=True)
-            ]
-            return (noise, kept), (pair, means)
-
-        steps = jnp.arange(len(indices)), indices
-        return jax.lax.scan(body, (empty, [empty for _ in numbers]), steps)[1]
-
+    scale = jnp.asarray(sigma, jnp.result_type(float))
+    down = None if gradient is None else [-one for one in gradient]
     slope = None if gradient is None else math.sqrt(float(dot(gradient, gradient)))
+    sums = kept(_walk_program, sample_fn)
 
     def walk(key: jax.Array, indices: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-        if len(indices) < 2:
+        number = len(indices)
+        if number < 2:
             return np.zeros(0), [np.zeros(0) for _ in numbers]
-        found = sums(key, jnp.asarray(indices, jnp.int32))
-        (products, squares), means = jax.tree.map(lambda one: np.asarray(one, np.float64), found)
-        pairs = products[1::2] / np.sqrt(squares[1::2] * squares[: 2 * (len(indices) // 2) : 2])
+        # Up to a power of two, so that as many programs are compiled as there are powers; what comes last changes nothing before.
+        steps = np.pad(indices, (0, 2 ** (number - 1).bit_length() - number), mode="edge")
+        found = sums(key, jnp.asarray(steps, jnp.int32), params, scale, down, numbers)
+        (products, squares), means = jax.tree.map(lambda one: np.asarray(one, np.float64)[:number], found)
+        pairs = products[1::2] / np.sqrt(squares[1::2] * squares[: 2 * (number // 2) : 2])
         with_slope = []
-        for number, (along, square) in zip(numbers, means, strict=True):
+        for one, (along, square) in zip(numbers, means, strict=True):
             with np.errstate(divide="ignore", invalid="ignore"):
-                cosines = along[number - 1 :: number] / np.sqrt(square[number - 1 :: number]) / (slope or math.nan)
+                cosines = along[one - 1 :: one] / np.sqrt(square[one - 1 :: one]) / (slope or math.nan)
             with_slope.append(cosines)
         return pairs, with_slope
 
     return walk
+
+
+def _walk_program(sample_fn: Callable) -> Callable:
+    @partial(jax.jit, compiler_options=fast_options(), static_argnums=5)
+    def sums(
+        key: jax.Array,
+        indices: jax.Array,
+        params: Params,
+        scale: jax.Array,
+        down: list | None,
+        numbers: tuple[int, ...],
+    ) -> Any:
+        leaves = tree.floating_only(params)
+        dtypes = [tree.compute_dtype(leaf) for leaf in leaves]
+
+        def own(index: jax.Array) -> list:
+            """An update as it is after rounding."""
+            noise = sample_fn(jax.random.fold_in(key, index), params)
+            mutant = tree.floating_only(tree.add_scaled(params, noise, scale))
+            return [a.astype(dtype) - b.astype(dtype) for a, b, dtype in zip(mutant, leaves, dtypes, strict=True)]
+
+        empty = [jnp.zeros(leaf.shape, dtype) for leaf, dtype in zip(leaves, dtypes, strict=True)]
+
+        def body(carry: Any, step: Any) -> Any:
+            place, index = step
+            before, totals = carry
+            noise = own(index)
+            pair = dot(noise, before), dot(noise, noise)
+            added = [[a + b for a, b in zip(total, noise, strict=True)] for total in totals]
+            means = [(jnp.zeros(()) if down is None else dot(total, down), dot(total, total)) for total in added]
+            left = [
+                [jnp.where((place + 1) % one == 0, 0, leaf) for leaf in total]
+                for one, total in zip(numbers, added, strict=True)
+            ]
+            return (noise, left), (pair, means)
+
+        steps = jnp.arange(len(indices)), indices
+        return jax.lax.scan(body, (empty, [empty for _ in numbers]), steps)[1]
+
+    return sums

@@ -39,10 +39,18 @@ def expect_curve(settings: dict[str, Any]) -> list[Expected]:
         if generation in _measured(settings):
             runs, band = settings["seeds"], settings["band"]
             why = f"Fig. 2, one run read to 0.3 points: the mean of {runs} runs lies within {band:g} points of it"
-            stated.append(near(_name("accuracy", generation), value, band + 0.3, "source", why))
+            if settings["images"] < 60_000:
+                # Trials of K23-2: TrC/|∇U|² is 205 to 230 at the start, and 50 to 70 where 30 % of the images are right.
+                steeper = (math.sqrt(1 + share / settings["images"]) - 1 for share in (215, 60))
+                start, later = (f"{100 * one:.0f} %" for one in steeper)
+                why += (
+                    f"; the slope of {settings['images']} images is steeper than that of all, √(1 + TrC/B|∇U|²), by {start} at "
+                    f"the start and {later} where 30 % are right, on the path of gradient descent"
+                )
+            stated.append(near(_name("accuracy", generation), value, band + 0.3, "source", why, freedom=runs - 1))
     last = _measured(settings)[-1]
     why = "masks are noise to selection: what they add cannot help in the mean"
-    stated.append(below(_name("dropout", last), 1, "theory", why, ours=True))
+    stated.append(below(_name("dropout", last), 1, "theory", why, ours=True, freedom=settings["seeds"] - 1))
     return stated
 
 
@@ -136,15 +144,15 @@ def draw_curve(data: Any) -> Any:
 _CURVE = {
     "quick": {
         "images": 500, "generations": 300, "every": 10, "seeds": 5, "sigma": 0.01, "num_offspring": 20, "band": 8.0,
-        "key": 2311,
+        "key": 23117,
     },
     "long": {
         "images": 60_000, "generations": 150, "every": 5, "seeds": 2, "sigma": 0.01, "num_offspring": 20, "band": 8.0,
-        "key": 2311,
+        "key": 23117,
     },
     "paper": {
         "images": 60_000, "generations": 764, "every": 4, "seeds": 5, "sigma": 0.01, "num_offspring": 20, "band": 8.0,
-        "key": 2311,
+        "key": 23117,
     },
 }  # fmt: skip
 

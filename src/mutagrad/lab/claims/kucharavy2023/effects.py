@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mutagrad.diagnostics.landscape import mutational_effects
-from mutagrad.lab.claims.checks import PLANNED, Expected, above, below, near
+from mutagrad.lab.claims.checks import PLANNED, Expected, below, near
 from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.lab.claims.kucharavy2023.networks import network_task, trained_by_sgd
 from mutagrad.lab.tasks.task import Task
@@ -25,25 +25,48 @@ def expect_effects(settings: dict[str, Any]) -> list[Expected]:
     """The intervals of K23-7."""
     number = settings["mutations"] * settings["seeds"]
     error = math.sqrt(0.25 / number)
+    # The error is the larger of two, of which one is the spread over the starts.
+    few = settings["seeds"] - 1
     stated = [
-        above(_name("share", "start"), 0.45, "source", "≈ 50 %, to the 5 % that the figure can be read to"),
-        below(_name("share", "start of transfer"), 0.25, "source", "few: less than half of those at the start"),
+        near(
+            _name("share", "start"),
+            0.5,
+            0.05,
+            "source",
+            "≈ 50 %, to the 5 % that the figure can be read to",
+            freedom=few,
+        ),
+        below(
+            _name("share", "start of transfer"),
+            0.25,
+            "source",
+            "few: less than half of those at the start",
+            freedom=few,
+        ),
         below(
             _name("share", "optimum"),
             0.01,
             "source",
             "none: less than one in a hundred",
+            freedom=few,
         ),
         near(
-            _name("shape", "start"), 0, 0.1, "source", "exponential, ξ = 0, to the 0.1 that a few hundred values tell"
+            _name("shape", "start"),
+            0,
+            0.1,
+            "source",
+            "exponential, ξ = 0, to the 0.1 that a few hundred values tell",
+            freedom=few,
         ),
     ]
     for place in PLACES:
         why = f"six errors, and the next order, a skewness of ΔU of {settings['skewness']:g}; trials had up to 0.4"
         room = PLANNED * error + _skewness_room(settings)
-        stated.append(near(_name("excess", place), 0, room, "error", why, ours=True))
+        stated.append(near(_name("excess", place), 0, room, "error", why, ours=True, freedom=few))
     why = "six errors of the shape that as many effects of a normal ΔU of the same s have"
-    stated.append(near(_name("normal", "start"), 0, PLANNED * 0.9 / math.sqrt(number / 2), "error", why, ours=True))
+    stated.append(
+        near(_name("normal", "start"), 0, PLANNED * 0.9 / math.sqrt(number / 2), "error", why, ours=True, freedom=few)
+    )
     return stated
 
 
@@ -162,11 +185,11 @@ def draw_effects(data: Any) -> Any:
 _EFFECTS = {
     "quick": {
         "train_images": 60_000, "test_images": 2000, "images": 300, "epochs": 5, "learning_rate": 0.004, "sigma": 0.01,
-        "mutations": 1000, "seeds": 3, "skewness": 0.5, "key": 237,
+        "mutations": 1000, "seeds": 3, "skewness": 0.5, "key": 23717,
     },
     "paper": {
         "train_images": 60_000, "test_images": 10_000, "images": 60_000, "epochs": 10, "learning_rate": 0.002, "sigma": 0.01,
-        "mutations": 1000, "seeds": 5, "skewness": 0.5, "key": 237,
+        "mutations": 1000, "seeds": 5, "skewness": 0.5, "key": 23717,
     },
 }  # fmt: skip
 

@@ -158,11 +158,11 @@ def draw_mixing(data: Any) -> Any:
 _MIXING = {
     "quick": {
         "images": 300, "sigma": 0.001, "mutations": 3000, "seeds": 3, "digits_width": 4, "digits_images": 300,
-        "digits_sigma": 0.01, "digits_mutations": 800_000, "key": 238,
+        "digits_sigma": 0.01, "digits_mutations": 800_000, "key": 23817,
     },
     "paper": {
         "images": 60_000, "sigma": 0.01, "mutations": 10_000, "seeds": 3, "digits_width": 4, "digits_images": 1437,
-        "digits_sigma": 0.01, "digits_mutations": 1_000_000, "key": 238,
+        "digits_sigma": 0.01, "digits_mutations": 1_000_000, "key": 23817,
     },
 }  # fmt: skip
 

@@ -204,10 +204,10 @@ def draw_moves(data: Any) -> Any:
 
 _MOVES = {
     "quick": {
-        "effect": 0.01, "population": 1_000_000, "num_offspring": 20, "runs": (2**22, 2**17, 2**17), "key": 2313,
+        "effect": 0.01, "population": 1_000_000, "num_offspring": 20, "runs": (2**22, 2**17, 2**17), "key": 231317,
     },
     "paper": {
-        "effect": 0.01, "population": 1_000_000, "num_offspring": 20, "runs": (2**26, 2**19, 2**19), "key": 2313,
+        "effect": 0.01, "population": 1_000_000, "num_offspring": 20, "runs": (2**26, 2**19, 2**19), "key": 231317,
     },
 }  # fmt: skip
 
