@@ -99,7 +99,7 @@ def run_angles(job: Job) -> Outcome:
                     jax.random.fold_in(jax.random.fold_in(key, 2 + i), count), loss_fn, params, images, sigma=1e-3,
                     num_mutations=2, numbers=(), batch_sizes=[sizes[j] for j in own], num_batches=count,
                 )  # fmt: skip
-                for j, one in zip(own, found.batches, strict=True):
+                for j, one in zip(own.tolist(), found.batches, strict=True):
                     cosines[seed, i, j, :count] = one.cosines
                     predicted[seed, i, j], errors[seed, i, j] = one.predicted.value, one.predicted.error
             job.progress((seed + (i + 1) / len(epochs)) / seeds)

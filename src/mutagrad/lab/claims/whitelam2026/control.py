@@ -271,7 +271,7 @@ def _math(name: str) -> str:
 _CONTROL = {
     "quick": {
         "num_offspring": 20, "gauge_size": 1000, "gauge_strength": 0.5, "gauge_generations": (6000, 6000, 500, 500),
-        "gauge_errors": ((0.03, 0.015), (0.03, 0.015)),
+        "gauge_errors": ((0.045, 0.02), (0.045, 0.02)),
         "way": (100, 300), "way_runs": 16, "points": 50, "exponents": (0.0, 0.5, 1.0), "size": 100, "share": 0.05,
         "net_target": 0.1, "runs": 96, "grid": 10, "longest": 2000, "key": 26821,
     },
