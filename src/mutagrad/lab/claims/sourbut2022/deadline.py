@@ -97,9 +97,10 @@ def run_deadline(job: Job) -> Outcome:
     for i, model in enumerate(MODELS):
         in_s, in_time, at_once = [], [], []
         for j, number in enumerate(job["sizes"]):
-            kept = job.load(f"exact {model} {number}")
+            name = f"exact {model} {number} {job['times']} {job['coefficients']}"
+            kept = job.load(name)
             chances = exact(job.settings, model, number) if kept is None else kept["chances"]
-            job.keep(f"exact {model} {number}", {"chances": chances}, is_last=True)
+            job.keep(name, {"chances": chances}, is_last=True)
             between = np.diff(chances[:, :-1], axis=1)
             ever, by = chances[:, -1:], chances[:, :-1]
             # Fixation at all is the solution of linear equations, without the digits of what is very small.
@@ -113,9 +114,10 @@ def run_deadline(job: Job) -> Outcome:
     number, shares = job["population"], np.array(job["shares"])
     shown = np.empty((2, len(MODELS), len(job["simulated"]), len(shares)))
     for i, model in enumerate(MODELS):
-        kept = job.load(f"simulated {model}")
+        name = f"{job['runs']} of {number} {model} {job['simulated']} {job['shares']} key {job['key']}"
+        kept = job.load(name)
         times = simulated(job.part(0.5 + i / 4, 0.25), model) if kept is None else kept["times"]
-        job.keep(f"simulated {model}", {"times": times}, is_last=True)
+        job.keep(name, {"times": times}, is_last=True)
         for j, s in enumerate(job["simulated"]):
             for k, share in enumerate(shares):
                 chance = np.mean(times[j] <= share * number)

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
 
 import mutagrad
 from mutagrad import theory
@@ -22,6 +21,7 @@ from mutagrad.lab.claims.sourbut2022.pairs import (
     orthonormal,
     planned,
     squared_tangent,
+    tangent_room,
 )
 from mutagrad.report.figures import panels
 from mutagrad.types import Algorithm, Mutation, Selection
@@ -63,10 +63,7 @@ def _gradients(settings: dict[str, Any], size: int) -> int:
 
 
 def _room(size: int) -> float:
-    """Planned errors about 0 that a squared tangent is allowed: it is a χ² of N − 1 degrees, or more of them, less its mean."""
-    degrees = size - 1
-    chance = (scipy.stats.chi2.isf(scipy.stats.norm.sf(_CHANCE), degrees) - degrees) / math.sqrt(2 * degrees)
-    return float(chance) + ERRORS
+    return tangent_room(size, _CHANCE)
 
 
 def _tangent_error(length: float, across: float, size: int, number: int, gradients: int = 1) -> float:
@@ -171,7 +168,7 @@ def run_direction(job: Job) -> Outcome:
             def make(mutation=mutation, directions=directions, gradients=gradients, key=key):
                 return measure(mutation, acceptances, directions, [1.0] * gradients, job["pairs"], key)
 
-            one = kept_or_measured(job, f"pairs {density} {size}", make)
+            one = kept_or_measured(job, f"{job['pairs']} pairs {density} {size} {gradients} key {job['key']}", make)
             tangent[:, :, j, i] = squared_tangent(one)
             for k, rule in enumerate(rule_names):
                 mean, own = _pooled(one, k)

@@ -10,10 +10,11 @@ import numpy as np
 import scipy.stats
 
 import mutagrad
+from mutagrad.lab.claims.claims import Job
 from mutagrad.theory.population import fixation_by, inverse_temperature
 from mutagrad.types import Algorithm, Mutation
 
-__all__ = ["Population", "Told", "constant", "stationary_of_chain", "with_one_mutation"]
+__all__ = ["Population", "Told", "averages", "constant", "means", "stationary_of_chain", "with_one_mutation"]
 
 
 class Told(NamedTuple):
@@ -122,3 +123,56 @@ def stationary_of_chain(model: str, number: int, kappa: float, spread: float) ->
     # The ends of the interval hold half a step each.
     inside = np.clip((1 - np.abs(x)) / step + 0.5, 0, 1)
     return float(law @ x**2), float(law @ inside)
+
+
+def averages(
+    job: Job,
+    name: str,
+    advance: Callable,
+    observe: Callable,
+    start: Any,
+    runs: int,
+    steps: int,
+    key: jax.Array,
+) -> np.ndarray:
+    """(runs, 3) sums of two observables and of their weights over the last three quarters of independent runs.
+
+    Parameters
+    ----------
+    advance : ``advance(key, state) -> (state, weight)``. observe : ``observe(params) -> (2,)``.
+    """
+    name = f"{name}, {runs} runs of {steps}, key {job['key']}"
+    kept = job.load(name)
+    if kept is not None:
+        return kept["sums"]
+
+    @jax.jit
+    def run(keys):
+        def one(key):
+            def body(i, carry):
+                state, sums = carry
+                after, weight = advance(jax.random.fold_in(key, i), state)
+                weight = jnp.where(i >= steps // 4, weight, 0.0)
+                seen = jnp.append(observe(state.params), 1.0)
+                return after, sums + weight * seen
+
+            return jax.lax.fori_loop(0, steps, body, (start, jnp.zeros(3)))[1]
+
+        return jax.vmap(one)(keys)
+
+    parts = []
+    for part in jax.random.split(key, runs).reshape(-1, min(runs, 256)):
+        parts.append(np.asarray(run(part), float))
+        job.progress(len(parts) * len(part) / runs)
+    sums = np.concatenate(parts)
+    job.keep(name, {"sums": sums}, is_last=True)
+    return sums
+
+
+def means(sums: np.ndarray) -> list[tuple[float, float]]:
+    """Two means over all runs, each with its error from the spread of the runs."""
+    weight, found = sums[:, 2], []
+    for values in sums[:, :2].T:
+        mean = values.sum() / weight.sum()
+        found.append((float(mean), float(np.std(values - mean * weight, ddof=1) * math.sqrt(len(sums)) / weight.sum())))
+    return found
