@@ -21,8 +21,12 @@ _IN_S = "least ratio of P(fixed by t) from one selection coefficient to the next
 _IN_TIME = "least ratio of P(fixed by t) from one time to the next, n up to {}, {}"
 _AT_ONCE = "least ratio of P(fixed between two times) from one selection coefficient to the next, n up to {}, {}"
 _SIMULATED = "P(fixed by {:g} n generations), s = {:g}, {}, n = {}"
-_ROUNDING = 1e-9
-"""What powers of a matrix of numbers of 0 or more lose at most: they add and multiply, and never subtract."""
+
+
+def _rounding(settings: dict[str, Any]) -> float:
+    """What powers of a matrix of numbers of 0 or more lose at most: the steps of the longest time, each a sum of n + 1 numbers."""
+    most = max(settings["sizes"])
+    return 10 * most * most * (most + 1) * 2.0**-53
 
 
 def _times(settings: dict[str, Any], number: int) -> np.ndarray:
@@ -39,15 +43,15 @@ def exact(settings: dict[str, Any], model: str, number: int) -> np.ndarray:
 
 def expect_deadline(settings: dict[str, Any]) -> list[Expected]:
     """The intervals of S22-13."""
-    stated, most = [], max(settings["sizes"])
+    stated, most, rounding = [], max(settings["sizes"]), _rounding(settings)
     for model in MODELS:
         name = _NAMES[model]
         why = "a larger s makes every p_i larger and the chain is stochastically monotone (theory.md 6.6), so above 1"
-        stated.append(above(_IN_S.format(most, name), 1 + _ROUNDING, "theory", why, exact=True))
-        why = f"n is an end of the chain; {_ROUNDING:g} for rounding"
-        stated.append(above(_IN_TIME.format(most, name), 1 - _ROUNDING, "identity", why, exact=True))
+        stated.append(above(_IN_S.format(most, name), 1 + rounding, "theory", why, exact=True))
+        why = f"n is an end of the chain; {rounding:.1g} for rounding"
+        stated.append(above(_IN_TIME.format(most, name), 1 - rounding, "identity", why, exact=True))
         why = "beneficial mutations are fixed early, so that few of them are left for later times: below 1"
-        stated.append(below(_AT_ONCE.format(most, name), 1 - _ROUNDING, "theory", why, ours=True, exact=True))
+        stated.append(below(_AT_ONCE.format(most, name), 1 - rounding, "theory", why, ours=True, exact=True))
         for s in settings["simulated"]:
             for share in settings["shares"]:
                 number, runs = settings["population"], settings["runs"]

@@ -291,7 +291,9 @@ def draw_direction(data: Any) -> Any:
             steps = data.steps.sel(per=per, rule=rule)
             label = rule if per == "selected step" else None
             right.plot(data.slope, steps, line, color=f"C{k}", markersize=4, linewidth=1, label=label)
-    right.set(xscale="log", xlabel="slope σ|∇U|", ylabel="mean step [σ]; dashed: per proposal", ylim=(0, None))
+    right.set_xscale("log", base=2)
+    right.set_xticks(data.slope.values, [f"{slope:g}" for slope in data.slope.values])
+    right.set(xlabel="slope σ|∇U|", ylabel="mean step [σ]; dashed: per proposal", ylim=(0, None))
     right.legend(frameon=False, fontsize=8)
     return figure
 
@@ -304,7 +306,7 @@ _SIZES = {
     "gradients": 16,
 }
 _DIRECTION = {
-    "quick": _SIZES | {"pairs": 500_000, "selected": 2**17, "key": 22101},
+    "quick": _SIZES | {"pairs": 600_000, "selected": 2**17, "key": 22101},
     "paper": _SIZES | {"pairs": 8_000_000, "selected": 2**21, "key": 22121},
 }
 
