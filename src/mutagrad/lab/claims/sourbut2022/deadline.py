@@ -24,7 +24,7 @@ _SIMULATED = "P(fixed by {:g} n generations), s = {:g}, {}, n = {}"
 
 
 def _rounding(settings: dict[str, Any]) -> float:
-    """What powers of a matrix of numbers of 0 or more lose at most: the steps of the longest time, each a sum of n + 1 numbers."""
+    """What powers of a matrix of numbers of 0 or more lose at most: so many steps, each a sum of n + 1 of them."""
     most = max(settings["sizes"])
     return 10 * most * most * (most + 1) * 2.0**-53
 
@@ -78,7 +78,7 @@ def simulated(job: Job, model: str) -> np.ndarray:
                 state, told = population.step(jax.random.fold_in(key, i), state, lambda x: -s * x[0])
                 return state, jnp.where(told.is_fixed, i + 1, fixed)
 
-            start = with_one_mutation(population.mutating.init(jnp.zeros(1)))
+            start = with_one_mutation(population.resting.init(jnp.zeros(1)), jnp.zeros(2, jnp.uint32))
             return jax.lax.fori_loop(0, steps, body, (start, 0))[1]
 
         return jax.vmap(one)(keys)
