@@ -285,8 +285,8 @@ _COMMON = {
     "size": 5, "step_beta": 1.0, "step_genomes": 5, "step_births": 4000,
 }  # fmt: skip
 _SECOND = {
-    "quick": _COMMON | {"chains": 1024, "populations": 512, "fixed": 30_000, "key": 22104},
-    "paper": _COMMON | {"chains": 20_480, "populations": 10_240, "fixed": 600_000, "key": 22124},
+    "quick": _COMMON | {"chains": 1024, "populations": 512, "fixed": 60_000, "key": 22104},
+    "paper": _COMMON | {"chains": 20_480, "populations": 10_240, "fixed": 1_200_000, "key": 22124},
 }
 
 
