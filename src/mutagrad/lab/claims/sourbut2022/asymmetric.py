@@ -151,7 +151,7 @@ def _errors(name: str, case: Case, settings: dict[str, Any]) -> tuple[float, flo
     size, number = len(case.gradient), settings["pairs"]
     if not name.startswith("correlated"):
         # E[(u·ε)² w²] over the square of the length: 1 for normal mutations at small slopes, and what trials found.
-        spread, along = settings["spreads"][name]
+        spread, along = next(rest for first, *rest in _SPREADS if first == name)
         each = np.full(size - 1, spread)
         turned = math.sqrt(max(1 - (case.direction @ case.gradient) ** 2, 0))
         return math.sqrt(2 * each @ each) / number, along / math.sqrt(number), turned * math.sqrt(spread / number)
@@ -269,10 +269,10 @@ def draw_bias(data: Any) -> Any:
 
 
 _SHAPES = {"size": 10, "signs": 12, "rows": 6, "columns": 5, "slope": 0.01}
-_SPREADS = {"signs": (1.0, 1.1), "signs, greedy": (1.2, 0.6), "rank 1": (1.3, 2.1), "rank 2": (1.2, 1.8)}
+_SPREADS = (("signs", 1.0, 1.1), ("signs, greedy", 1.2, 0.6), ("rank 1", 1.3, 2.1), ("rank 2", 1.2, 1.8))
 _BIAS = {
-    "quick": _SHAPES | {"pairs": 1_000_000, "spreads": _SPREADS, "key": 22103},
-    "paper": _SHAPES | {"pairs": 20_000_000, "spreads": _SPREADS, "key": 22123},
+    "quick": _SHAPES | {"pairs": 1_000_000, "key": 22103},
+    "paper": _SHAPES | {"pairs": 20_000_000, "key": 22123},
 }
 
 CLAIMS = [

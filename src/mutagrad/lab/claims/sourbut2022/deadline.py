@@ -21,8 +21,12 @@ _IN_S = "least ratio of P(fixed by t) from one selection coefficient to the next
 _IN_TIME = "least ratio of P(fixed by t) from one time to the next, n up to {}, {}"
 _AT_ONCE = "least ratio of P(fixed between two times) from one selection coefficient to the next, n up to {}, {}"
 _SIMULATED = "P(fixed by {:g} n generations), s = {:g}, {}, n = {}"
-_ROUNDING = 1e-9
-"""What powers of a matrix of numbers of 0 or more lose at most: they add and multiply, and never subtract."""
+
+
+def _rounding(settings: dict[str, Any]) -> float:
+    """What powers of a matrix of numbers of 0 or more lose at most: so many steps, each a sum of n + 1 of them."""
+    most = max(settings["sizes"])
+    return 10 * most * most * (most + 1) * 2.0**-53
 
 
 def _times(settings: dict[str, Any], number: int) -> np.ndarray:
@@ -39,15 +43,15 @@ def exact(settings: dict[str, Any], model: str, number: int) -> np.ndarray:
 
 def expect_deadline(settings: dict[str, Any]) -> list[Expected]:
     """The intervals of S22-13."""
-    stated, most = [], max(settings["sizes"])
+    stated, most, rounding = [], max(settings["sizes"]), _rounding(settings)
     for model in MODELS:
         name = _NAMES[model]
         why = "a larger s makes every p_i larger and the chain is stochastically monotone (theory.md 6.6), so above 1"
-        stated.append(above(_IN_S.format(most, name), 1 + _ROUNDING, "theory", why, exact=True))
-        why = f"n is an end of the chain; {_ROUNDING:g} for rounding"
-        stated.append(above(_IN_TIME.format(most, name), 1 - _ROUNDING, "identity", why, exact=True))
+        stated.append(above(_IN_S.format(most, name), 1 + rounding, "theory", why, exact=True))
+        why = f"n is an end of the chain; {rounding:.1g} for rounding"
+        stated.append(above(_IN_TIME.format(most, name), 1 - rounding, "identity", why, exact=True))
         why = "beneficial mutations are fixed early, so that few of them are left for later times: below 1"
-        stated.append(below(_AT_ONCE.format(most, name), 1 - _ROUNDING, "theory", why, ours=True, exact=True))
+        stated.append(below(_AT_ONCE.format(most, name), 1 - rounding, "theory", why, ours=True, exact=True))
         for s in settings["simulated"]:
             for share in settings["shares"]:
                 number, runs = settings["population"], settings["runs"]
@@ -74,7 +78,7 @@ def simulated(job: Job, model: str) -> np.ndarray:
                 state, told = population.step(jax.random.fold_in(key, i), state, lambda x: -s * x[0])
                 return state, jnp.where(told.is_fixed, i + 1, fixed)
 
-            start = with_one_mutation(population.mutating.init(jnp.zeros(1)))
+            start = with_one_mutation(population.resting.init(jnp.zeros(1)), jnp.zeros(2, jnp.uint32))
             return jax.lax.fori_loop(0, steps, body, (start, 0))[1]
 
         return jax.vmap(one)(keys)
@@ -97,9 +101,10 @@ def run_deadline(job: Job) -> Outcome:
     for i, model in enumerate(MODELS):
         in_s, in_time, at_once = [], [], []
         for j, number in enumerate(job["sizes"]):
-            kept = job.load(f"exact {model} {number}")
+            name = f"exact {model} {number} {job['times']} {job['coefficients']}"
+            kept = job.load(name)
             chances = exact(job.settings, model, number) if kept is None else kept["chances"]
-            job.keep(f"exact {model} {number}", {"chances": chances}, is_last=True)
+            job.keep(name, {"chances": chances}, is_last=True)
             between = np.diff(chances[:, :-1], axis=1)
             ever, by = chances[:, -1:], chances[:, :-1]
             # Fixation at all is the solution of linear equations, without the digits of what is very small.
@@ -113,9 +118,10 @@ def run_deadline(job: Job) -> Outcome:
     number, shares = job["population"], np.array(job["shares"])
     shown = np.empty((2, len(MODELS), len(job["simulated"]), len(shares)))
     for i, model in enumerate(MODELS):
-        kept = job.load(f"simulated {model}")
+        name = f"{job['runs']} of {number} {model} {job['simulated']} {job['shares']} key {job['key']}"
+        kept = job.load(name)
         times = simulated(job.part(0.5 + i / 4, 0.25), model) if kept is None else kept["times"]
-        job.keep(f"simulated {model}", {"times": times}, is_last=True)
+        job.keep(name, {"times": times}, is_last=True)
         for j, s in enumerate(job["simulated"]):
             for k, share in enumerate(shares):
                 chance = np.mean(times[j] <= share * number)

@@ -113,7 +113,7 @@ def run_rate(job: Job) -> Outcome:
     rules = [acceptance_of(one) for one in algorithms().values()]
     measured = kept_or_measured(
         job,
-        "pairs",
+        f"{job['pairs']} pairs at {slopes}, N = {size}, key {job['key']}",
         lambda: measure(mutagrad.mutation.gaussian(), rules, unit, slopes, job["pairs"], job.key, precise=True),
     )
     found: dict[str, tuple[float, float]] = {}

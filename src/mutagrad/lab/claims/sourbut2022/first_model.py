@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
 
 import mutagrad
 from mutagrad import theory
@@ -22,6 +21,7 @@ from mutagrad.lab.claims.sourbut2022.pairs import (
     orthonormal,
     planned,
     squared_tangent,
+    tangent_room,
 )
 from mutagrad.report.figures import panels
 from mutagrad.types import Algorithm, Mutation, Selection
@@ -63,10 +63,7 @@ def _gradients(settings: dict[str, Any], size: int) -> int:
 
 
 def _room(size: int) -> float:
-    """Planned errors about 0 that a squared tangent is allowed: it is a χ² of N − 1 degrees, or more of them, less its mean."""
-    degrees = size - 1
-    chance = (scipy.stats.chi2.isf(scipy.stats.norm.sf(_CHANCE), degrees) - degrees) / math.sqrt(2 * degrees)
-    return float(chance) + ERRORS
+    return tangent_room(size, _CHANCE)
 
 
 def _tangent_error(length: float, across: float, size: int, number: int, gradients: int = 1) -> float:
@@ -171,7 +168,7 @@ def run_direction(job: Job) -> Outcome:
             def make(mutation=mutation, directions=directions, gradients=gradients, key=key):
                 return measure(mutation, acceptances, directions, [1.0] * gradients, job["pairs"], key)
 
-            one = kept_or_measured(job, f"pairs {density} {size}", make)
+            one = kept_or_measured(job, f"{job['pairs']} pairs {density} {size} {gradients} key {job['key']}", make)
             tangent[:, :, j, i] = squared_tangent(one)
             for k, rule in enumerate(rule_names):
                 mean, own = _pooled(one, k)
@@ -294,7 +291,9 @@ def draw_direction(data: Any) -> Any:
             steps = data.steps.sel(per=per, rule=rule)
             label = rule if per == "selected step" else None
             right.plot(data.slope, steps, line, color=f"C{k}", markersize=4, linewidth=1, label=label)
-    right.set(xscale="log", xlabel="slope σ|∇U|", ylabel="mean step [σ]; dashed: per proposal", ylim=(0, None))
+    right.set_xscale("log", base=2)
+    right.set_xticks(data.slope.values, [f"{slope:g}" for slope in data.slope.values])
+    right.set(xlabel="slope σ|∇U|", ylabel="mean step [σ]; dashed: per proposal", ylim=(0, None))
     right.legend(frameon=False, fontsize=8)
     return figure
 
@@ -307,7 +306,7 @@ _SIZES = {
     "gradients": 16,
 }
 _DIRECTION = {
-    "quick": _SIZES | {"pairs": 500_000, "selected": 2**17, "key": 22101},
+    "quick": _SIZES | {"pairs": 600_000, "selected": 2**17, "key": 22101},
     "paper": _SIZES | {"pairs": 8_000_000, "selected": 2**21, "key": 22121},
 }
 

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.stats
 from jax import flatten_util
 
+from mutagrad.lab.claims.checks import ERRORS
 from mutagrad.lab.claims.claims import Job
 from mutagrad.law import Acceptance
 from mutagrad.theory import quadrature
@@ -29,6 +31,7 @@ __all__ = [
     "planned",
     "planned_exponent",
     "squared_tangent",
+    "tangent_room",
 ]
 
 _NUMBERS = 2**20
@@ -150,6 +153,18 @@ def squared_tangent(found: Measured) -> tuple[np.ndarray, np.ndarray]:
     moved = 4 * np.sum(np.maximum(squares, 0) * each, axis=1) / n
     scale = np.mean(length**2, axis=1)
     return squares.mean(1) / scale, np.sqrt(null + moved) / number / scale
+
+
+def tangent_room(size: int, chance: float) -> float:
+    """Planned errors about 0 that a squared tangent is allowed: a χ² of N − 1 degrees less its mean, or the sum of several.
+
+    Parameters
+    ----------
+    size : N. chance : standard errors that are left for chance if a value is normal; its check has `ERRORS` more.
+    """
+    degrees = size - 1
+    skew = (scipy.stats.chi2.isf(scipy.stats.norm.sf(chance), degrees) - degrees) / math.sqrt(2 * degrees)
+    return float(skew) + ERRORS
 
 
 class Planned(NamedTuple):

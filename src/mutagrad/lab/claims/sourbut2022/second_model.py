@@ -1,7 +1,6 @@
 """S22-4: selection by fixation in a population, where population size is inverse temperature."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,8 +11,8 @@ import scipy.stats
 import mutagrad
 from mutagrad.lab.claims.checks import ERRORS, PLANNED, Expected, near
 from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
-from mutagrad.lab.claims.sourbut2022.pairs import planned
-from mutagrad.lab.claims.sourbut2022.populations import Population, stationary_of_chain
+from mutagrad.lab.claims.sourbut2022.pairs import planned, tangent_room
+from mutagrad.lab.claims.sourbut2022.populations import Population, averages, means, stationary_of_chain, time_to_an_end
 from mutagrad.report.figures import panels
 from mutagrad.theory.population import inverse_temperature
 
@@ -58,16 +57,23 @@ def _of_double_well(kappa: float) -> tuple[float, float]:
     return float(loss @ weight / weight.sum()), float(weight[x < 0].sum() / weight.sum())
 
 
+def _neighbour(number: int, room: float) -> str:
+    """What n in place of n − 1 would give, and whether an interval of so much room and half as much of an error excludes it."""
+    apart = (number - 1) / number
+    return f"n in place of n − 1 would make it {apart:.2f}" + (
+        "" if 1 - apart > 1.5 * room else ", which this does not tell"
+    )
+
+
 def expect_second(settings: dict[str, Any]) -> list[Expected]:
     """The intervals of S22-4."""
     stated = []
     for (model, number), spreads in zip(_CHAINS, settings["chain_spreads"], strict=True):
         name, kappa = _name(model, number), inverse_temperature(number, model, settings["beta"])
         room = PLANNED / math.sqrt(settings["chains"])
-        neighbour = (number - 1) / number
         why = (
             f"exact (theory.md 6.2); six planned errors, a chain's mean having the spread {spreads[0]:g} as trials found it; "
-            f"n in place of n − 1 would make it {neighbour:.2f}"
+            + _neighbour(number, room * spreads[0])
         )
         stated.append(near(_VARIANCE.format(name), 1, room * spreads[0], "error", why, ours=True))
         _, left = _of_double_well(kappa)
@@ -77,102 +83,47 @@ def expect_second(settings: dict[str, Any]) -> list[Expected]:
         stated.append(near(_LEFT.format(name), left, room * spreads[2], "error", why, ours=True))
     for (model, number, how), spreads in zip(_POPULATIONS, settings["population_spreads"], strict=True):
         name, kappa = _name(model, number, how), inverse_temperature(number, model, settings["population_beta"])
-        exact, inside = stationary_of_chain(model, number, kappa, settings["spread"])
-        if model == "moran":
-            exact, inside = 1.0, _ONE_INSIDE
+        wait = math.inf if how == _WAITING else 1 / settings["small_rate"]
+        exact, inside = stationary_of_chain(model, number, kappa, settings["spread"], wait)
         room = PLANNED / math.sqrt(settings["populations"])
-        neighbour = (number - 1) / number
+        # Mutations that meet another one, to first order; a combination of two is fixed or lost as one.
+        shared = 0.0 if how == _WAITING else settings["small_rate"] * time_to_an_end(0.0, number, model)
         why = (
-            f"1 by theory.md 6.2, {exact:.4f} from the exact chain of the number of mutants; six planned errors, spread "
-            f"{spreads[0]:g}; n in place of n − 1 would make it {neighbour:.2f}"
+            f"1 by theory.md 6.2, {exact:.4f} from the exact chain of mutants; {shared:.3f} for as many that meet another; six "
+            f"planned errors, spread {spreads[0]:g} as trials found it; {_neighbour(number, shared + room * spreads[0])}"
         )
-        stated.append(near(_VARIANCE.format(name), 1, abs(exact - 1) + room * spreads[0], "theory", why, ours=True))
-        why = f"{_ONE_INSIDE:.4f} of a normal law, {inside:.4f} from the exact chain; six planned errors, spread {spreads[1]:g}"
-        allowed = abs(inside - _ONE_INSIDE) + room * spreads[1]
+        stated.append(
+            near(_VARIANCE.format(name), 1, abs(exact - 1) + shared + room * spreads[0], "theory", why, ours=True)
+        )
+        why = (
+            f"{_ONE_INSIDE:.4f} of a normal law, {inside:.4f} from the exact chain, and the same; spread {spreads[1]:g}"
+        )
+        allowed = abs(inside - _ONE_INSIDE) + shared * _ONE_INSIDE + room * spreads[1]
         stated.append(near(_INSIDE.format(name), _ONE_INSIDE, allowed, "theory", why, ours=True))
     return stated + _expect_step(settings)
 
 
 def _fixed_moments(settings: dict[str, Any]) -> np.ndarray:
-    """Moments of planned() for a birth's mutations, of which there may be several, for what one birth brings."""
-    rate, algorithm = settings["rate"], mutagrad.fixation(1.0, settings["step_beta"], settings["step_genomes"])
-    total = np.zeros(4)
-    for count in range(1, 9):
-        chance = rate**count / math.factorial(count) / math.expm1(rate)
-        scale = math.sqrt(count)
-        total += chance * np.array([scale, 1, count, count]) * planned(algorithm, scale, settings["size"]).mean
-    return total
+    """E[z_g A], E[A], E[z_g² A] and E[u² A] of the formula for the population of `_step_of_population`."""
+    algorithm = mutagrad.fixation(1.0, settings["step_beta"], settings["step_genomes"])
+    return planned(algorithm, 1.0, settings["size"]).mean
 
 
 def _expect_step(settings: dict[str, Any]) -> list[Expected]:
     first, rate, second, across = _fixed_moments(settings)
-    # A birth of a busy population waits for nothing; about so many are fixed.
+    # At least so many are fixed, as trials found.
     number, size = settings["fixed"], settings["size"]
     length = first / rate
     error = math.sqrt(2 * (size - 1)) * across / rate / number / length**2
-    degrees = size - 1
-    chance = (scipy.stats.chi2.isf(scipy.stats.norm.sf(ERRORS), degrees) - degrees) / math.sqrt(2 * degrees)
-    room = (chance + ERRORS) * error
+    room = tangent_room(size, ERRORS)
     why = (
-        f"0 by symmetry; {chance + ERRORS:.1f} planned errors of {error:.1e}, so many for the skew χ²: an angle of "
-        f"{math.degrees(math.atan(math.sqrt(room))):.2g}°"
+        f"0 by symmetry; {room:.1f} planned errors of {error:.1e}, so many for the skew χ²: an angle of "
+        f"{math.degrees(math.atan(math.sqrt(room * error))):.2g}°"
     )
-    stated = [near(_ANGLE, 0, room, "error", why)]
+    stated = [near(_ANGLE, 0, room * error, "error", why)]
     error = math.sqrt((second / rate / length**2 - 1) / number)
     why = f"Moran's formula is exact (theory.md 6.1), integrated as in 1.1 and 1.9; six planned errors of {error:.1e}"
     return [*stated, near(_LENGTH, 1, PLANNED * error, "error", why)]
-
-
-def _averages(
-    job: Job,
-    name: str,
-    advance: Callable,
-    observe: Callable,
-    start: Any,
-    runs: int,
-    steps: int,
-    key: jax.Array,
-) -> np.ndarray:
-    """(runs, 3) sums of two observables and of their weights over the last three quarters of independent runs.
-
-    Parameters
-    ----------
-    advance : ``advance(key, state) -> (state, weight)``. observe : ``observe(params) -> (2,)``.
-    """
-    kept = job.load(name)
-    if kept is not None:
-        return kept["sums"]
-
-    @jax.jit
-    def run(keys):
-        def one(key):
-            def body(i, carry):
-                state, sums = carry
-                after, weight = advance(jax.random.fold_in(key, i), state)
-                weight = jnp.where(i >= steps // 4, weight, 0.0)
-                seen = jnp.append(observe(state.params), 1.0)
-                return after, sums + weight * seen
-
-            return jax.lax.fori_loop(0, steps, body, (start, jnp.zeros(3)))[1]
-
-        return jax.vmap(one)(keys)
-
-    parts = []
-    for part in jax.random.split(key, runs).reshape(-1, min(runs, 256)):
-        parts.append(np.asarray(run(part), float))
-        job.progress(len(parts) * len(part) / runs)
-    sums = np.concatenate(parts)
-    job.keep(name, {"sums": sums}, is_last=True)
-    return sums
-
-
-def _means(sums: np.ndarray) -> list[tuple[float, float]]:
-    """Two means over all runs, each with its error from the spread of the runs."""
-    weight, found = sums[:, 2], []
-    for values in sums[:, :2].T:
-        mean = values.sum() / weight.sum()
-        found.append((float(mean), float(np.std(values - mean * weight, ddof=1) * math.sqrt(len(sums)) / weight.sum())))
-    return found
 
 
 def _of_chain(job: Job, model: str, number: int, key: jax.Array) -> list[tuple[float, float]]:
@@ -194,11 +145,11 @@ def _of_chain(job: Job, model: str, number: int, key: jax.Array) -> list[tuple[f
         def advance(key, state, algorithm=algorithm, loss_fn=loss_fn):
             return algorithm.step(key, state, loss_fn)[0], 1.0
 
-        sums = _averages(
+        sums = averages(
             job.part(which / 2, 0.5), f"chain {model} {number} {which}", advance, observe, algorithm.init(jnp.zeros(1)),
             job["chains"], job["steps_per_genome"] * number, jax.random.fold_in(key, which),
         )  # fmt: skip
-        found += _means(sums)
+        found += means(sums)
     return [found[0], found[2], found[3]]
 
 
@@ -207,7 +158,7 @@ def _of_population(job: Job, model: str, number: int, how: str, key: jax.Array) 
     beta, waits = job["population_beta"], how == _WAITING
     kappa = inverse_temperature(number, model, beta)
     # Mutations per birth; a generation of Wright and Fisher has n births.
-    rate = (job["rate"] if waits else job["small_rate"]) / (1 if model == "moran" else number)
+    rate = job["small_rate"] / (1 if model == "moran" else number)
     population = Population.of(job["spread"] / math.sqrt(kappa), beta, number, rate, model, waits)
 
     def advance(key, state):
@@ -218,11 +169,11 @@ def _of_population(job: Job, model: str, number: int, how: str, key: jax.Array) 
     def observe(x):
         return jnp.stack([kappa * x[0] ** 2, jnp.where(kappa * x[0] ** 2 < 1, 1.0, 0.0)])
 
-    sums = _averages(
+    sums = averages(
         job, f"population {model} {how}", advance, observe, population.mutating.init(jnp.zeros(1)), job["populations"],
         job["births" if waits else "long_births"], key,
     )  # fmt: skip
-    return _means(sums)
+    return means(sums)
 
 
 def run_second(job: Job) -> Outcome:
@@ -261,7 +212,7 @@ def _step_of_population(job: Job) -> dict[str, tuple[float, float]]:
     unit = np.random.default_rng(job["key"]).standard_normal(size)
     unit /= np.linalg.norm(unit)
     gradient = jnp.asarray(unit, jnp.float32)
-    population = Population.of(1.0, job["step_beta"], job["step_genomes"], job["rate"], "moran", True)
+    population = Population.of(1.0, job["step_beta"], job["step_genomes"], 0.0, "moran", True)
 
     @jax.jit
     def run(keys):
@@ -326,15 +277,25 @@ def draw_second(data: Any) -> Any:
     return figure
 
 
-_SECOND = {
-    "quick": {
-        "beta": 0.1, "spread": 1.5, "well_sigma": 1.5, "chains": 1024, "steps_per_genome": 200,
-        "chain_spreads": ((0.2, 0.1, 0.05), (0.2, 0.1, 0.05), (0.2, 0.1, 0.05), (0.2, 0.1, 0.05)),
-        "population_beta": 0.5, "populations": 512, "births": 20_000, "long_births": 40_000, "rate": 0.3, "small_rate": 0.01,
-        "population_spreads": ((0.2, 0.1), (0.4, 0.2), (0.3, 0.1), (0.4, 0.2)),
-        "size": 5, "step_beta": 1.0, "step_genomes": 5, "step_births": 4000, "fixed": 30_000, "key": 22104,
-    },
+_COMMON = {
+    "beta": 0.1, "spread": 1.5, "well_sigma": 1.5, "steps_per_genome": 200,
+    "chain_spreads": ((0.2, 0.19, 0.09), (0.2, 0.25, 0.1), (0.2, 0.33, 0.06), (0.19, 0.6, 0.11)),
+    "population_beta": 0.5, "births": 20_000, "long_births": 100_000, "small_rate": 0.003,
+    "population_spreads": ((0.16, 0.055), (0.36, 0.13), (0.18, 0.06), (0.47, 0.17)),
+    "size": 5, "step_beta": 1.0, "step_genomes": 5, "step_births": 4000,
 }  # fmt: skip
+_SECOND = {
+    "quick": _COMMON | {"chains": 1024, "populations": 512, "fixed": 60_000, "key": 22104},
+    "paper": _COMMON | {"chains": 20_480, "populations": 10_240, "fixed": 1_200_000, "key": 22124},
+}
+
+
+def _needs(settings: dict[str, Any]) -> Needs:
+    genomes = sum(number for _, number in _CHAINS)
+    chains = 2.0 * settings["chains"] * settings["steps_per_genome"] * genomes
+    births = 2.0 * (settings["births"] + settings["long_births"]) + settings["step_births"]
+    return Needs(chains + 10 * settings["populations"] * births, 1e9, 1e7)
+
 
 CLAIMS = [
     Claim(
@@ -346,7 +307,7 @@ CLAIMS = [
         "(Wright and Fisher)",
         _SECOND,
         run_second,
-        lambda settings: Needs(1e8, 1e9, 1e7),
+        _needs,
         "{chains} chains of the formula at β = {beta}, {populations} real populations at β = {population_beta}; bars are three "
         "errors",
         expect_second,

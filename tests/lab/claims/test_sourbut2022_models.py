@@ -1,0 +1,79 @@
+"""What the claims of Sourbut 2022 rest on: pairs of mutations, planned errors, and exact chains."""
+
+import jax
+import numpy as np
+import pytest
+import scipy.stats
+
+import mutagrad
+from mutagrad import law, theory
+from mutagrad.lab.claims.sourbut2022 import pairs, populations
+from mutagrad.types import Mutation
+
+pytestmark = pytest.mark.permissive
+
+
+@pytest.mark.parametrize("slope", [0.1, 1.0, 8.0])
+def test_planned_moments_are_those_of_theory(slope):
+    algorithm = mutagrad.metropolis(1.0, 1.0)
+    noise = theory.diffusion(algorithm, slope)
+    expected = [theory.drift(algorithm, slope), theory.acceptance_rate(algorithm, slope), *noise]
+    np.testing.assert_allclose(pairs.planned(algorithm, slope, 10).mean, np.array(expected, float), rtol=2e-6)
+
+
+def test_the_squared_tangent_has_the_mean_of_a_known_angle():
+    # Mutations of covariance C on a greedy rule step along −Cg: the angle from −g is known.
+    covariance = np.diag([1.5, 1.0])
+    root = np.sqrt(covariance)
+
+    def sample(key, params):
+        return jax.numpy.asarray(root, jax.numpy.float32) @ jax.random.normal(key, params.shape)
+
+    gradient = np.array([[0.6], [0.8]])
+    rule = pairs.acceptance_of(mutagrad.greedy(1.0))
+    found = pairs.measure(Mutation(sample, "sheared"), [rule], gradient, [1.0], 2**17, jax.random.key(3))
+    value, error = pairs.squared_tangent(found)
+    turned = covariance @ gradient[:, 0]
+    exact = (turned @ turned) / (turned @ gradient[:, 0]) ** 2 - 1
+    # One false alarm in 10⁴.
+    assert abs(value[0] - exact) < 3.9 * error[0]
+    assert exact > 20 * error[0]
+
+
+def test_measured_pairs_are_planned():
+    algorithm = mutagrad.logistic(1.0, 2.0)
+    unit = pairs.orthonormal(np.random.default_rng(1), 5, 1)
+    density = algorithm.definition.mutation
+    found = pairs.measure(density, [pairs.acceptance_of(algorithm)], unit, [1.0], 2**16, jax.random.key(4))
+    plan = pairs.planned(algorithm, 1.0, 5)
+    error = np.sqrt(found.covariance[0, 0, 0])
+    assert abs(found.mean[0, 0, 0] - plan.mean[0]) < 3.9 * error
+    assert error**2 * found.number == pytest.approx(plan.covariance[0, 0], rel=0.03)
+    assert found.own[0, 0] / 4 == pytest.approx(plan.across, rel=0.03)
+    # The acceptance of a logistic rule is ½ for every pair.
+    np.testing.assert_allclose(found.mean[0, 0, 1], 0.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("number", [5, 20])
+def test_a_population_of_moran_has_its_law_exactly(number):
+    variance, inside = populations.stationary_of_chain("moran", number, 2.0, 1.5)
+    # The sum over a grid of spacing 0.04 is exact but for the end of the interval.
+    assert variance == pytest.approx(1, abs=1e-4)
+    assert inside == pytest.approx(scipy.stats.chi2.cdf(1, 1), abs=1e-3)
+
+
+def test_the_power_of_a_rule_that_sees_signs_is_minus_one():
+    power, _ = pairs.planned_exponent(mutagrad.greedy(1.0), 0.02, 5.0, 10, 1000)
+    assert power == pytest.approx(-1, abs=1e-12)
+
+
+def test_the_users_density_has_its_law():
+    from mutagrad.lab.claims.sourbut2022.families import densities
+
+    laplace = densities()["Laplace"]
+    assert isinstance(laplace.law, law.Radial)
+    z = np.asarray(
+        jax.vmap(lambda key: laplace.sample_fn(key, jax.numpy.zeros(2)))(jax.random.split(jax.random.key(5), 4000))
+    )
+    # Any direction has Laplace's law of variance 1.
+    assert scipy.stats.kstest(z @ [0.6, 0.8], scipy.stats.laplace(scale=0.5**0.5).cdf).pvalue > 1e-4
