@@ -103,11 +103,24 @@ def test_a_chain_by_hand():
         assert np.all(chain >= 0)
 
 
+def test_small_probabilities_keep_their_digits():
+    """Moran's formula at s = −0.5 and n = 200 is 10⁻⁴³, and the chain says so; in a chain of two by hand."""
+    for s, size in ((-0.5, 200), (-2.0, 50), (0.3, 100)):
+        exact = math.expm1(-s) / math.expm1(-size * s)
+        assert float(population.fixation_by(math.inf, s, size)) == pytest.approx(exact, rel=1e-10)
+    share = math.exp(-40) / (math.exp(-40) + 1)  # of one mutant in two
+    both, none = share**2, (1 - share) ** 2
+    found = float(population.fixation_by(math.inf, -40.0, 2, "wright_fisher"))
+    assert found == pytest.approx(both / (both + none), rel=1e-10)
+
+
 def test_neutral_times():
     """Moran's is n − 1 generations exactly; Wright and Fisher's is near the 2n of the diffusion."""
     assert population.fixation_time(0.0, 40) == pytest.approx(39)
     assert population.fixation_time(0.0, 300, "wright_fisher") == pytest.approx(600, rel=0.02)
     assert population.fixation_time(0.0, 7, copies=7) == 0
+    # A harmful mutation that is fixed takes as long as a useful one: a walk that is conditioned on its end forgets its slope.
+    assert population.fixation_time(-0.5, 200) == pytest.approx(population.fixation_time(0.5, 200), rel=1e-8)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -186,15 +186,33 @@ def fixation_time(s: float, population_size: int, model: str = "moran", copies: 
         return 0.0
     ever = _ever(chain)[1:-1]
     # The chain of those that will be fixed (Doob's transform) has T[i, j] u[j]/u[i].
-    to_go = np.linalg.solve(np.eye(size - 1) - chain[1:-1, 1:-1], ever) / ever
+    fixing = chain[1:-1, 1:-1] * (ever[None] / ever[:, None])
+    to_go = np.linalg.solve(np.eye(size - 1) - fixing, np.ones(size - 1))
     return float(to_go[copies - 1]) / (size if model == "moran" else 1)
 
 
 def _ever(chain: np.ndarray) -> np.ndarray:
-    """Probability of fixation from every number of mutants."""
-    inner = chain[1:-1, 1:-1]
-    middle = np.linalg.solve(np.eye(len(inner)) - inner, chain[1:-1, -1])
-    return np.concatenate([[0.0], middle, [1.0]])
+    """Probability of fixation from every number of mutants, each to its last digits, however small.
+
+    States are taken out one after the other, from the highest down. Every step adds and divides, and none subtracts
+    (Grassmann, Taksar, Heyman 1985).
+    """
+    left = chain.copy()
+    size = len(chain) - 1
+    for state in range(size - 1, 1, -1):
+        others = left[state].copy()
+        others[state] = 0
+        others /= others.sum()
+        left[:state] += left[:state, state : state + 1] * others
+        left[:state, state] = 0
+        left[state] = others
+    found = np.zeros(size + 1)
+    found[size] = 1
+    for state in range(1, size):
+        row = left[state].copy()
+        row[state] = 0
+        found[state] = row @ found / row.sum()
+    return found
 
 
 def _size(population_size: int) -> int:
