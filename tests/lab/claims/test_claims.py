@@ -205,9 +205,17 @@ def test_every_claim_has_both_scales_and_a_name_of_its_own():
     for claim in every:
         assert {"quick", "paper"} <= set(claim.settings) <= {"quick", "long", "paper"}
         assert claim.run.__doc__
-        for settings in claim.settings.values():
+        for scale, settings in claim.settings.items():
             assert claim.needs(settings).evaluations > 0
-            assert claim.caption.format(**settings)
+            assert reproduction._caption(claim, scale)
+
+
+def test_a_caption_shows_settings_in_words_or_as_it_says():
+    claim = toy([])._replace(
+        caption="n = {n}, first {n[0]}, {rate:.1f}, {rate}, {slopes}",
+        settings={"quick": {"n": (1000, 2), "rate": 0.25, "slopes": {"steep": 2.0}}},
+    )
+    assert reproduction._caption(claim, "quick") == "n = 1,000, 2, first 1,000, 0.2, 0.25, steep 2"
 
 
 @pytest.mark.parametrize(

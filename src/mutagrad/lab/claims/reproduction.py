@@ -155,12 +155,26 @@ def _verdicts(checks: Sequence[Check]) -> dict[str, str]:
     )
 
 
+class _Shown:
+    """A setting as a caption shows it: in words, or by the format that the caption gives."""
+
+    def __init__(self, value: Any):
+        self._value = value
+
+    def __format__(self, form: str) -> str:
+        return format(self._value, form) if form else _shown(self._value)
+
+    def __getitem__(self, place: Any) -> "_Shown":
+        return _Shown(self._value[place])
+
+
 def _caption(claim: Claim, scale: str) -> str:
-    shown = {name: _shown(value) for name, value in claim.settings[scale].items()}
-    return claim.caption.format(**shown)
+    return claim.caption.format(**{name: _Shown(value) for name, value in claim.settings[scale].items()})
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_shown(one)}" for name, one in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(_shown(one) for one in value)
     if isinstance(value, str):
