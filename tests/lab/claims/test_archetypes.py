@@ -14,6 +14,8 @@ from mutagrad.lab.tasks.dataset import Dataset
 from mutagrad.lab.tasks.losses import cross_entropy
 from mutagrad.lab.tasks.task import make_task
 
+pytestmark = pytest.mark.permissive
+
 
 @pytest.fixture(scope="module")
 def network():
