@@ -112,3 +112,6 @@ def test_a_history_without_genealogy():
     pytest.importorskip("tskit")
     with pytest.raises(ValueError, match="history: got one without a genealogy; pass that of a run with record="):
         mutagrad.tree_sequence({"loss": np.zeros(3)})
+    late = {name: values[3:] for name, values in run(6, recombination="none").history.items()}
+    with pytest.raises(ValueError, match="history: got generations 4 to 6, 3 of them; pass all from the first one on"):
+        mutagrad.tree_sequence(late)

@@ -84,6 +84,10 @@ def test_genomes_are_ancestor_and_effects(populated):
     one = genomes[-1]
     np.testing.assert_allclose(one["w"], stacked["w"][29], rtol=1e-6)
     assert len(list(genomes)) == len(genomes) == 30
+    assert repr(genomes).startswith("Genomes(30 genomes, room for ")
+    np.testing.assert_array_equal(state.genotypes, carried)
+    with pytest.raises(ValueError, match="directions: got a tree"):
+        genomes.covariance(jnp.eye(30))
     with pytest.raises(IndexError, match="genomes: got index 30; there are 30"):
         genomes[30]
     np.testing.assert_allclose(genomes.mean()["w"], by_hand.mean(axis=0), rtol=1e-5, atol=1e-6)

@@ -304,6 +304,12 @@ def test_what_is_refused(arguments, words):
         mutagrad.population(**(usual | arguments))
 
 
+def test_several_parents_are_refused():
+    algorithm = mutagrad.population(0.1, 1.0, 8, 0.1)
+    with pytest.raises(ValueError, match="params: got 2 parents; pass one tree of params"):
+        algorithm.init(mutagrad.parents([jnp.zeros(2), jnp.ones(2)]))
+
+
 def test_a_wrong_number_of_losses():
     algorithm = mutagrad.population(0.1, 1.0, 8, 0.1)
     with pytest.raises(ValueError, match=r"losses: got shape \(7,\) for 8 candidates"):

@@ -25,6 +25,7 @@ def record_genealogy(state: GenomeState, info: Any) -> dict[str, jax.Array]:
     (8, 2)
     """
     return {
+        "generation": state.generation,
         "parents": info.turnover.parents,
         "from_second": info.turnover.from_second,
         "owners": info.turnover.owners,
@@ -37,7 +38,8 @@ def record_genealogy(state: GenomeState, info: Any) -> dict[str, jax.Array]:
 def tree_sequence(history: Any) -> Any:
     """The ancestry of the last genomes of a run, as a ``tskit.TreeSequence``, with the mutations on it.
 
-    Samples are the genomes of the last generation, in their order. Time is generations ago. A site is a mutation's place on the
+    Samples are the genomes of the last generation, in their order. Sites are mutations that segregate, and those that were fixed.
+    Time is generations ago. A site is a mutation's place on the
     chromosome, from 0 to 1; the mutation's metadata are JSON: its seed (two words), σ, and the generation in which it arose.
     Between two mutations of different parents the chromosome is cut half way: where exactly, nothing in the run says.
 
@@ -51,7 +53,7 @@ def tree_sequence(history: Any) -> Any:
 
     Raises
     ------
-    ValueError : if the history holds no genealogy.
+    ValueError : if the history holds no genealogy, or not all of it.
     ImportError : without tskit; install ``mutagrad[genealogy]``.
 
     Domain: recombination "none" or "crossover". With "free" and "transfer" nearly every mutation has a tree of its own, and the
@@ -69,14 +71,19 @@ def tree_sequence(history: Any) -> Any:
     check.installed("tskit", "tree sequences (pip install tskit)")
     import tskit
 
-    names = ("parents", "from_second", "owners", "seeds", "scales", "positions")
+    names = ("generation", "parents", "from_second", "owners", "seeds", "scales", "positions")
     if not isinstance(history, dict) or not set(names) <= set(history):
         raise ValueError(
             "history: got one without a genealogy; pass that of a run with record=mutagrad.record_genealogy"
         )
-    parents, from_second, owners, seeds, scales, positions = (np.asarray(history[name]) for name in names)
+    numbers, parents, from_second, owners, seeds, scales, positions = (np.asarray(history[name]) for name in names)
+    if not np.array_equal(numbers, np.arange(1, len(numbers) + 1)):
+        raise ValueError(
+            f"history: got generations {numbers[0]} to {numbers[-1]}, {len(numbers)} of them; pass all from the first one on"
+        )
     generations, number = parents.shape[:2]
     tables = tskit.TableCollection(sequence_length=1.0)
+    tables.time_units = "generations"
     tables.mutations.metadata_schema = tskit.MetadataSchema({"codec": "json"})
     for generation in range(generations + 1):
         is_last = generation == generations

@@ -55,6 +55,11 @@ class GenomeState(NamedTuple):
         return self.carriers.shape[0]
 
     @property
+    def genotypes(self) -> jax.Array:
+        """(n, L) whether each genome carries the mutation of each slot."""
+        return bits.unpack(self.carriers)
+
+    @property
     def is_segregating(self) -> jax.Array:
         """(L,) whether a slot holds a mutation; some genomes carry it, and some do not."""
         return self.births != FREE
@@ -152,6 +157,9 @@ class Genomes:
     def __len__(self) -> int:
         return self.num_offspring
 
+    def __repr__(self) -> str:
+        return f"Genomes({len(self):,} genomes, room for {self.carriers.shape[1] * bits.WORD:,} mutations)"
+
     def __getitem__(self, index: Any) -> Params:
         if isinstance(index, int):
             if not -len(self) <= index < len(self):
@@ -230,6 +238,13 @@ class Genomes:
         ----------
         directions : pytree of the structure of the params, leaves with a leading axis (k,).
         """
+
+        wanted, got = (
+            jax.tree.structure(self.ancestor),
+            jax.tree.structure(directions, is_leaf=lambda leaf: leaf is None),
+        )
+        if wanted != got:  # type: ignore[operator]
+            raise ValueError(f"directions: got a tree {got}; pass one of the structure of the params, {wanted}")
 
         def along(leaf: Any, effects: Any, directions: Any) -> Any:
             if effects is None:

@@ -11,6 +11,7 @@ from mutagrad import mutation as mutations
 from mutagrad.algorithms.genomes import bits
 from mutagrad.algorithms.genomes.genomes import FREE, Genomes, GenomeState, effects_of
 from mutagrad.algorithms.genomes.reproduction import Rules, Turnover, reproduce
+from mutagrad.algorithms.start import Parents
 from mutagrad.evaluation.local import Evaluator, resolve
 from mutagrad.evaluation.losses import Losses, told
 from mutagrad.selection.acceptance import product
@@ -99,11 +100,13 @@ def population(
     recombination : "free", each mutation from either parent by a fair coin; "none", one parent; "crossover", along a chromosome
         on which each mutation has a random place; "transfer", each mutation from a second parent with a small probability.
     recombination_rate : mean number of crossovers, or probability of transfer.
-    num_replaced : how many genomes die and are born in a generation. n, the default, is Wright and Fisher's model; 1 is Moran's.
+    num_replaced : how many genomes die and are born in a generation. n, the default, is Wright and Fisher's model. 1 is Moran's,
+        whose generation here is one birth; where `mutagrad.theory.population` speaks of generations, it has n of them.
     num_demes : D, which divides n. Parents are of the deme of their offspring.
     migration : probability that the parents of a genome are of another deme.
-    capacity : how many mutations may segregate at once. Unless given, a few deviations more than neutral ones would be. More of
-        them do not arise, and are counted in ``info.turnover.num_dropped``.
+    capacity : how many mutations may segregate at once, rounded up to a multiple of 32. Unless given, six standard deviations
+        more than neutral ones in one deme. Mutations beyond that do not arise, and are counted in ``info.turnover.num_dropped``: where
+        demes mix little, pass a larger one.
     mutation : a density whose noise does not depend on the values that it changes; `mutagrad.mutation.gaussian` unless given.
     evaluation : as in `mutagrad.mutation_selection`; "auto" makes some millions of numbers at once.
 
@@ -154,6 +157,10 @@ def population(
     rules = Rules(rate, recombination, mixing, replaced, demes, float(migration))
 
     def init(params: Params, loss_fn: LossFn | None = None) -> GenomeState:
+        if isinstance(params, Parents):
+            raise ValueError(
+                f"params: got {params.number} parents; pass one tree of params: all genomes start from one, without variation"
+            )
         params = density.checked(params)
         slots = words * bits.WORD
         scale = jnp.asarray(sigma, jnp.result_type(float))

@@ -30,6 +30,7 @@ def table() -> str:
         "",
         "as: registered (stated before the run, by the code of now), stale (that code, or what it states, has changed since), "
         "unregistered (stated with the result).",
+        "P: what this project adds to the source's claim, with a verdict of its own.",
     ]
     return "\n".join(lines)
 
