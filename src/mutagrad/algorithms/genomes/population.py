@@ -105,8 +105,8 @@ def population(
     num_demes : D, which divides n. Parents are of the deme of their offspring.
     migration : probability that the parents of a genome are of another deme.
     capacity : how many mutations may segregate at once, rounded up to a multiple of 32. Unless given, six standard deviations
-        more than neutral ones in one deme. Mutations beyond that do not arise, and are counted in ``info.turnover.num_dropped``: where
-        demes mix little, pass a larger one.
+        more than neutral ones in one deme. Mutations beyond that do not arise, and are counted in
+        ``info.turnover.num_dropped``: where demes mix little, pass a larger one.
     mutation : a density whose noise does not depend on the values that it changes; `mutagrad.mutation.gaussian` unless given.
     evaluation : as in `mutagrad.mutation_selection`; "auto" makes some millions of numbers at once.
 
