@@ -1,7 +1,11 @@
 """Claims of Sourbut 2022, "Conditions for mathematical equivalence of stochastic gradient descent and natural selection"."""
 
-from mutagrad.lab.claims.claims import Claim
+from mutagrad.lab.claims.sourbut2022 import response, strategies, third_model
 
 __all__ = ["CLAIMS"]
 
-CLAIMS: list[Claim] = []
+_MODULES = (response, strategies, third_model)
+CLAIMS = sorted(
+    (claim for module in _MODULES for claim in module.CLAIMS),
+    key=lambda claim: int(claim.id.split("-")[1]),
+)
