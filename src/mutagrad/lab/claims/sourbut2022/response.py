@@ -92,10 +92,11 @@ def _of_truncation(key: jax.Array, settings: dict[str, Any]) -> float:
     number, kept = 24, 6
     algorithm = mutagrad.truncation(0.2, number, kept)
     state, worst = algorithm.init(jnp.ones(4)), 0.0
+    ask, step = jax.jit(algorithm.ask), jax.jit(algorithm.step, static_argnums=2)
     for generation in range(settings["price_generations"]):
         own = jax.random.fold_in(key, generation)
-        offspring = algorithm.ask(own, state)
-        after_state, info = algorithm.step(own, state, _sphere)
+        offspring = ask(own, state)
+        after_state, info = step(own, state, _sphere)
         before, after = np.asarray(state.parents, float), np.asarray(after_state.parents, float)
         mothers = np.asarray(offspring.parent_of)[np.asarray(info.winner)]
         counts, sums = np.bincount(mothers, minlength=kept), np.zeros_like(before)
@@ -112,10 +113,14 @@ def _of_weights(key: jax.Array, settings: dict[str, Any]) -> float:
     weights = np.arange(number, 0, -1.0) / (number * (number + 1) / 2)
     algorithm = mutagrad.weighted_recombination(0.2, number, weights)
     state, worst = algorithm.init(jnp.ones(4)), 0.0
+    ask, step = (
+        jax.jit(lambda key, state: algorithm.ask(key, state).stacked()),
+        jax.jit(algorithm.step, static_argnums=2),
+    )
     for generation in range(settings["price_generations"]):
         own = jax.random.fold_in(key, generation)
-        mutants = np.asarray(algorithm.ask(own, state).stacked(), float)[-number:]
-        state, info = algorithm.step(own, state, _sphere)
+        mutants = np.asarray(ask(own, state), float)[-number:]
+        state, info = step(own, state, _sphere)
         own_weights = np.empty(number)
         own_weights[np.argsort(np.asarray(info.loss_differences), kind="stable")] = weights
         after = np.broadcast_to(np.asarray(state.params, float), mutants.shape)

@@ -10,7 +10,6 @@ from scipy import stats
 
 import mutagrad
 from mutagrad import theory
-from mutagrad.algorithms.genomes import GenomeState
 from mutagrad.lab.claims.checks import PLANNED, Expected, above, below, near
 from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.report.figures import panels
@@ -19,7 +18,7 @@ __all__ = ["CLAIMS"]
 
 _GAMES = {
     "symmetric": ((2.0, 1.0, 3.0), (1.0, 4.0, 1.0), (3.0, 1.0, 1.0)),
-    "other": ((2.0, 1.0, 3.0), (1.0, 4.0, 1.0), (2.0, 3.0, 1.0)),
+    "other": ((2.0, 1.0, 3.0), (1.0, 2.0, 1.0), (2.0, 2.0, 2.0)),
 }
 _NATURAL = {
     "symmetric": "largest difference of replicator dynamics from half of the natural gradient, symmetric payoffs",
@@ -109,10 +108,10 @@ def expect_strategies(settings: dict[str, Any]) -> list[Expected]:
     return stated
 
 
-def _start(algorithm: mutagrad.Algorithm, copies: np.ndarray) -> GenomeState:
+def _start(algorithm: mutagrad.Algorithm, copies: np.ndarray) -> mutagrad.GenomeState:
     """Genomes of which so many carry no mutation, the first one, the second one."""
     state = algorithm.init(jnp.zeros(2))
-    assert isinstance(state, GenomeState)
+    assert isinstance(state, mutagrad.GenomeState)
     carried = jnp.asarray(np.repeat([0, 1, 2], copies)[:, None], jnp.uint32)
     slots = jnp.arange(state.births.size)
     seeds = jnp.stack([slots, slots + 1], axis=1).astype(jnp.uint32)
@@ -122,7 +121,7 @@ def _start(algorithm: mutagrad.Algorithm, copies: np.ndarray) -> GenomeState:
     )
 
 
-def _game(algorithm: mutagrad.Algorithm, start: GenomeState, payoffs: np.ndarray) -> Any:
+def _game(algorithm: mutagrad.Algorithm, start: mutagrad.GenomeState, payoffs: np.ndarray) -> Any:
     """The loss −ln payoff of a genome among all of them, and the function that tells which strategy a genome has."""
     effects = algorithm.ask(jax.random.key(0), start).effects[:2]
     table = jnp.concatenate([jnp.zeros((1, 2)), effects])[: len(payoffs)]
@@ -247,11 +246,11 @@ def draw_strategies(data: Any) -> Any:
 
 _SETTINGS = {
     "quick": {
-        "shares": (0.2, 0.3, 0.5), "population": 100, "draws": 20_000, "value": 2.0, "cost": 4.0, "base": 2.0,
+        "shares": (0.2, 0.3, 0.5), "population": 100, "draws": 20_000, "value": 2.0, "cost": 4.0, "base": 1.2,
         "sides": (0.1, 0.9), "settling": 60, "small": 20, "waiting": 100, "paths": 2000, "key": 2212031,
     },
     "paper": {
-        "shares": (0.2, 0.3, 0.5), "population": 100, "draws": 200_000, "value": 2.0, "cost": 4.0, "base": 2.0,
+        "shares": (0.2, 0.3, 0.5), "population": 100, "draws": 200_000, "value": 2.0, "cost": 4.0, "base": 1.2,
         "sides": (0.1, 0.9), "settling": 60, "small": 20, "waiting": 100, "paths": 20_000, "key": 2212032,
     },
 }  # fmt: skip
