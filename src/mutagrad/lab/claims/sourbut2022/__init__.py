@@ -9,7 +9,10 @@ from mutagrad.lab.claims.sourbut2022 import (
     lattice,
     momentum,
     mutation_rates,
+    response,
     second_model,
+    strategies,
+    third_model,
 )
 
 __all__ = ["CLAIMS"]
@@ -23,7 +26,10 @@ _MODULES = (
     lattice,
     momentum,
     mutation_rates,
+    response,
     second_model,
+    strategies,
+    third_model,
 )
 CLAIMS = sorted(
     (claim for module in _MODULES for claim in module.CLAIMS),

@@ -1,0 +1,253 @@
+"""S22-9: Price's equation in every generation, and Lande's: gradient descent preconditioned by the standing variation."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import mutagrad
+from mutagrad import theory
+from mutagrad.lab.claims.checks import PLANNED, Expected, below, near
+from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
+from mutagrad.report.figures import panels
+
+__all__ = ["CLAIMS"]
+
+_POPULATIONS: dict[str, dict[str, Any]] = {
+    "free": {},
+    "none": {"recombination": "none"},
+    "crossover": {"recombination": "crossover", "recombination_rate": 1.0},
+    "transfer": {"recombination": "transfer", "recombination_rate": 0.2},
+    "demes": {"num_demes": 3, "migration": 0.1},
+    "one birth at a time": {"num_replaced": 1},
+}
+_OTHERS = ("truncation", "weighted recombination")
+_ALONG, _ACROSS = "selection along −βG∇U", "selection across ∇U, along the part of −βG∇U there"
+
+
+def _identity(kind: str) -> str:
+    return f"largest difference of Price's two parts from the change of the mean, over its bound by rounding, {kind}"
+
+
+def _response(what: str, kind: str) -> str:
+    return f"{what}: slope over 1, {'free recombination' if kind == 'free' else 'no recombination'}"
+
+
+def _spread(settings: dict[str, Any]) -> float:
+    """β²∇U·G∇U: the variance of the logarithm of fitness, G = (n − 1)μσ² in equilibrium."""
+    return settings["effect"] ** 2 * settings["rate"] / (4 * (settings["population"] - 1))
+
+
+def expect_response(settings: dict[str, Any]) -> list[Expected]:
+    """The intervals of S22-9."""
+    why = "arithmetic: a sum of n numbers of 24 binary digits is wrong by n·2⁻²⁴ of the largest at most; four means"
+    stated = [below(_identity(kind), 1.0, "identity", why, exact=True) for kind in (*_POPULATIONS, *_OTHERS)]
+    spread = _spread(settings)
+    # Drift spreads a mean by G/n, so that each generation tells the slope to 1/√(n spread).
+    error = 1 / math.sqrt(settings["population"] * spread * settings["generations"] * settings["runs"])
+    for kind in ("free", "none"):
+        for what, more in ((_ALONG, 1.0), (_ACROSS, 3.0)):
+            why = (
+                f"the next order, 3 times the variance of the log of fitness, {spread:.2g}, and six planned errors of "
+            )
+            why += f"{more * error:.2g}; gradient descent without G is 0 across ∇U"
+            room = 3 * spread + PLANNED * more * error
+            stated.append(near(_response(what, kind), 1, room, "theory", why, ours=True))
+    return stated
+
+
+def _wrong_by(before: np.ndarray, after: np.ndarray, price: Any) -> float:
+    """How far Price's parts are from the change of the mean, over the bound by rounding."""
+    scale = max(np.abs(before).max(), np.abs(after).max())
+    change = after.mean(0) - before.mean(0)
+    return float(np.abs(np.asarray(price.change, float) - change).max() / (4 * len(before) * 2.0**-24 * scale))
+
+
+def _of_population(key: jax.Array, options: dict[str, Any], settings: dict[str, Any]) -> float:
+    number = 24
+    algorithm = mutagrad.population(0.2, 0.5, number, 0.3, **options)
+    state, worst = algorithm.init(jnp.ones(4)), 0.0
+    ask, step = jax.jit(lambda state: algorithm.ask(key, state).stacked()), jax.jit(algorithm.step, static_argnums=2)
+    for generation in range(settings["price_generations"]):
+        before = np.asarray(ask(state), float)
+        state, info = step(jax.random.fold_in(key, generation), state, _sphere)
+        after = np.asarray(ask(state), float)
+        parents = np.asarray(info.turnover.parents)
+        halves, sums = np.bincount(parents.reshape(-1), minlength=number) / 2, np.zeros_like(before)
+        for column in parents.T:
+            np.add.at(sums, column, after / 2)
+        traits = sums / np.maximum(halves, 0.5)[:, None]
+        worst = max(worst, _wrong_by(before, after, theory.population.price(halves, before, traits)))
+    return worst
+
+
+def _sphere(x: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.square(x))
+
+
+def _of_truncation(key: jax.Array, settings: dict[str, Any]) -> float:
+    """From parents to the parents after: w counts the mutants of each that survive."""
+    number, kept = 24, 6
+    algorithm = mutagrad.truncation(0.2, number, kept)
+    state, worst = algorithm.init(jnp.ones(4)), 0.0
+    ask, step = jax.jit(algorithm.ask), jax.jit(algorithm.step, static_argnums=2)
+    for generation in range(settings["price_generations"]):
+        own = jax.random.fold_in(key, generation)
+        offspring = ask(own, state)
+        after_state, info = step(own, state, _sphere)
+        before, after = np.asarray(state.parents, float), np.asarray(after_state.parents, float)
+        mothers = np.asarray(offspring.parent_of)[np.asarray(info.winner)]
+        counts, sums = np.bincount(mothers, minlength=kept), np.zeros_like(before)
+        np.add.at(sums, mothers, after)
+        traits = sums / np.maximum(counts, 1)[:, None]
+        worst = max(worst, _wrong_by(before, after, theory.population.price(counts, before, traits)))
+        state = after_state
+    return worst
+
+
+def _of_weights(key: jax.Array, settings: dict[str, Any]) -> float:
+    """From mutants to the parent after, w the weights of their ranks; none is negative here."""
+    number = 12
+    weights = np.arange(number, 0, -1.0) / (number * (number + 1) / 2)
+    algorithm = mutagrad.weighted_recombination(0.2, number, weights)
+    state, worst = algorithm.init(jnp.ones(4)), 0.0
+    ask, step = (
+        jax.jit(lambda key, state: algorithm.ask(key, state).stacked()),
+        jax.jit(algorithm.step, static_argnums=2),
+    )
+    for generation in range(settings["price_generations"]):
+        own = jax.random.fold_in(key, generation)
+        mutants = np.asarray(ask(own, state), float)[-number:]
+        state, info = step(own, state, _sphere)
+        own_weights = np.empty(number)
+        own_weights[np.argsort(np.asarray(info.loss_differences), kind="stable")] = weights
+        after = np.broadcast_to(np.asarray(state.params, float), mutants.shape)
+        worst = max(worst, _wrong_by(mutants, after, theory.population.price(own_weights, mutants)))
+    return worst
+
+
+def _selection(key: jax.Array, kind: str, settings: dict[str, Any]) -> np.ndarray:
+    """(runs, 4) sums of products over generations: along and along², across and across², of the realised and Lande's change."""
+    number, sigma = settings["population"], settings["sigma"]
+    norm = settings["effect"] / (2 * (number - 1) * sigma)
+    slope = norm * jnp.ones(settings["size"]) / math.sqrt(settings["size"])
+    algorithm = mutagrad.population(
+        sigma, 1.0, number, settings["rate"], recombination=kind, capacity=settings["capacity"]
+    )
+    directions = jnp.eye(settings["size"])
+
+    @jax.jit
+    def run(keys):
+        def one(key):
+            def body(i, carry):
+                state, sums = carry
+                own = jax.random.fold_in(key, i)
+                genomes = algorithm.ask(own, state)
+                rows = genomes.stacked()
+                state, info = algorithm.tell(own, state, rows @ slope)
+                # What parents pass on: half of each, before recombination and mutation.
+                moved = jnp.mean(rows[info.turnover.parents.reshape(-1)], axis=0) - jnp.mean(rows, axis=0)
+                law = theory.population.breeders_equation(genomes.covariance(directions), slope)
+                unit = slope / norm
+                across, law_across = (one - unit * jnp.sum(unit * one) for one in (moved, law))
+                products = [
+                    jnp.sum(moved * law),
+                    jnp.sum(law * law),
+                    jnp.sum(across * law_across),
+                    jnp.sum(law_across**2),
+                ]
+                return state, sums + jnp.where(i >= settings["burn"], jnp.stack(products), 0)
+
+            start = algorithm.init(jnp.zeros(settings["size"])), jnp.zeros(4)
+            return jax.lax.fori_loop(0, settings["burn"] + settings["generations"], body, start)[1]
+
+        return jax.vmap(one)(keys)
+
+    return np.asarray(run(jax.random.split(key, settings["runs"])), float)
+
+
+def _slope(products: np.ndarray) -> tuple[float, float]:
+    """Sum over sum, and its error over runs by the delta method."""
+    ratio = products[:, 0].sum() / products[:, 1].sum()
+    rest = products[:, 0] - ratio * products[:, 1]
+    return float(ratio), float(rest.std(ddof=1) / math.sqrt(len(rest)) / products[:, 1].mean())
+
+
+def run_response(job: Job) -> Outcome:
+    """Price's identity in runs of every algorithm, and the regression of selection on Lande's equation."""
+    import xarray
+
+    found: dict[str, tuple[float, float]] = {}
+    for row, (kind, options) in enumerate(_POPULATIONS.items()):
+        found[_identity(kind)] = (_of_population(jax.random.fold_in(job.key, row), options, job.settings), 0.0)
+    for row, (kind, of) in enumerate(zip(_OTHERS, (_of_truncation, _of_weights), strict=True)):
+        found[_identity(kind)] = (of(jax.random.fold_in(job.key, 10 + row), job.settings), 0.0)
+    job.progress(0.3)
+    slopes = np.empty((2, 2, 2))
+    for row, kind in enumerate(("free", "none")):
+        products = _selection(jax.random.fold_in(job.key, 20 + row), kind, job.settings)
+        for column, what in enumerate((_ALONG, _ACROSS)):
+            slopes[row, column] = found[_response(what, kind)] = _slope(products[:, 2 * column : 2 * column + 2])
+        job.progress(0.65 + 0.35 * row)
+    kinds = [*_POPULATIONS, *_OTHERS]
+    data = xarray.Dataset(
+        {
+            "wrong": ("algorithm", [found[_identity(kind)][0] for kind in kinds]),
+            "slope": (("mixing", "part", "what"), slopes),
+        },
+        coords={
+            "algorithm": kinds,
+            "mixing": ["free", "none"],
+            "part": ["whole", "across ∇U"],
+            "what": ["mean", "error"],
+        },
+    )
+    return Outcome(found, data, draw_response)
+
+
+def draw_response(data: Any) -> Any:
+    """What rounding leaves of Price's equation, and the slopes of selection on Lande's."""
+    figure, (left, right) = panels(2)
+    left.barh(data.algorithm.values, data.wrong.values)
+    left.axvline(1, color="k", linestyle="--", linewidth=1)
+    left.set(xlabel="largest difference over its bound by rounding")
+    for row, (kind, label) in enumerate((("free", "free recombination"), ("none", "no recombination"))):
+        one = data.slope.sel(mixing=kind)
+        places = np.arange(2) + 0.15 * (row - 0.5)
+        right.errorbar(places, one.sel(what="mean"), 3 * one.sel(what="error"), fmt="o", markersize=5, label=label)
+    right.axhline(1, color="k", linestyle="--", linewidth=1)
+    right.axhline(0, color="0.6", linestyle=":", linewidth=1)
+    right.set_xticks([0, 1], ["whole change", "part across ∇U"])
+    right.set(ylabel="slope of selection on −βG∇U", ylim=(-0.1, 1.4), xlim=(-0.5, 1.5))
+    right.legend(frameon=False, fontsize=8, loc="lower right")
+    return figure
+
+
+_SETTINGS = {
+    "quick": {
+        "size": 4, "population": 20, "rate": 0.3, "sigma": 0.02, "effect": 2.0, "runs": 64, "generations": 2000, "burn": 200,
+        "capacity": 160, "price_generations": 60, "key": 229031,
+    },
+    "paper": {
+        "size": 4, "population": 20, "rate": 0.3, "sigma": 0.02, "effect": 2.0, "runs": 512, "generations": 20_000, "burn": 200,
+        "capacity": 160, "price_generations": 1000, "key": 229032,
+    },
+}  # fmt: skip
+
+CLAIMS = [
+    Claim(
+        "S22-9",
+        "sourbut2022",
+        "Price equation",
+        "the mean of any trait changes by Cov(w, z)/w̄ + E[wΔz]/w̄ in every generation of every algorithm; P: for small effects "
+        "selection moves the mean genome by −βG∇U, G the covariance of genomes",
+        _SETTINGS,
+        run_response,
+        lambda settings: Needs(2.0 * settings["runs"] * settings["generations"] * settings["population"], 1e9, 1e6),
+        "Price: {price_generations} generations of each algorithm; Lande: n = {population}, μ = {rate}, {runs} populations of "
+        "{generations} generations, νβσ|∇U| = {effect}",
+        expect_response,
+    ),
+]
