@@ -148,7 +148,7 @@ def _selection(key: jax.Array, kind: str, settings: dict[str, Any]) -> np.ndarra
                 rows = genomes.stacked()
                 state, info = algorithm.tell(own, state, rows @ slope)
                 # What parents pass on: half of each, before recombination and mutation.
-                moved = jnp.mean(rows[info.turnover.parents.reshape(-1)], axis=0) - jnp.mean(rows, axis=0)
+                moved = jnp.mean(rows[info.turnover.parents.reshape(-1)], axis=0) - jnp.mean(rows, axis=0)  # type: ignore[attr-defined]  # it is a GenomeInfo
                 law = theory.population.breeders_equation(genomes.covariance(directions), slope)
                 unit = slope / norm
                 across, law_across = (one - unit * jnp.sum(unit * one) for one in (moved, law))

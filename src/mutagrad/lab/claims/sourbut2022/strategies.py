@@ -71,7 +71,9 @@ def expect_strategies(settings: dict[str, Any]) -> list[Expected]:
     size, runs, stated = settings["population"], settings["draws"], []
     for game, payoffs in _GAMES.items():
         p = np.array(settings["shares"])
-        mean, variance = (np.asarray(one, float) for one in theory.population.replicator_moments(p, payoffs, size))
+        mean, variance = (
+            np.asarray(one, float) for one in theory.population.replicator_moments(p, np.array(payoffs), size)
+        )
         for i in range(3):
             error = math.sqrt(variance[i] / runs) / abs(mean[i])
             stated.append(
@@ -99,8 +101,8 @@ def expect_strategies(settings: dict[str, Any]) -> list[Expected]:
         error = math.sqrt((law @ places**2 - mean**2) / settings["paths"])
         why = f"V/C = {rest:.3g}, from which the exact chain is {abs(mean - rest):.2g}, and six planned errors of {error:.2g}"
         stated.append(near(what, rest, abs(mean - rest) + PLANNED * error, "theory", why))
-    for what, payoffs in zip(_LOSSES, (hawks, np.ones((2, 2))), strict=True):
-        law = _after(payoffs, number, round(rest * number), settings["waiting"])
+    for what, game_of_two in zip(_LOSSES, (hawks, np.ones((2, 2))), strict=True):
+        law = _after(game_of_two, number, round(rest * number), settings["waiting"])
         lost = law[0] + law[-1]
         error = math.sqrt(lost * (1 - lost) / settings["paths"])
         why = f"the exact chain of {number}, {lost:.3g}, and six planned errors of {error:.2g}"
@@ -155,7 +157,7 @@ def _paths(key: jax.Array, payoffs: np.ndarray, copies: np.ndarray, number: int,
                 genomes = algorithm.ask(jax.random.fold_in(key, i), state).stacked()
                 own = shares(genomes)
                 after, info = algorithm.step(jax.random.fold_in(key, i), state, loss_fn, evaluation=mutagrad.contest())
-                moved = jnp.mean(own[info.turnover.parents[:, 0]], axis=0)
+                moved = jnp.mean(own[info.turnover.parents[:, 0]], axis=0)  # type: ignore[attr-defined]  # it is a GenomeInfo
                 is_over = jnp.max(found) == 1
                 found = jnp.where(is_over, found, moved)
                 return (after, found), found
@@ -181,7 +183,7 @@ def run_strategies(job: Job) -> Outcome:
     for row, (game, payoffs) in enumerate(_GAMES.items()):
         key = jax.random.fold_in(job.key, row)
         changes = _paths(key, np.array(payoffs), np.round(p * size).astype(int), settings["draws"], 1)[:, 0] - p
-        laws = [np.asarray(one, float) for one in theory.population.replicator_moments(p, payoffs, size)]
+        laws = [np.asarray(one, float) for one in theory.population.replicator_moments(p, np.array(payoffs), size)]
         for i in range(3):
             values, squares = changes[:, i], (changes[:, i] - changes[:, i].mean()) ** 2
             mean, error = values.mean() / laws[0][i], values.std(ddof=1) / math.sqrt(len(values)) / abs(laws[0][i])

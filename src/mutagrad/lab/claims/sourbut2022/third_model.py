@@ -128,7 +128,7 @@ def _moves(settings: dict[str, Any], kind: str, sigma: float, key: jax.Array) ->
                 genomes = algorithm.ask(own, state).stacked()
                 apart = genomes - jnp.mean(genomes, axis=0, keepdims=True)
                 state, info = algorithm.tell(own, state, apart @ slope + jnp.square(apart) @ curvatures / 2)
-                return state, dropped + info.turnover.num_dropped
+                return state, dropped + info.turnover.num_dropped  # type: ignore[attr-defined]  # it is a GenomeInfo
 
             start = algorithm.init(jnp.zeros(settings["size"])), jnp.int32(0)
             first, _ = before = jax.lax.fori_loop(0, settings["burn"], body, start)
