@@ -80,6 +80,17 @@ def test_whatever_is_changed_makes_a_trial(shelf, changed):
     assert registration.is_registered(toy(), "quick") == 0
 
 
+def test_rounding_makes_no_trial(shelf):
+    """Intervals that another order of sums gives are those registered, whose digits the verdict has."""
+    registration.register(toy(tolerance=0.1))
+    rounded = toy(tolerance=0.1 * (1 + 1e-12))
+    assert registration.is_registered(rounded, "quick") == 1
+    assert registration.is_registered(toy(tolerance=0.1001), "quick") == 0
+    verdict = kept(shelf, rounded, "out")
+    (stated,) = registration.registrations(rounded)[0]["scales"]["quick"]["expected"]
+    assert (verdict["checks"][0]["low"], verdict["checks"][0]["high"]) == (stated["low"], stated["high"])
+
+
 def test_a_result_that_was_seen_needs_a_fresh_key_and_a_reason(shelf):
     registration.register(toy())
     with pytest.raises(ValueError, match="claim: got T-1, which is registered as it is; nothing is to be done"):

@@ -15,7 +15,7 @@ from mutagrad.lab.claims.checks import BASES, Expected
 from mutagrad.lab.claims.claims import Claim
 from mutagrad.lab.claims.digest import digest, modules_of
 
-__all__ = ["is_registered", "register", "registrations", "settings_of", "source_of", "stated"]
+__all__ = ["intervals", "is_registered", "register", "registrations", "settings_of", "source_of", "stated"]
 
 FOLDER = Path(__file__).parent / "registrations"
 VERDICTS = Path(__file__).parent / "verdicts"
@@ -77,8 +77,18 @@ def is_registered(claim: Claim, scale: str) -> int:
     last = kept[-1]
     if last["source"] != source_of(claim) or last["statement"] != claim.statement:
         return 0
-    same = last["scales"].get(scale) == stated(claim, scale)
+    same = _alike(last["scales"].get(scale), stated(claim, scale))
     return last["number"] if same else 0
+
+
+def intervals(claim: Claim, scale: str) -> list[Expected]:
+    """The intervals of the last registration at a scale, to the very digits that were written down."""
+    kept = registrations(claim)[-1]["scales"][scale]["expected"]
+    open_ends: dict[str, Any] = {"low": -math.inf, "high": math.inf}
+    return [
+        Expected(**{name: open_ends.get(name) if value is None else value for name, value in one.items()})
+        for one in kept
+    ]
 
 
 def register(claim: Claim, reason: str = "") -> dict[str, Any]:
@@ -122,6 +132,17 @@ def register(claim: Claim, reason: str = "") -> dict[str, Any]:
     text = json.dumps([*kept, new], indent=1, ensure_ascii=False) + "\n"
     (FOLDER / f"{claim.id}.json").write_text(text, encoding="utf-8")
     return new
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two values of JSON are the same, numbers up to the rounding of another machine or another order of sums."""
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_alike(value, other[name]) for name, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(_alike(*pair) for pair in zip(one, other, strict=True))
+    return one == other
 
 
 def _written(one: Expected) -> dict[str, Any]:

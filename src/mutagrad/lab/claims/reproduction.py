@@ -92,7 +92,8 @@ def reproduce(claim: Claim, folder: Path, scale: str = "quick", progress: bool =
         if earlier["settings"] == json.loads(json.dumps(settings)) and earlier.get("digest") == code:
             return earlier
     # What is stated stands before the run.
-    expected, number = claim.expected(claim.settings[scale]), registration.is_registered(claim, scale)
+    number = registration.is_registered(claim, scale)
+    expected = registration.intervals(claim, scale) if number else claim.expected(claim.settings[scale])
     started = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
     # What a trial has seen is not used by a registered run.
     parts = folder / "parts" / f"{code}-{number or 'trial'}"
