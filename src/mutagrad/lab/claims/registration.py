@@ -84,11 +84,13 @@ def is_registered(claim: Claim, scale: str) -> int:
 def intervals(claim: Claim, scale: str) -> list[Expected]:
     """The intervals of the last registration at a scale, to the very digits that were written down."""
     kept = registrations(claim)[-1]["scales"][scale]["expected"]
-    open_ends: dict[str, Any] = {"low": -math.inf, "high": math.inf}
-    return [
-        Expected(**{name: open_ends.get(name) if value is None else value for name, value in one.items()})
-        for one in kept
-    ]
+    # JSON has no infinity.
+    ends = ({"low": _or(one["low"], -math.inf), "high": _or(one["high"], math.inf)} for one in kept)
+    return [Expected(**(one | both)) for one, both in zip(kept, ends, strict=True)]
+
+
+def _or(value: float | None, other: float) -> float:
+    return other if value is None else value
 
 
 def register(claim: Claim, reason: str = "") -> dict[str, Any]:
