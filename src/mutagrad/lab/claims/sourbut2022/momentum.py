@@ -137,10 +137,11 @@ def expect_momentum(settings: dict[str, Any]) -> list[Expected]:
                 f"the memory of unselected mutations has {1 / at_zero:g}, and none has {1 / (at_zero * (1 - kept)):.2g}",
             )
             for name, value, error, other in zip((_RATE, _FIRST, _MOMENTUM), orders, errors, others, strict=True):
-                room = b**2 + PLANNED * error
-                why = (
-                    f"{value:.3f} to second order in b = {b:g}; b² for the next, and six errors of {error:.1e}; {other}"
-                )
+                # Of logistic selection all orders are even.
+                following = b ** (2 if rule == "metropolis" else 4)
+                room = following + PLANNED * error
+                why = f"{value:.3f} with the first correction in b = {b:g}; {following:.1e} for the next, six errors of {error:.1e}; "
+                why += other
                 what = name.format(rule, kept)
                 stated.append(near(what, value, room, "theory", why, ours=name == _FIRST, freedom=freedom))
     kept, generations = settings["kept_on_quadratic"], _long(settings["kept_on_quadratic"])
