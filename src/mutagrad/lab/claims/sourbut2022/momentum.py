@@ -313,8 +313,8 @@ _COMMON = {
 }  # fmt: skip
 
 _SETTINGS = {
-    "quick": _COMMON | {"steps": 24_000_000, "pairs": 196_608, "key": 2208},
-    "paper": _COMMON | {"steps": 600_000_000, "pairs": 4_194_304, "key": 2208},
+    "quick": _COMMON | {"steps": 24_000_000, "pairs": 196_608, "key": 71208},
+    "paper": _COMMON | {"steps": 600_000_000, "pairs": 4_194_304, "key": 71208},
 }
 
 
