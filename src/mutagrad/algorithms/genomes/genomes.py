@@ -172,16 +172,18 @@ class Genomes:
 
     def candidate(self, index: jax.Array) -> Params:
         """A genome, by its index."""
-        return self._with(self.carriers[index])
+        return self._plus(bits.unpack(self.carriers[index]))
 
-    def _with(self, words: jax.Array) -> Params:
-        """The genome with these mutations, or several of them with leading axes."""
-        carried = bits.unpack(words)
+    def _plus(self, shares: jax.Array) -> Params:
+        """The ancestor and so much of each mutation, (L,), or (n, L) for several genomes at once."""
 
         def added(leaf: Any, effects: Any) -> Any:
             if effects is None:
                 return leaf
-            total = leaf.astype(effects.dtype) + jnp.tensordot(carried.astype(effects.dtype), effects, 1)
+            start = leaf.astype(effects.dtype)
+            total = (start if shares.ndim == 1 else start[None]) + jnp.tensordot(
+                shares.astype(effects.dtype), effects, 1
+            )
             return total.astype(leaf.dtype)
 
         return jax.tree.map(added, self.ancestor, self.effects, is_leaf=lambda leaf: leaf is None)
@@ -202,18 +204,7 @@ class Genomes:
             self.effects,
             is_leaf=lambda leaf: leaf is None,
         )
-        return self._rows(), axes
-
-    def _rows(self) -> Params:
-        carried = bits.unpack(self.carriers)
-
-        def added(leaf: Any, effects: Any) -> Any:
-            if effects is None:
-                return leaf
-            total = leaf.astype(effects.dtype)[None] + jnp.tensordot(carried.astype(effects.dtype), effects, 1)
-            return total.astype(leaf.dtype)
-
-        return jax.tree.map(added, self.ancestor, self.effects, is_leaf=lambda leaf: leaf is None)
+        return self._plus(bits.unpack(self.carriers)), axes
 
     def stacked(self) -> Params:
         """All genomes at once: leaves that mutate or are floating with a leading axis (n,), the others as they are."""
@@ -221,15 +212,7 @@ class Genomes:
 
     def mean(self) -> Params:
         """The mean genome."""
-        shares = bits.column_counts(self.carriers) / len(self)
-
-        def added(leaf: Any, effects: Any) -> Any:
-            if effects is None:
-                return leaf
-            total = leaf.astype(effects.dtype) + jnp.tensordot(shares.astype(effects.dtype), effects, 1)
-            return total.astype(leaf.dtype)
-
-        return jax.tree.map(added, self.ancestor, self.effects, is_leaf=lambda leaf: leaf is None)
+        return self._plus(bits.column_counts(self.carriers) / len(self))
 
     def covariance(self, directions: Params) -> jax.Array:
         """(k, k) genetic covariance along directions: of the projections of all genomes, over n [parameter²].
@@ -243,7 +226,7 @@ class Genomes:
             jax.tree.structure(self.ancestor),
             jax.tree.structure(directions, is_leaf=lambda leaf: leaf is None),
         )
-        if wanted != got:  # type: ignore[operator]
+        if wanted != got:  # type: ignore[operator]  # the stubs of PyTreeDef have no comparison
             raise ValueError(f"directions: got a tree {got}; pass one of the structure of the params, {wanted}")
 
         def along(leaf: Any, effects: Any, directions: Any) -> Any:

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+import textwrap
 import time
 from collections.abc import Iterable, Sequence
 from importlib import import_module
@@ -20,6 +21,8 @@ from mutagrad.lab.claims.verdicts import committed
 __all__ = ["check_scale", "claims", "find", "plan", "reproduce", "with_key"]
 
 WORKS = ("whitelam2021", "whitelam2026", "kucharavy2023", "sourbut2022")
+_PER_INCH = 16
+"""Letters of a caption to an inch."""
 LARGEST = 100_000
 """Bytes of the small figure, at most."""
 
@@ -132,7 +135,8 @@ def reproduce(claim: Claim, folder: Path, scale: str = "quick", progress: bool =
 
 def _write_figures(claim: Claim, scale: str, figure: Any, own: Path) -> None:
     """The figure in full, and once more as small as a page of many needs it."""
-    figure.supxlabel(f"{claim.id}: {_caption(claim, scale)}", fontsize=8, color="0.35")
+    words = f"{claim.id}: {_caption(claim, scale)}"
+    figure.supxlabel(textwrap.fill(words, int(_PER_INCH * figure.get_figwidth())), fontsize=8, color="0.35")
     for suffix in ("png", "svg"):
         figure.savefig(own / f"figure.{suffix}", dpi=150)
     from PIL import Image

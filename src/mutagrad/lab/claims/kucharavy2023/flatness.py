@@ -193,5 +193,5 @@ def draw_flatness(data: Any) -> Any:
         xlabel="distance r [length of the weights]", ylabel="rise of the loss [nat]", title="grey: r²/2 times mean d·Hd"
     )
     axes[2].title.set_fontsize(10)
-    axes[2].legend(frameon=False, fontsize=7)
+    axes[2].legend(frameon=False, fontsize=7, handlelength=4)
     return figure

@@ -115,5 +115,5 @@ def draw_transfer(data: Any) -> Any:
         axis.axhline(ceiling, color="0.6", linewidth=0.8, linestyle="--", label="share of images without 8 and 9")
         axis.set(xlabel="epochs with all digits", ylabel="test accuracy [%]", ylim=(60, 101), title=width)
         axis.set_xticks(data.epoch.values)
-        axis.legend(frameon=False, fontsize=8, loc="lower right")
+    axes[0].legend(frameon=False, fontsize=8, loc="lower right")
     return figure
