@@ -7,7 +7,7 @@ import scipy.stats
 
 import mutagrad
 from mutagrad import law, theory
-from mutagrad.lab.claims.sourbut2022 import pairs, populations
+from mutagrad.lab.claims.sourbut2022 import pairs, populations, two_loci
 from mutagrad.types import Mutation
 
 pytestmark = pytest.mark.permissive
@@ -77,3 +77,32 @@ def test_the_users_density_has_its_law():
     )
     # Any direction has Laplace's law of variance 1.
     assert scipy.stats.kstest(z @ [0.6, 0.8], scipy.stats.laplace(scale=0.5**0.5).cdf).pvalue > 1e-4
+
+
+def test_neutral_neighbours_do_not_change_fixation():
+    for bend in (0.0, 0.3):
+        changed = two_loci._fixed_with_neighbour(5, 0.5, (0.4, 0.0, bend, 0.0, 0.0))
+        assert abs(changed) < 1e-12
+
+
+@pytest.mark.parametrize("parted", [0.5, 0.2])
+def test_the_chain_of_two_loci_is_one_of_probabilities(parted):
+    chain = two_loci._chain(6, parted, (0.3, -0.2, 0.1, 0.4, 0.2))
+    np.testing.assert_allclose(chain.sum(1), 1, rtol=1e-13)
+    counts, _, place = two_loci._states(6)
+    # What is fixed stays so, and the shares of two neutral loci do not change in the mean.
+    assert chain[place[6, 0, 0, 0], place[6, 0, 0, 0]] == pytest.approx(1)
+    neutral = two_loci._chain(6, parted, (0.0,) * 5)
+    carriers = counts[:, :2].sum(1)
+    np.testing.assert_allclose(neutral @ carriers, carriers, atol=1e-12)
+    # Associations fall by 1 − parted by recombination, and by 1 − 1/n by drift.
+    association = counts[:, 0] / 6 - carriers / 6 * (counts[:, 0] + counts[:, 2]) / 6
+    np.testing.assert_allclose(neutral @ association, (1 - parted) * (1 - 1 / 6) * association, atol=1e-12)
+
+
+def test_neighbours_slow_fixation_as_robertson_says():
+    # [Ro61]: n/(1 + 4V) with V the variance of log fitness, of which each of the neighbours has (n − 1)s_j² in equilibrium.
+    shares = [two_loci.next_order(number, 0.5).spread / (-4 * (number - 1)) for number in (4, 6, 8, 10)]
+    # Corrections fall like 1/n.
+    assert np.all(np.diff(shares) > 0)
+    assert np.polyfit([1 / 6, 1 / 8, 1 / 10], shares[1:], 1)[1] == pytest.approx(1, abs=0.1)
