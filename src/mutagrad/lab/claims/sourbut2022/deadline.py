@@ -182,8 +182,8 @@ _GRID = {
     "population": 12, "simulated": (-0.1, 0.0, 0.3), "shares": (1.0, 2.0, 4.0),
 }  # fmt: skip
 _DEADLINES = {
-    "quick": _GRID | {"runs": 8192, "key": 22113},
-    "paper": _GRID | {"runs": 2**18, "key": 22133},
+    "quick": _GRID | {"runs": 32_768, "key": 22134},
+    "paper": _GRID | {"runs": 2**18, "key": 22135},
 }
 
 CLAIMS = [

@@ -278,8 +278,8 @@ _COMMON = {
 }  # fmt: skip
 
 _SETTINGS = {
-    "quick": _COMMON | {"mutations": 20_000_000, "chains": 131_072, "generations": 200, "key": 71211},
-    "paper": _COMMON | {"mutations": 400_000_000, "chains": 1_048_576, "generations": 400, "key": 71211},
+    "quick": _COMMON | {"mutations": 40_000_000, "chains": 262_144, "generations": 200, "key": 711212},
+    "paper": _COMMON | {"mutations": 400_000_000, "chains": 1_048_576, "generations": 400, "key": 711213},
 }
 
 CLAIMS = [
