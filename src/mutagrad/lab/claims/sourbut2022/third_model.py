@@ -170,11 +170,20 @@ def _measured(moves: np.ndarray, place: _Place, unit: float) -> np.ndarray:
     return np.array([across / along**2 / 2 - 3 * (across / along**2) ** 2 / 8, along / unit, mean @ flat / along])
 
 
-def _with_errors(moves: np.ndarray, place: _Place, unit: float) -> tuple[np.ndarray, np.ndarray]:
-    """The three, and their errors by the jackknife over runs."""
+def _with_errors(moves: np.ndarray, place: _Place, unit: float, turn: float) -> tuple[np.ndarray, np.ndarray]:
+    """The three, and their errors over runs: of the last two by the jackknife, of the first as it is if the law's turn holds.
+
+    The square of a mean that is near 0 scatters less than a jackknife says of a run in which chance made it large.
+    """
     number = len(moves)
     without = np.array([_measured(np.delete(moves, i, axis=0), place, unit) for i in range(number)])
-    return _measured(moves, place, unit), np.sqrt((number - 1) * without.var(0))
+    measured, errors = _measured(moves, place, unit), np.sqrt((number - 1) * without.var(0))
+    downhill = -place.gradient / np.linalg.norm(place.gradient)
+    along = moves.mean(0) @ downhill
+    across = np.cov((moves - np.outer(moves @ downhill, downhill)).T) / number
+    law = turn * along * place.across / np.linalg.norm(place.across)
+    errors[0] = math.sqrt(2 * np.sum(across**2) + 4 * law @ across @ law) / along**2 / 2
+    return measured, errors
 
 
 def run_gradient(job: Job) -> Outcome:
@@ -192,7 +201,9 @@ def run_gradient(job: Job) -> Outcome:
         job.keep(name, kept, is_last=True)
         rates = theory.population.learning_rates(float(place.sigmas[i]), 1.0, settings["population"], settings["rate"])
         unit = rates.per_generation * float(np.linalg.norm(place.gradient))
-        values[row], errors[row] = _with_errors(kept["moves"], place, unit)
+        values[row], errors[row] = _with_errors(
+            kept["moves"], place, unit, _next_order(settings, kind, place.sigmas[i])[0]
+        )
         found[_name("angle", kind, i)] = (values[row, 0], errors[row, 0])
         found[_name("length", kind, i)] = (values[row, 1], errors[row, 1])
         job.progress((row + 1) / len(cases))
@@ -242,11 +253,11 @@ def draw_gradient(data: Any) -> Any:
 _SETTINGS = {
     "quick": {
         "size": 10, "exponent": 1.0, "population": 10, "rate": 0.5, "effect": 1.0, "turn": 0.05, "sigmas": 3, "crossovers": 10.0,
-        "transfer": 0.3, "runs": 640, "generations": 1600, "burn": 100, "capacity": 96, "key": 225041,
+        "transfer": 0.3, "runs": 640, "generations": 1600, "burn": 100, "capacity": 96, "key": 225051,
     },
     "paper": {
         "size": 10, "exponent": 1.0, "population": 12, "rate": 0.5, "effect": 1.0, "turn": 0.05, "sigmas": 4, "crossovers": 10.0,
-        "transfer": 0.3, "runs": 1024, "generations": 20_000, "burn": 200, "capacity": 192, "key": 225042,
+        "transfer": 0.3, "runs": 1024, "generations": 20_000, "burn": 200, "capacity": 192, "key": 225052,
     },
 }  # fmt: skip
 
