@@ -95,10 +95,10 @@ TWINS = [
     ),
     Twin(
         "K23-1",
-        "an offspring at random",
-        in_place(go_ea, "as_run", lambda right: lambda sigma, number: mutagrad.comma(sigma, 1)),
-        "accuracy on the training images at generation 300",
-        {"images": 50, "seeds": 3, "every": 50, "band": 20.0},
+        "mutations four times as large: the pace of twenty tries one after another",
+        in_place(go_ea, "as_run", lambda right: lambda sigma, number: right(4 * sigma, number)),
+        "ln of generations of the source",
+        {"images": 50, "generations": 150, "dropout_generations": 50, "every": 50},
     ),
     Twin(
         "K23-2",
