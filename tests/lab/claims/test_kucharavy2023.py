@@ -4,8 +4,10 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from mutagrad.lab.claims.kucharavy2023.limit import mean_distance
+from mutagrad.lab.claims.kucharavy2023.mixing import linear_cosines
 
 
 def points(random, shape, size, is_sphere):
@@ -44,7 +46,17 @@ def test_in_many_dimensions_it_stays_a_right_angle_away():
 
 def _largest(number):
     """E of the largest of so many normals, from its quantiles."""
-    from scipy import stats
-
     u = (np.arange(20_000) + 0.5) / 20_000
     return float(stats.norm.isf(-np.expm1(np.log(u) / number)).mean())
+
+
+@pytest.mark.parametrize("is_improving", [False, True])
+@pytest.mark.parametrize("size", [3, 30])
+def test_cosines_of_two_mutations_from_five_numbers(size, is_improving):
+    random = np.random.default_rng(size)
+    first, second = random.standard_normal((2, 20_000, size))
+    if is_improving:
+        first[:, 0], second[:, 0] = np.abs(first[:, 0]), np.abs(second[:, 0])
+    plain = np.sum(first * second, 1) / np.linalg.norm(first, axis=1) / np.linalg.norm(second, axis=1)
+    # One false alarm in 10,000.
+    assert stats.ks_2samp(plain, linear_cosines(random, 20_000, size, is_improving)).pvalue > 1e-4

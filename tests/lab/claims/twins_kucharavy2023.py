@@ -1,6 +1,5 @@
 """Twins of the claims of Kucharavy et al. 2023."""
 
-import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -8,7 +7,6 @@ from scipy import special
 from twins import Twin, in_place, times
 
 import mutagrad
-from mutagrad.diagnostics.landscape import update_angles
 from mutagrad.lab.claims.kucharavy2023 import (
     angles,
     archetypes,
@@ -17,6 +15,7 @@ from mutagrad.lab.claims.kucharavy2023 import (
     flatness,
     glimpses,
     minibatches,
+    mixing,
     workers,
 )
 from mutagrad.lab.training import go_ea
@@ -133,10 +132,16 @@ TWINS = [
     ),
     Twin(
         "K23-8",
-        "the mean of many is no nearer to the slope than one",
-        in_place(sys.modules[update_angles.__module__], "mean_cosine", lambda right: lambda k, *rest: right(1, *rest)),
-        "cosine with −∇U of the mean of 16",
-        {"images": 20, "mutations": 800, "seeds": 2, "digits_mutations": 2000, "digits_images": 50},
+        "the mean of k is nearer to the slope like k^0.55",
+        in_place(mixing, "_power", times(1.1)),
+        "power of k by which the cosine",
+        {
+            "images": 20,
+            "mutations": 400,
+            "seeds": 6,
+            "numbers": (1, 4, 16),
+            "tests": (100, 4),
+        },
     ),
     Twin(
         "K23-10",
