@@ -28,7 +28,7 @@ __all__ = [
     "shorter",
 ]
 
-BLOCKS, BINS, _PARTS = 32, 16, 4
+BLOCKS, BINS, _PARTS = 64, 16, 4
 RISE, FLAT, FALL = 6, 12, 6
 """Parts of a run, in relaxation times 1/ηλ of the flattest direction; a bin is a sixteenth of one."""
 

@@ -68,14 +68,15 @@ def _expect(settings: dict[str, Any], kind: str) -> list[Expected]:
         velocity = follower.velocity(b)
         law, lags = course(follower, velocity), velocity / relaxations
         next_order = float(law.longer.max() ** 2 + law.longer.max() / follower.genomes * (kind == "population"))
-        # Squares of lags in units of what e^{−κU} varies by.
-        squares = kappa * curvatures * lags**2
-        errors, apart = np.sqrt(2 / relaxations / lasting / squares), curvatures.max() / curvatures.min()
+        # Squares of the lags that are planned, in units of what e^{−κU} varies by, and rates at which they are forgotten.
+        squares, rates = kappa * curvatures * (lags * (1 + law.longer)) ** 2, relaxations / (1 + law.longer)
+        errors = np.sqrt(2 / rates / lasting / kappa / curvatures) / lags
+        apart = curvatures.max() / curvatures.min()
         why = f"half the rate has twice as much; with lags like 1/√λ these would differ {math.sqrt(apart):.2g}-fold between λ"
         for curvature, more, error in zip(curvatures, law.longer, errors, strict=True):
             state(_LAG.format(curvature, words, b), 1 + more, next_order, error, why)
         value, unit = float(law.loss[_LASTING].mean()), float(number / 2 / kappa + curvatures @ lags**2 / 2)
-        area = np.sum((0.5 + 2 * squares) / 2 / relaxations) / kappa**2
+        area = np.sum((0.5 + 2 * squares) / 2 / rates) / kappa**2
         why = f"noise alone has {rest / unit:.2f}, and a lag without noise {1 - number / 2 / kappa / unit:.2f}"
         state(_LOSS.format(words, b), value / unit, 2 * next_order, math.sqrt(2 * area / lasting) / unit, why)
     # The rest is looked at with the largest v alone.
