@@ -86,6 +86,39 @@ def test_distance_of_the_mean_of_runs_from_gradient_descent(curvature):
     assert curvature == 0 or abs(factor - 1) > 0.25
 
 
+def test_a_lineage_lags_behind_an_optimum_that_moves():
+    """By v/ηλ and the share ¼(b² + βσ²(TrH + 2λ)) more; the loss is ½Σv²/η²λ + N/2β, and selection gains |v|²/η."""
+    sigma, curvatures, number = 0.2, np.array([1.0, 0.5], np.float32), 4096
+    rate = sigma**2 / 4
+    velocity = 0.3 * rate / sigma / math.sqrt(2)
+    lags = velocity / rate / curvatures
+    algorithm = mutagrad.logistic(sigma, 1.0)
+
+    def run(key):
+        start, move = jax.random.split(key)
+
+        def body(state, generation):
+            place = velocity * generation.astype(jnp.float32)
+            before = state.params - place
+            own = jax.random.fold_in(move, generation)
+            state, info = algorithm.step(own, state, lambda x: curvatures * jnp.square(x - place))
+            return state, jnp.append(before, jnp.stack([info.parent_loss, -info.loss_change]))
+
+        # From the law: one relaxation time is then enough to forget what the law left out.
+        x = jax.random.normal(start, (2,)) / np.sqrt(curvatures) - lags
+        told = jax.lax.scan(body, algorithm.init(x), jnp.arange(800))[1]
+        return told[200:].mean(axis=0)
+
+    told = np.asarray(jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(5), number)), float)
+    longer = (0.3**2 + sigma**2 * (curvatures.sum() + 2 * curvatures)) / 4
+    for found, share in zip((-told[:, :2] / lags).T, longer, strict=True):
+        assert is_near(found, 1 + share, share / 4)
+    assert is_near(told[:, 3] * rate / velocity**2 / 2, 1 + longer.mean(), longer.mean() / 4)
+    # Variances are larger where x lags, by b²/4 + 3b_i²/8 with b_i² = b²/2.
+    loss = curvatures @ (lags**2 * (1 + 2 * longer)) / 2 + 1 + 0.3**2 * (1 / 4 + 3 / 16)
+    assert is_near(told[:, 2], loss, (loss - curvatures @ lags**2 / 2 - 1) / 4)
+
+
 # --- 6: environments, and many mutations ---------------------------------------------------------------------------------
 
 

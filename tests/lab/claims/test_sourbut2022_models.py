@@ -1,5 +1,7 @@
 """What the claims of Sourbut 2022 rest on: pairs of mutations, planned errors, and exact chains."""
 
+import math
+
 import jax
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import scipy.stats
 
 import mutagrad
 from mutagrad import law, theory
-from mutagrad.lab.claims.sourbut2022 import pairs, populations, two_loci
+from mutagrad.lab.claims.sourbut2022 import momentum, mutation_rates, pairs, populations, two_loci
 from mutagrad.types import Mutation
 
 pytestmark = pytest.mark.permissive
@@ -106,3 +108,79 @@ def test_neighbours_slow_fixation_as_robertson_says():
     # Corrections fall like 1/n.
     assert np.all(np.diff(shares) > 0)
     assert np.polyfit([1 / 6, 1 / 8, 1 / 10], shares[1:], 1)[1] == pytest.approx(1, abs=0.1)
+
+
+def test_parents_that_pass_on_mutations_respond_at_once():
+    """Mean steps on a slope that begins: −κg(1 + m(1 − μᵗ)), from −κg at once; heavy ball begins with (1 − μ)(1 + m) of it."""
+    kept, b, lineages = 0.5, 0.2, 2**15
+    spread = 1 / math.sqrt(1 - kept**2)
+    beta = b / spread
+    algorithm = mutagrad.logistic(1.0, beta, mutation=momentum.heritable(kept, 1.0))
+    losses, generations = (lambda x: x, lambda x: -x), 12
+    courses = momentum._courses(jax.random.key(0), algorithm, losses, 0.0, spread, lineages, generations)
+    steps = -np.diff(courses, axis=1) / (beta / 4)
+    error = steps.std(axis=0, ddof=1) / math.sqrt(len(steps))
+    # With 15 degrees of freedom one false alarm in 4·10⁴. Logistic selection is weaker by b²/4 to next order.
+    law = momentum.response("logistic", kept, generations) * (1 - b**2 / 4)
+    assert np.all(np.abs(steps.mean(axis=0) - law) < 6 * error)
+    assert error.max() < 0.06
+    memory = 1 - (1 - kept) / 2
+    heavy = (1 - memory ** np.arange(1, generations + 1)) / (1 - kept)
+    assert law[-1] == pytest.approx(heavy[-1], rel=0.06)
+    assert law[0] - heavy[0] > 10 * error[0]
+
+
+def test_on_a_quadratic_the_mean_follows_the_response_and_overshoots_less_than_heavy_ball():
+    kept, steepness = 0.9, 1e-3
+    mean, carried, expected = 1.0, 0.0, []
+    for _ in range(200):
+        # Means of x and v by the law of a slope, which is x here; κ is the steepness.
+        expected.append(mean)
+        mean, carried = (
+            mean + kept * carried / 2 - steepness * mean,
+            carried * (1 + kept) / 2 - steepness * (1 - kept) * mean,
+        )
+    found = momentum.path(kept, steepness, 0.05, 200)
+    np.testing.assert_allclose(found, expected, atol=5 * steepness)
+    assert expected[-1] < 0.8
+    kept = 0.95
+    steepness, generations = (1 - kept) / 2, momentum._long(kept)
+    # As docs/theory.md 11.7 has them.
+    assert momentum.path(kept, steepness, 1.5, generations).min() == pytest.approx(-0.13, abs=0.005)
+    assert momentum.heavy_ball(kept, steepness, generations).min() == pytest.approx(-0.30, abs=0.005)
+
+
+@pytest.mark.parametrize("rule", ["comma", "elitist"])
+def test_carried_mutation_rates_change_as_their_diffusion_does(rule):
+    """One generation of (1,10) and (1+10) on the sphere in plain numpy: mean and variance of the change of ln s, times N."""
+    random, size, number, runs = np.random.default_rng(1), 200, 10, 200_000
+    law = mutation_rates.walk(rule, number)
+    drift = law.rates @ law.u
+    diffusion = law.rates @ law.u**2 - 2 * law.u * drift
+    for strength in (0.5, 2.0, 4.0):
+        xi, z = random.standard_normal((2, runs, number))
+        others = random.chisquare(size - 1, (runs, number))
+        change = xi * math.sqrt(mutation_rates._PACE / size)
+        scale = strength / size * np.exp(change)
+        # Squares of the distance from the minimum, over that of the parent.
+        squares = 1 - 2 * scale * z + scale**2 * (z**2 + others)
+        best = np.arange(runs), squares.argmin(axis=1)
+        moved = change[best] - np.log(squares[best]) / 2
+        if rule == "elitist":
+            moved = np.where(squares[best] < 1, moved, 0)
+        error = moved.std() / math.sqrt(runs) * size
+        # The next order is a share of about 5/N.
+        law_here, noise = (np.interp(math.log(strength), law.u, one) for one in (drift, diffusion))
+        assert abs(moved.mean() * size - law_here) < 4.5 * error + 5 / size * max(abs(law_here), 1)
+        assert moved.var() * size == pytest.approx(noise, rel=0.04)
+        assert error < 0.05
+
+
+def test_where_carried_mutation_rates_settle():
+    """The law is at rest in its chain; its geometric means of s over the best s are those of docs/theory.md 11.8."""
+    for rule, number, ratio in (("comma", 10, 1.34), ("comma", 100, 1.51), ("elitist", 10, 2.49), ("elitist", 1, 2.59)):
+        law = mutation_rates.walk(rule, number)
+        assert law.settled.sum() == pytest.approx(1)
+        assert np.abs(law.settled @ law.rates).max() < 1e-12
+        found = math.exp(law.settled @ law.u) / mutation_rates._best(rule, number)
+        assert found == pytest.approx(ratio, abs=0.005)

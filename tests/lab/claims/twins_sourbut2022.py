@@ -15,6 +15,7 @@ from mutagrad.lab.claims.sourbut2022 import (
     emergent_rate,
     environments,
     first_model,
+    following,
     lattice,
     momentum,
     mutation_rates,
@@ -123,6 +124,29 @@ def half_as_much_again(right):
         return found._replace(per_generation=1.5 * found.per_generation)
 
     return rates
+
+
+def speeding_up(right):
+    """An optimum that moves a quarter faster at the end than at first."""
+
+    def place(velocity, generation, stop):
+        return right(velocity, generation, stop) * (1 + 0.125 * jnp.minimum(generation, stop) / stop)
+
+    return place
+
+
+FOLLOWING = {
+    "curvatures": (1.0, 0.5),
+    "strength": 0.08,
+    "slopes": (0.7,),
+    "lineages": 2048,
+    "strength_of_population": 0.08,
+    "genomes": 10,
+    "capacity": 128,
+    "slopes_of_populations": (0.8,),
+    "populations": 64,
+    "key": 1,
+}
 
 
 TWINS = [
@@ -246,6 +270,27 @@ TWINS = [
         in_place(lattice, "_accepted", lambda right: lambda rule, rise: right(rule, 1.5 * rise)),
         "drift over Σ_k hk P(k) A(U(x + hk) − U(x))",
         {"spacings": (0.6, 1.2), "mutations": 1_000_000, "chains": 2**14, "generations": 1},
+    ),
+    Twin(
+        "S22-14",
+        "a lineage's learning rate that is half as large again",
+        in_place(theory, "learning_rate", times(1.5)),
+        "lag over v/ηλ, λ = 1, one lineage",
+        FOLLOWING,
+    ),
+    Twin(
+        "S22-14",
+        "a population's learning rate that is half as large again",
+        in_place(theory.population, "learning_rates", half_as_much_again),
+        "lag over v/ηλ, λ = 1, a population",
+        FOLLOWING,
+    ),
+    Twin(
+        "S22-14",
+        "an optimum that becomes a quarter faster",
+        in_place(following, "optimum", speeding_up),
+        "mean loss in the second half",
+        FOLLOWING,
     ),
     Twin(
         "S22-5",

@@ -41,7 +41,7 @@ def heritable(kept: float, sigma: float) -> mutagrad.Mutation:
 
 
 def response(rule: str, kept: float, generations: int) -> np.ndarray:
-    """Mean steps on a slope that begins at generation 0, over −½βA(0)σ²g, to first order in β.
+    """Mean steps on a slope that begins at generation 0, over −½βA(0)σ²g, to first order in β (theory.md 11.7).
 
     On a flat loss v is normal of variance V = σ²/(1 − m²), and a mutation w = mv + σz has that variance too, and the covariance
     mV with v. A slope adds −½βA(0)(g·w) to an acceptance of A(0), so that with κ = ½βA(0)V

@@ -63,7 +63,7 @@ class Walk(NamedTuple):
 
 @lru_cache
 def walk(rule: str, number: int) -> Walk:
-    """The diffusion of ln s where σ is carried.
+    """The diffusion of ln s where σ is carried (theory.md 11.8).
 
     An offspring gains sz − ½s², with se^{τξ} in place of s, so that for small τ the one selected has y = z + τξ(z − s) largest:
     y is the largest of M normal numbers, and E[ξ | y] = τ(y² − sy − 1). With θ = τ²N the mean change of ln σ is
