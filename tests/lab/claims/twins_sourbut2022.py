@@ -282,7 +282,7 @@ TWINS = [
     Twin(
         "S22-12",
         "a mixture that lasts as long as a neutral allele",
-        in_place(strategies, "_after", lambda right: lambda payoffs, *rest: right(payoffs * 0 + 1, *rest)),
+        in_place(strategies, "shares_after", lambda right: lambda payoffs, *rest: right(payoffs * 0 + 1, *rest)),
         "share of populations that lost a strategy, hawks and doves",
         {"draws": 100, "paths": 200, "settling": 5},
     ),
