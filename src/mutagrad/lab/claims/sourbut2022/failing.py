@@ -198,7 +198,10 @@ def run_failures(job: Job) -> Outcome:
     """Populations of all four failures, each beside one in which the assumption holds."""
     import xarray
 
-    found = _run_demes(job) | _run_games(job) | _run_large(job) | _run_moving(job)
+    runs = {"demes": _run_demes, "games": _run_games, "large": _run_large, "moving": _run_moving}
+    found: dict[str, tuple[float, float]] = {}
+    for part in job["parts"]:
+        found |= runs[part](job)
     names = list(found)
     values = np.array([found[name] for name in names])
     kept = ("demes", "genomes", "effect", "rate", "value", "cost", "few", "curvatures", "small")
@@ -257,7 +260,7 @@ def _draw_games(axis: Any, data: Any) -> None:
     _point(axis, data, rest, PLAY.format(rest, ITSELF), fmt="s", color="C1", label="payoff against itself")
     axis.axhline(0, color="0.7", linewidth=0.8)
     lost = [float(data.value.sel(check=LOST.format(kind))) for kind in (FREQUENT, CONSTANT)]
-    axis.set_title(f"lost a strategy: {lost[0]:.3f} of games, {lost[1]:.3f} under a constant advantage", fontsize=9)
+    axis.set_title(f"lost a strategy: {lost[0]:.3f} of games, {lost[1]:.3f} under a constant advantage", fontsize=8)
     axis.set(xlabel="share of hawks q", ylabel="step over that along the slope of mean payoff")
 
 
