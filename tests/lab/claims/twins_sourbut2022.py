@@ -318,7 +318,7 @@ TWINS = [
         "demes of which a few births migrate",
         in_place(mutagrad, "population", with_a_little_migration),
         "mutations that all genomes share, 4 demes that never mix",
-        FEW_DEMES | {"runs": 16, "generations": 50, "burn": 20},
+        FEW_DEMES | {"migrations": (), "runs": 16, "generations": 50, "burn": 20},
     ),
     Twin(
         "S22-6",

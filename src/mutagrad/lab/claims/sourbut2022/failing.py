@@ -261,7 +261,7 @@ def _draw_games(axis: Any, data: Any) -> None:
     axis.axhline(0, color="0.7", linewidth=0.8)
     lost = [float(data.value.sel(check=LOST.format(kind))) for kind in (FREQUENT, CONSTANT)]
     axis.set_title(f"lost a strategy: {lost[0]:.3f} of games, {lost[1]:.3f} under a constant advantage", fontsize=8)
-    axis.set(xlabel="share of hawks q", ylabel="step over that along the slope of mean payoff")
+    axis.set(xlabel="share of hawks q", ylabel="step over that up the mean payoff")
 
 
 def _draw_large(axis: Any, data: Any) -> None:

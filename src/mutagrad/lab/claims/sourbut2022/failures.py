@@ -43,8 +43,8 @@ def _expect_demes(settings: dict[str, Any]) -> list[Expected]:
         error = _planned(settings, factor, slope, one.square)
         room = slowed + (0 if migration is None else 1 - one.step)
         why = f"{one.step:.3f} from the exact chain of {size}, {room:.3f} for the order after it, and six planned errors of "
-        other, more = ("n", 1) if migration is None else ("n − 1", demes - 1)
-        why += f"{error:.1g}; {other} would make it {more / factor:.2g} of itself longer"
+        other, longer = ("n", 1 / factor) if migration is None else ("n − 1", (demes - 1) / factor)
+        why += f"{error:.1g}; were the law's factor {other}, it would be {longer:.2g} larger"
         where = failing.where_of(settings, migration)
         stated.append(near(failing.MIXING.format(where), value, room + PLANNED * error, "theory", why, ours=True))
         more = share * (one.number - 1)
