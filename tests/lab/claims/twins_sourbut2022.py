@@ -143,6 +143,7 @@ def of_larger_curvatures(right):
 
 
 FEW_DEMES = {
+    "key": 1,
     "parts": ("demes",),
     "migrations": (0.5,),
     "runs": 256,
@@ -332,27 +333,35 @@ TWINS = [
         "selection among hawks and doves that is 0.8 times as strong",
         in_place(strategies, "shares_after", lambda right: lambda payoffs, *rest: right(payoffs**0.8, *rest)),
         "share of populations that lost hawks or doves, hawks and doves",
-        {"parts": ("games",), "paths": 4000, "parts_of_rest": (), "runs": 16, "generations": 50, "burn": 20},
+        {"key": 1, "parts": ("games",), "paths": 4000, "parts_of_rest": (), "runs": 16, "generations": 50, "burn": 20},
     ),
     Twin(
         "S22-6",
         "slopes of payoff that are 1.4 times as steep",
         in_place(failures, "_climb", times(1.4)),
         "step of the fixed part over that along the slope of mean payoff, share of hawks 0.5, payoff against itself",
-        {"parts": ("games",), "paths": 100, "parts_of_rest": (1.0,), "runs": 128, "generations": 1000, "burn": 100},
+        {
+            "key": 1,
+            "parts": ("games",),
+            "paths": 100,
+            "parts_of_rest": (1.0,),
+            "runs": 128,
+            "generations": 1000,
+            "burn": 100,
+        },
     ),
     Twin(
         "S22-6",
         "curvatures that are a fifth larger",
         in_place(moving_parts, "large", of_larger_curvatures),
         "mean fixed mutation along −∇U over its linear law, σ = 2",
-        {"parts": ("large",), "sigmas": (2.0,), "large_runs": 256, "large_generations": 1000},
+        {"key": 1, "parts": ("large",), "sigmas": (2.0,), "large_runs": 256, "large_generations": 1000},
     ),
     Twin(
         "S22-6",
         "a response without its lag",
         in_place(moving_parts, "response", lambda right: lambda *arguments: complex(abs(right(*arguments)))),
         "step of the fixed part a quarter turn behind −∇U",
-        {"parts": ("moving",), "turns": (2.0,), "runs": 128, "generations": 1500, "burn": 200},
+        {"key": 1, "parts": ("moving",), "turns": (2.0,), "runs": 128, "generations": 1500, "burn": 200},
     ),
 ]
