@@ -14,10 +14,12 @@ from mutagrad.lab.claims.sourbut2022 import (
     deadline,
     emergent_rate,
     environments,
+    failures,
     first_model,
     following,
     lattice,
     momentum,
+    moving_parts,
     mutation_rates,
     second_model,
     strategies,
@@ -146,6 +148,32 @@ FOLLOWING = {
     "slopes_of_populations": (0.8,),
     "populations": 64,
     "key": 1,
+}
+
+
+def with_a_little_migration(right):
+    """Populations of which a share 0.02 of births migrates where none should."""
+
+    def made(*arguments, **options):
+        is_apart = "num_demes" in options and not options["migration"]
+        return right(*arguments, **(options | ({"migration": 0.02} if is_apart else {})))
+
+    return made
+
+
+def of_larger_curvatures(right):
+    """The law of large mutations where curvatures are a fifth larger."""
+    return lambda number, sigma, curvatures: right(number, sigma, tuple(1.2 * one for one in curvatures))
+
+
+FEW_DEMES = {
+    "key": 1,
+    "parts": ("demes",),
+    "migrations": (0.5,),
+    "runs": 256,
+    "generations": 1200,
+    "burn": 200,
+    "apart": {"runs": 64, "burn": 60, "generations": 200, "capacity": 192},
 }
 
 
@@ -327,8 +355,58 @@ TWINS = [
     Twin(
         "S22-12",
         "a mixture that lasts as long as a neutral allele",
-        in_place(strategies, "_after", lambda right: lambda payoffs, *rest: right(payoffs * 0 + 1, *rest)),
+        in_place(strategies, "shares_after", lambda right: lambda payoffs, *rest: right(payoffs * 0 + 1, *rest)),
         "share of populations that lost a strategy, hawks and doves",
         {"draws": 100, "paths": 200, "settling": 5},
+    ),
+    Twin(
+        "S22-6",
+        "demes of which a few births migrate",
+        in_place(mutagrad, "population", with_a_little_migration),
+        "mutations that all genomes share, 4 demes that never mix",
+        FEW_DEMES | {"migrations": (), "runs": 16, "generations": 50, "burn": 20},
+    ),
+    Twin(
+        "S22-6",
+        "n − 1 in place of n − D",
+        in_place(moving_parts, "of_mixing", lambda right: lambda number, demes: number - 1),
+        "step of the fixed part over μ(n − D)βσ²|∇U|, 4 demes",
+        FEW_DEMES,
+    ),
+    Twin(
+        "S22-6",
+        "selection among hawks and doves that is 0.8 times as strong",
+        in_place(strategies, "shares_after", lambda right: lambda payoffs, *rest: right(payoffs**0.8, *rest)),
+        "share of populations that lost hawks or doves, hawks and doves",
+        {"key": 1, "parts": ("games",), "paths": 4000, "parts_of_rest": (), "runs": 16, "generations": 50, "burn": 20},
+    ),
+    Twin(
+        "S22-6",
+        "slopes of payoff that are 1.4 times as steep",
+        in_place(failures, "_climb", times(1.4)),
+        "step of the fixed part over that along the slope of mean payoff, share of hawks 0.5, payoff against itself",
+        {
+            "key": 1,
+            "parts": ("games",),
+            "paths": 100,
+            "parts_of_rest": (1.0,),
+            "runs": 128,
+            "generations": 1000,
+            "burn": 100,
+        },
+    ),
+    Twin(
+        "S22-6",
+        "curvatures that are a fifth larger",
+        in_place(moving_parts, "large", of_larger_curvatures),
+        "mean fixed mutation along −∇U over its linear law, σ = 2",
+        {"key": 1, "parts": ("large",), "sigmas": (2.0,), "large_runs": 256, "large_generations": 1000},
+    ),
+    Twin(
+        "S22-6",
+        "a response without its lag",
+        in_place(moving_parts, "response", lambda right: lambda *arguments: complex(abs(right(*arguments)))),
+        "step of the fixed part a quarter turn behind −∇U",
+        {"key": 1, "parts": ("moving",), "turns": (2.0,), "runs": 128, "generations": 1500, "burn": 200},
     ),
 ]

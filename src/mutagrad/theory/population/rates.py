@@ -48,7 +48,7 @@ def learning_rates(
 
     Domain: free recombination, or one mutation at a time; βσ\\|∇U\\| ≪ 1, and fitness that hardly differs between genomes,
     4nμ(βσ\\|∇U\\|)² ≪ 1, since mutations that segregate together disturb each other. Per fixed mutation the fixation must be
-    nearly neutral too, νβσ\\|∇U\\| ≪ 1. The slope is that of about 2n generations ago.
+    nearly neutral too, νβσ\\|∇U\\| ≪ 1. The slope is that of about n generations ago.
 
     Source: [S22]; rates derived for this project, theory.md 6.3 and 6.4, tested in tests/theory/test_fixation.py.
 

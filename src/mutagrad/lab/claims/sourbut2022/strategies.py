@@ -14,7 +14,7 @@ from mutagrad.lab.claims.checks import PLANNED, Expected, above, below, near
 from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.report.figures import panels
 
-__all__ = ["CLAIMS"]
+__all__ = ["CLAIMS", "copies_of_two", "hawks_and_doves", "paths_of_shares", "shares_after"]
 
 _GAMES = {
     "symmetric": ((2.0, 1.0, 3.0), (1.0, 4.0, 1.0), (3.0, 1.0, 1.0)),
@@ -40,7 +40,7 @@ def _variance(strategy: int, game: str) -> str:
     return f"variance of the change of strategy {strategy} over p′(1 − p′)/n, {game} payoffs"
 
 
-def _hawks(settings: dict[str, Any]) -> np.ndarray:
+def hawks_and_doves(settings: dict[str, Any]) -> np.ndarray:
     """Payoffs of hawk and dove: ½(V − C), V, 0, ½V, above what everyone has."""
     value, cost = settings["value"], settings["cost"]
     return settings["base"] + np.array([[(value - cost) / 2, value], [0.0, value / 2]])
@@ -53,7 +53,7 @@ def _chain(payoffs: np.ndarray, size: int) -> np.ndarray:
     return stats.binom.pmf(np.arange(size + 1)[None], size, (p * first / (p * first + (1 - p) * second))[:, None])
 
 
-def _after(payoffs: np.ndarray, size: int, copies: int, generations: int) -> np.ndarray:
+def shares_after(payoffs: np.ndarray, size: int, copies: int, generations: int) -> np.ndarray:
     """Law of the number of carriers after so many generations."""
     return np.linalg.matrix_power(_chain(payoffs, size), generations)[copies]
 
@@ -92,17 +92,17 @@ def expect_strategies(settings: dict[str, Any]) -> list[Expected]:
     error = math.sqrt(np.max(p) / size / runs) * mean_payoff / np.linalg.norm(apart)
     why = f"0 for replicators and 1 for the natural gradient; six planned errors of {error:.2g} at most"
     stated.append(near(_TOWARDS, 0, PLANNED * error, "error", why))
-    hawks, number = _hawks(settings), settings["small"]
+    hawks, number = hawks_and_doves(settings), settings["small"]
     rest = settings["value"] / settings["cost"]
     for what, share in zip(_SIDES, settings["sides"], strict=True):
-        law = _after(hawks, size, round(share * size), settings["settling"])
+        law = shares_after(hawks, size, round(share * size), settings["settling"])
         places = np.arange(size + 1) / size
         mean = law @ places
         error = math.sqrt((law @ places**2 - mean**2) / settings["paths"])
         why = f"V/C = {rest:.3g}, from which the exact chain is {abs(mean - rest):.2g}, and six planned errors of {error:.2g}"
         stated.append(near(what, rest, abs(mean - rest) + PLANNED * error, "theory", why))
     for what, game_of_two in zip(_LOSSES, (hawks, np.ones((2, 2))), strict=True):
-        law = _after(game_of_two, number, round(rest * number), settings["waiting"])
+        law = shares_after(game_of_two, number, round(rest * number), settings["waiting"])
         lost = law[0] + law[-1]
         error = math.sqrt(lost * (1 - lost) / settings["paths"])
         why = f"the exact chain of {number}, {lost:.3g}, and six planned errors of {error:.2g}"
@@ -139,7 +139,9 @@ def _game(algorithm: mutagrad.Algorithm, start: mutagrad.GenomeState, payoffs: n
     return loss_fn, shares
 
 
-def _paths(key: jax.Array, payoffs: np.ndarray, copies: np.ndarray, number: int, generations: int) -> np.ndarray:
+def paths_of_shares(
+    key: jax.Array, payoffs: np.ndarray, copies: np.ndarray, number: int, generations: int
+) -> np.ndarray:
     """(number, generations, k) shares of every strategy after each generation.
 
     A mutation that all carry becomes part of the ancestor, and the table of strategies would be another: the shares are those of
@@ -170,7 +172,8 @@ def _paths(key: jax.Array, payoffs: np.ndarray, copies: np.ndarray, number: int,
     return np.asarray(run(jax.random.split(key, number)), float)
 
 
-def _share(copies: int, size: int) -> np.ndarray:
+def copies_of_two(copies: int, size: int) -> np.ndarray:
+    """(3,) copies of the first, the second and no third strategy."""
     return np.array([copies, size - copies, 0])
 
 
@@ -182,7 +185,9 @@ def run_strategies(job: Job) -> Outcome:
     size, p = settings["population"], np.array(settings["shares"])
     for row, (game, payoffs) in enumerate(_GAMES.items()):
         key = jax.random.fold_in(job.key, row)
-        changes = _paths(key, np.array(payoffs), np.round(p * size).astype(int), settings["draws"], 1)[:, 0] - p
+        changes = (
+            paths_of_shares(key, np.array(payoffs), np.round(p * size).astype(int), settings["draws"], 1)[:, 0] - p
+        )
         laws = [np.asarray(one, float) for one in theory.population.replicator_moments(p, np.array(payoffs), size)]
         for i in range(3):
             values, squares = changes[:, i], (changes[:, i] - changes[:, i].mean()) ** 2
@@ -201,10 +206,11 @@ def run_strategies(job: Job) -> Outcome:
             values = (changes * mean_payoff - dynamics) @ apart / (apart @ apart)
             found[_TOWARDS] = (values.mean(), values.std(ddof=1) / math.sqrt(len(values)))
     job.progress(0.3)
-    hawks, number = _hawks(settings), settings["small"]
+    hawks, number = hawks_and_doves(settings), settings["small"]
     sides = [
-        _paths(
-            jax.random.fold_in(job.key, 10 + i), hawks, _share(round(share * size), size), settings["paths"], settings["settling"]
+        paths_of_shares(
+            jax.random.fold_in(job.key, 10 + i), hawks, copies_of_two(round(share * size), size), settings["paths"],
+            settings["settling"],
         )
         for i, share in enumerate(settings["sides"])
     ]  # fmt: skip
@@ -212,9 +218,9 @@ def run_strategies(job: Job) -> Outcome:
         ends = paths[:, -1, 0]
         found[what] = (ends.mean(), ends.std(ddof=1) / math.sqrt(len(ends)))
     job.progress(0.6)
-    copies = _share(round(settings["value"] / settings["cost"] * number), number)
+    copies = copies_of_two(round(settings["value"] / settings["cost"] * number), number)
     waits = [
-        _paths(jax.random.fold_in(job.key, 20 + i), payoffs, copies, settings["paths"], settings["waiting"])
+        paths_of_shares(jax.random.fold_in(job.key, 20 + i), payoffs, copies, settings["paths"], settings["waiting"])
         for i, payoffs in enumerate((hawks, np.ones((2, 2))))
     ]
     lost = np.array([(paths.max(-1) == 1).mean(0) for paths in waits])
