@@ -255,11 +255,11 @@ def draw_strategies(data: Any) -> Any:
 _SETTINGS = {
     "quick": {
         "shares": (0.2, 0.3, 0.5), "population": 100, "draws": 20_000, "value": 2.0, "cost": 4.0, "base": 1.2,
-        "sides": (0.1, 0.9), "settling": 60, "small": 20, "waiting": 100, "paths": 2000, "key": 2212031,
+        "sides": (0.1, 0.9), "settling": 60, "small": 20, "waiting": 100, "paths": 2000, "key": 2212041,
     },
     "paper": {
         "shares": (0.2, 0.3, 0.5), "population": 100, "draws": 200_000, "value": 2.0, "cost": 4.0, "base": 1.2,
-        "sides": (0.1, 0.9), "settling": 60, "small": 20, "waiting": 100, "paths": 20_000, "key": 2212032,
+        "sides": (0.1, 0.9), "settling": 60, "small": 20, "waiting": 100, "paths": 20_000, "key": 2212042,
     },
 }  # fmt: skip
 
