@@ -157,7 +157,7 @@ TWINS = [
         "every population is of twenty",
         in_place(go_ea, "as_run", lambda right: lambda sigma, number: right(sigma, 20)),
         "speed with M = 80 over that with M = 5, over G",
-        {"images": 32, "generations": 40},
+        {"images": 32, "generations": 40, "seeds": 8},
     ),
     Twin(
         "K23-4",
