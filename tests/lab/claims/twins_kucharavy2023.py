@@ -94,10 +94,10 @@ TWINS = [
     ),
     Twin(
         "K23-1",
-        "mutations four times as large: the pace of twenty tries one after another",
-        in_place(go_ea, "as_run", lambda right: lambda sigma, number: right(4 * sigma, number)),
+        "an offspring at random",
+        in_place(go_ea, "as_run", lambda right: lambda sigma, number: mutagrad.comma(sigma, 1)),
         "ln of generations of the source",
-        {"images": 50, "generations": 150, "dropout_generations": 50, "every": 50},
+        {"images": 64, "generations": 150, "dropout_generations": 0, "every": 50},
     ),
     Twin(
         "K23-2",
@@ -161,8 +161,8 @@ TWINS = [
         "K23-3",
         "every population is of twenty",
         in_place(go_ea, "as_run", lambda right: lambda sigma, number: right(sigma, 20)),
-        "speed with M = 80 over that with M = 5, over c",
-        {"images": 30, "generations": 80, "seeds": 8},
+        "speed with M = 80 over that with M = 5, over G",
+        {"images": 32, "generations": 40, "seeds": 8},
     ),
     Twin(
         "K23-4",
