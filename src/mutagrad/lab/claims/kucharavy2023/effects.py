@@ -253,7 +253,7 @@ def draw_effects(data: Any) -> Any:
 
 _EFFECTS = {
     "quick": {
-        "train_images": 4000, "test_images": 500, "images": 150, "epochs": (6, 3), "rates": (0.05, 0.005), "sigma": 0.01,
+        "train_images": 5000, "test_images": 500, "images": 150, "epochs": (10, 4), "rates": (0.02, 0.002), "sigma": 0.01,
         "small": (0.00125, 0.0025), "starts": 400, "few": 20, "mutations": 400, "seeds": 6, "skewness": 0.25, "key": 2377419,
     },
     "paper": {
