@@ -106,8 +106,8 @@ TWINS = [
     Twin(
         "K23-7",
         "the share of beneficial mutations is Φ(−s)",
-        in_place(effects, "share_of_strength", lambda right: lambda strength: right(2 * strength)),
-        "share of beneficial mutations less Φ(−s/2)",
+        lambda monkeypatch: monkeypatch.setattr(effects, "FACTOR", 1.0),
+        "−Φ⁻¹(share of beneficial mutations) over s",
         {
             "train_images": 1000,
             "test_images": 100,
@@ -116,6 +116,7 @@ TWINS = [
             "rates": (0.05, 0.05),
             "starts": 3,
             "few": 10,
+            "mutations": 200,
         },
     ),
     Twin(

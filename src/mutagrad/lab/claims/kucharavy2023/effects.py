@@ -27,6 +27,9 @@ __all__ = ["CLAIMS"]
 PLACES = ("start", "before transfer", "start of transfer", "optimum")
 """The params before and at the start of transfer are the same; from there on the loss counts the hidden digits."""
 TRAINED = PLACES[2:]
+FACTOR = 0.5
+"""Of s in the share of beneficial mutations, Φ(−s/2)."""
+_SLOPE = "−Φ⁻¹(share of beneficial mutations) over s of other mutations, start of transfer and optimum"
 _BATCH = ARCHETYPES["Base"].batch_size
 
 
@@ -56,10 +59,13 @@ def expect_effects(settings: dict[str, Any]) -> list[Expected]:
     for place in TRAINED:
         why = (
             f"errors of {error:.4f} by Student's t, and the next order, a skewness of ΔU of {settings['skewness']:g}; trials had "
-            "0.04 to 0.33. At |s| = 2, for which σ was chosen, Φ(−s) would be 0.14 farther from a half, and the 0 and the 1 that "
-            "σ = 0.01 has 0.16"
+            "0.04 to 0.33. The 0 and the 1 that the source's σ has lie 0.16 from it at |s| = 2, for which σ was chosen"
         )
         stated.append(near(_name("excess", place), 0, room, "trial", why, ours=True, freedom=few))
+    # At |s| = 2, φ(1) = 0.242, and of two places; the skewness that the share may differ by, in units of φ(1)|s|.
+    room = ((PLANNED / 2 + allowed(few)) * error / math.sqrt(2) + _skewness_room(settings)) / 0.242 / 2
+    why = "the same errors and the same next order, over φ(1)|s| at |s| = 2, of two places a start; Φ(−s) would have 1"
+    stated.append(near(_SLOPE, FACTOR, room, "trial", why, ours=True, freedom=few))
     error = 0.9 / math.sqrt(3 * mutations * seeds / 2)
     why = "errors of the shape that as many effects of a normal ΔU of the same s have, −0.27 to −0.3; exponential ones have 0"
     room = (PLANNED / 2 + allowed(few)) * error
@@ -83,7 +89,14 @@ def _name(what: str, place: str) -> str:
 
 def share_of_strength(strength: Any) -> Any:
     """The share of beneficial mutations of a smooth loss of many curvatures: Φ(−s/2)."""
-    return special.ndtr(-np.asarray(strength) / 2)
+    return special.ndtr(-FACTOR * np.asarray(strength))
+
+
+def slopes(shares: np.ndarray, strengths: np.ndarray, number: int) -> np.ndarray:
+    """−Φ⁻¹(share) over s by least squares through 0, (places, starts) to (starts,); ``number`` mutations a share."""
+    # A share of 0 or of 1 is that of half a mutation more.
+    scores = special.ndtri((shares * number + 0.5) / (number + 1))
+    return -np.sum(scores * strengths, axis=0) / np.sum(strengths**2, axis=0)
 
 
 def _of_visible(task: Task) -> Callable[[Any, tuple], jax.Array]:
@@ -170,6 +183,7 @@ def run_effects(job: Job) -> Outcome:
                 changes = [effects(one, params, labels, place, sigma, job["mutations"]).changes for one in keys[1:]]
                 shares[j, seed], strengths[j, seed], errors[j, seed] = _apart(changes, sigma)
     excess = shares - share_of_strength(strengths)
+    slope = slopes(shares, strengths, 2 * job["mutations"])
     # At the start the error is the spread over the starts, which holds that of the mutations.
     half = np.array([one.beneficial.value for one in starts])
     checked = {_name("share", "start"): (half.mean(), half.std(ddof=1) / math.sqrt(len(half)))}
@@ -178,6 +192,7 @@ def run_effects(job: Job) -> Outcome:
         checked[_name("share", name)] = _over_starts([one.value for one in every], [one.error for one in every])
     for j, name in enumerate(TRAINED):
         checked[_name("excess", name)] = _over_starts(excess[j], errors[j])
+    checked[_SLOPE] = _over_starts(slope, np.zeros(len(slope)))
     for j, what in enumerate(("shape", "normal")):
         checked[_name(what, "start")] = _over_starts(shapes[:, j], shapes[:, 2])
     data = xarray.Dataset(
