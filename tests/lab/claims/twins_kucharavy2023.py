@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import numpy as np
-from scipy import special
 from twins import Twin, in_place, times
 
 import mutagrad
@@ -19,17 +18,6 @@ from mutagrad.lab.claims.kucharavy2023 import (
     workers,
 )
 from mutagrad.lab.training import go_ea
-
-
-def with_the_share_of_s(right: Callable) -> Callable:
-    """Mutational effects whose share of beneficial ones is held against Φ(−s), where it is Φ(−s/2)."""
-
-    def found(*arguments, **options):
-        one = right(*arguments, **options)
-        excess = one.beneficial.value - special.ndtr(-one.strength.value)
-        return one._replace(excess=one.excess._replace(value=excess))
-
-    return found
 
 
 def with_more_noise(right: Callable) -> Callable:
@@ -118,16 +106,17 @@ TWINS = [
     Twin(
         "K23-7",
         "the share of beneficial mutations is Φ(−s)",
-        in_place(effects, "mutational_effects", with_the_share_of_s),
-        "share of beneficial mutations less Φ(−s/2), start",
+        lambda monkeypatch: monkeypatch.setattr(effects, "FACTOR", 1.0),
+        "−Φ⁻¹(share of beneficial mutations) over s",
         {
-            "train_images": 500,
+            "train_images": 1000,
             "test_images": 100,
-            "images": 50,
-            "epochs": 1,
-            "mutations": 400,
-            "seeds": 2,
-            "sigma": 0.1,
+            "images": 30,
+            "epochs": (4, 0),
+            "rates": (0.05, 0.05),
+            "starts": 3,
+            "few": 10,
+            "mutations": 200,
         },
     ),
     Twin(
