@@ -21,6 +21,7 @@ from mutagrad.lab.claims.sourbut2022 import (
     momentum,
     moving_parts,
     mutation_rates,
+    response,
     second_model,
     strategies,
 )
@@ -331,6 +332,13 @@ TWINS = [
         "S22-9",
         "what offspring have is what their parents have",
         in_place(theory.population, "price", lambda right: lambda weights, traits, others=None: right(weights, traits)),
+        "largest difference of Price's two parts from the change of the mean, over its bound by rounding, free",
+        {"runs": 4, "generations": 100, "burn": 20, "price_generations": 20},
+    ),
+    Twin(
+        "S22-9",
+        "parents that are recorded one genome off",
+        in_place(response, "parents_of", lambda right: lambda info: np.roll(right(info), 1, axis=0)),
         "largest difference of Price's two parts from the change of the mean, over its bound by rounding, free",
         {"runs": 4, "generations": 100, "burn": 20, "price_generations": 20},
     ),
