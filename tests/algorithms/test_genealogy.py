@@ -115,3 +115,15 @@ def test_a_history_without_genealogy():
     late = {name: values[3:] for name, values in run(6, recombination="none").history.items()}
     with pytest.raises(ValueError, match="history: got generations 4 to 6, 3 of them; pass all from the first one on"):
         mutagrad.tree_sequence(late)
+
+
+def test_the_start_is_one_genome_and_places_are_its_own():
+    # Few generations: no sample has one ancestor but the start. Few places: two mutations at each.
+    history = dict(run(generations=8, recombination="crossover", recombination_rate=3.0).history)
+    history["positions"] = np.round(np.asarray(history["positions"]) * 8) / 16
+    trees = mutagrad.tree_sequence(history)
+    assert all(tree.num_roots == 1 for tree in trees.trees())
+    assert all(len(site.mutations) == 1 for site in trees.sites())
+    assert trees.genotype_matrix().min() == 0
+    with pytest.raises(ValueError, match="^history: got one of no generations"):
+        mutagrad.tree_sequence({name: values[:0] for name, values in history.items()})

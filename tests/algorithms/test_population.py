@@ -314,3 +314,44 @@ def test_a_wrong_number_of_losses():
     algorithm = mutagrad.population(0.1, 1.0, 8, 0.1)
     with pytest.raises(ValueError, match=r"losses: got shape \(7,\) for 8 candidates"):
         algorithm.tell(jax.random.key(0), algorithm.init(jnp.zeros(2)), np.zeros(7))
+
+
+def test_selection_within_a_deme_that_is_far_behind():
+    # The second deme is behind the best of all by more than float32 can tell as a fitness.
+    algorithm = mutagrad.population(0.1, 1.0, 200, 0.0, num_demes=2)
+    losses = np.zeros(200, np.float32)
+    losses[100:] = 200
+    losses[150:] = 220
+    losses[199] = np.nan
+    _, info = algorithm.tell(jax.random.key(0), algorithm.init(jnp.zeros(2)), jnp.asarray(losses))
+    parents = np.asarray(info.turnover.parents)[100:]
+    assert parents.min() >= 100
+    assert parents.max() < 150
+    assert float(info.fitness[:100].min()) == 1.0
+
+
+def test_a_state_of_another_size_is_refused():
+    state = mutagrad.population(0.1, 1.0, 20, 0.5).init(jnp.zeros(2))
+    other = mutagrad.population(0.1, 1.0, 10, 0.5)
+    with pytest.raises(ValueError, match=r"^state: got 20 genomes for a population of 10; pass one of 10 genomes$"):
+        other.step(jax.random.key(0), state, lambda x: jnp.sum(x))
+
+
+def test_rates_are_numbers_of_any_kind():
+    for rate in (np.float32(0.5), np.int64(1), jnp.asarray(0.5)):
+        mutagrad.population(0.1, 1.0, 10, rate)
+    for rate in (True, "0.5", [0.5], jnp.ones(1), 1e308):
+        with pytest.raises(ValueError, match="^mutation_rate: got "):
+            mutagrad.population(0.1, 1.0, 10, rate)
+
+
+def test_genomes_have_whole_numbers_and_directions_their_shapes():
+    genomes = mutagrad.population(0.1, 1.0, 20, 0.5).init(jnp.zeros(5))
+    genomes = mutagrad.population(0.1, 1.0, 20, 0.5).ask(jax.random.key(0), genomes)
+    assert genomes[np.int64(19)].shape == genomes[jnp.asarray(-1)].shape == (5,)
+    with pytest.raises(IndexError, match="got index 500; there are 20"):
+        genomes[np.int64(500)]
+    with pytest.raises(TypeError, match="pass a whole number"):
+        genomes[1.7]
+    with pytest.raises(ValueError, match=r"^directions: got a leaf of shape \(5, 2\) for one of \(5,\)"):
+        genomes.covariance(jnp.ones((5, 2)))

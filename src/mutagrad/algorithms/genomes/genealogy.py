@@ -77,6 +77,8 @@ def tree_sequence(history: Any) -> Any:
             "history: got one without a genealogy; pass that of a run with record=mutagrad.record_genealogy"
         )
     numbers, parents, from_second, owners, seeds, scales, positions = (np.asarray(history[name]) for name in names)
+    if not numbers.size:
+        raise ValueError("history: got one of no generations; pass that of a run of one or more")
     if not np.array_equal(numbers, np.arange(1, len(numbers) + 1)):
         raise ValueError(
             f"history: got generations {numbers[0]} to {numbers[-1]}, {len(numbers)} of them; pass all from the first one on"
@@ -91,7 +93,11 @@ def tree_sequence(history: Any) -> Any:
             flags=np.full(number, tskit.NODE_IS_SAMPLE if is_last else 0, np.uint32),
             time=np.full(number, float(generations - generation)),
         )
-    is_present = np.zeros(owners.shape[1], bool)
+    # All genomes of the start are copies of one: it is their parent, so that no sample is without an ancestor.
+    root = tables.nodes.add_row(time=float(generations + 1))
+    for founder in range(number):
+        tables.edges.add_row(0.0, 1.0, root, founder)
+    is_present, taken = np.zeros(owners.shape[1], bool), set()
     for generation in range(generations):
         children = (generation + 1) * number + np.arange(number)
         # What is known of where a genome was cut are the mutations that there were.
@@ -110,7 +116,12 @@ def tree_sequence(history: Any) -> Any:
                 if right > left:
                     tables.edges.add_row(left, right, generation * number + pair[cuts[start]], children[i])
         for slot in np.flatnonzero(owners[generation] >= 0):
-            site = tables.sites.add_row(float(positions[generation][slot]), "0")
+            # Two mutations at one place would share a site, and hide each other there.
+            place = float(positions[generation][slot])
+            while place in taken:
+                place = float(np.nextafter(place, 1.0))
+            taken.add(place)
+            site = tables.sites.add_row(place, "0")
             tables.mutations.add_row(
                 site=site,
                 node=int(children[owners[generation][slot]]),

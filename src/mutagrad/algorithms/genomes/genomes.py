@@ -5,6 +5,7 @@ mutations take n·L bits and one matrix of L effects, and never n·N numbers at 
 """
 
 import dataclasses
+import operator
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mutagrad import keys, tree
+from mutagrad import check, keys, tree
 from mutagrad.algorithms.genomes import bits
 from mutagrad.types import Params
 
@@ -161,7 +162,13 @@ class Genomes:
         return f"Genomes({len(self):,} genomes, room for {self.carriers.shape[1] * bits.WORD:,} mutations)"
 
     def __getitem__(self, index: Any) -> Params:
-        if isinstance(index, int):
+        if check.is_concrete(index):
+            try:
+                index = operator.index(index)
+            except TypeError:
+                raise TypeError(
+                    f"genomes: got index {index!r}; pass a whole number, or take genomes.stacked()"
+                ) from None
             if not -len(self) <= index < len(self):
                 raise IndexError(f"genomes: got index {index}; there are {len(self)}")
             index %= len(self)
@@ -232,6 +239,11 @@ class Genomes:
         def along(leaf: Any, effects: Any, directions: Any) -> Any:
             if effects is None:
                 return jnp.zeros(())
+            shape = jnp.shape(directions)
+            if shape[1:] != leaf.shape or not shape:
+                raise ValueError(
+                    f"directions: got a leaf of shape {shape} for one of {leaf.shape}; pass (k, *{leaf.shape})"
+                )
             flat = effects.reshape(effects.shape[0], -1)
             return flat @ jnp.asarray(directions, flat.dtype).reshape(-1, flat.shape[1]).T
 

@@ -1,6 +1,7 @@
 """The algorithm: genomes are evaluated, reproduce by their fitness, mix and mutate; what all carry is the fixed part."""
 
 import math
+import numbers
 from typing import Any, NamedTuple
 
 import jax
@@ -118,7 +119,9 @@ def population(
     ------
     ValueError : if an argument is outside its domain.
 
-    Domain: haploid genomes. "crossover" and "free" draw both parents by fitness, and they may be one.
+    Domain: haploid genomes. "crossover" and "free" draw both parents by fitness, and they may be one. A fixed mutation is added
+    to the ancestor in the dtype of its leaf: in bfloat16 σ must be well above the spacing of the numbers there, or steps are
+    lost. A run goes on with the density that it had, since effects are made again from their seeds.
 
     Source: [S22] third model; theory.md 6.4, tested in tests/algorithms/test_population.py.
 
@@ -150,9 +153,12 @@ def population(
             f"mutation: got {density.name}, whose mutations depend on the value that they change, so that several do not add up; "
             "pass one such as mutagrad.mutation.gaussian()"
         )
-    words = bits.words_for(
-        _usual_capacity(number, replaced, rate) if capacity is None else check.count("capacity", capacity)
-    )
+    room = _usual_capacity(number, replaced, rate) if capacity is None else check.count("capacity", capacity)
+    if number * room > 2**40:
+        raise ValueError(
+            f"mutation_rate: got {mutation_rate!r}, with room for {room:.2g} mutations; pass less, or a smaller capacity"
+        )
+    words = bits.words_for(room)
     resolve(evaluation)
     rules = Rules(rate, recombination, mixing, replaced, demes, float(migration))
 
@@ -176,18 +182,26 @@ def population(
 
     def ask(key: jax.Array, state: GenomeState, *, is_resampled: Any = True) -> Genomes:
         check.key(key)
+        _check_size(state)
         return Genomes(state.ancestor, state.carriers, effects_of(density.sample_fn, state))
 
     def tell(key: jax.Array, state: GenomeState, losses: Any, *, is_resampled: Any = True) -> tuple[GenomeState, Any]:
+        _check_size(state)
         return told_step(check.key(key), state, told(losses, number, None), is_resampled)
+
+    def _check_size(state: GenomeState) -> None:
+        if state.population_size != number:
+            raise ValueError(
+                f"state: got {state.population_size} genomes for a population of {number}; pass one of {number} genomes"
+            )
 
     @jax.jit
     def told_step(
         key: jax.Array, state: GenomeState, losses: Losses, is_resampled: Any
     ) -> tuple[GenomeState, GenomeInfo]:
-        fitness = _fitness(losses, beta)
-        after, turnover = reproduce(key, state, fitness, rules, density.sample_fn)
-        return after, _info(losses, fitness, state, after, turnover, is_resampled)
+        # Demes compete within themselves: one that is far behind the best must not lose its differences to rounding.
+        after, turnover = reproduce(key, state, _fitness(losses, beta, demes), rules, density.sample_fn)
+        return after, _info(losses, _fitness(losses, beta), state, after, turnover, is_resampled)
 
     def step(
         key: jax.Array, state: GenomeState, loss_fn: LossFn, *, is_resampled: Any = True, evaluation: Any = None
@@ -212,10 +226,11 @@ def _in_chunks(evaluator: Evaluator, state: GenomeState) -> Evaluator:
     return resolve("vectorized" if at_once >= state.population_size else max(1, at_once))
 
 
-def _fitness(losses: Losses, beta: Any) -> jax.Array:
-    """(n,) e^{−β(U − U_min)}, 0 where a loss is not finite."""
+def _fitness(losses: Losses, beta: Any, num_groups: int = 1) -> jax.Array:
+    """(n,) e^{−β(U − U_min)}, 0 where a loss is not finite; U_min is that of a genome's group, of so many side by side."""
     is_finite = jnp.isfinite(losses.means) & jnp.isfinite(losses.differences)
-    best = jnp.min(jnp.where(is_finite, losses.differences, jnp.inf))
+    rows = jnp.where(is_finite, losses.differences, jnp.inf).reshape(num_groups, -1)
+    best = jnp.broadcast_to(jnp.min(rows, axis=1, keepdims=True), rows.shape).reshape(-1)
     above = jnp.where(is_finite, losses.differences - best, 0)
     return jnp.where(is_finite, jnp.exp(-product(beta, above)), 0)
 
@@ -260,7 +275,8 @@ def _usual_capacity(number: int, replaced: int, rate: float) -> float:
 
 
 def _not_negative(name: str, value: float) -> float:
-    if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
+    is_number = not isinstance(value, bool) and (isinstance(value, numbers.Real) or getattr(value, "shape", None) == ())
+    if not (is_number and math.isfinite(value) and value >= 0):
         raise ValueError(f"{name}: got {value!r}; pass a finite number of 0 or more")
     return float(value)
 

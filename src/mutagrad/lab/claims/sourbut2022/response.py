@@ -44,8 +44,8 @@ def _spread(settings: dict[str, Any]) -> float:
 def expect_response(settings: dict[str, Any]) -> list[Expected]:
     """The intervals of S22-9."""
     why = (
-        "exact if genomes are what the record of parents, of what comes from which and of new mutations makes; a sum of n numbers of "
-        "24 binary digits is wrong by n·2⁻²⁴ of the largest at most; four means"
+        "exact if genomes are what the record of parents, of what comes from which and of new mutations makes; a sum of n numbers "
+        "of 24 binary digits is wrong by n·2⁻²⁴ of the largest at most; four means"
     )
     stated = [below(_identity(kind), 1.0, "identity", why, exact=True) for kind in (*_POPULATIONS, *_OTHERS)]
     spread = _spread(settings)
@@ -53,7 +53,10 @@ def expect_response(settings: dict[str, Any]) -> list[Expected]:
     error = 1 / math.sqrt(settings["population"] * spread * settings["generations"] * settings["runs"])
     for kind in ("free", "none"):
         for what, more in ((_ALONG, 1.0), (_ACROSS, 3.0)):
-            why = f"trials with other keys left up to twice the variance of the log of fitness, {spread:.2g}; three of it, and six "
+            why = (
+                f"trials with other keys left up to twice the variance of the log of fitness, {spread:.2g}; three of it, "
+                "and six "
+            )
             why += f"planned errors of {more * error:.2g}; gradient descent without G is 0 across ∇U"
             room = 3 * spread + PLANNED * more * error
             stated.append(near(_response(what, kind), 1, room, "trial", why, ours=True))
