@@ -116,7 +116,7 @@ TWINS = [
             "rates": (0.05, 0.05),
             "starts": 3,
             "few": 10,
-            "mutations": 200,
+            "mutations": 1000,
         },
     ),
     Twin(

@@ -44,8 +44,8 @@ def _spread(settings: dict[str, Any]) -> float:
 def expect_response(settings: dict[str, Any]) -> list[Expected]:
     """The intervals of S22-9."""
     why = (
-        "exact if genomes are what the record of parents, of what comes from which and of new mutations makes; a sum of n numbers "
-        "of 24 binary digits is wrong by n·2⁻²⁴ of the largest at most; four means"
+        "exact if genomes are what the record of parents, of what comes from which and of new mutations makes; a sum of n "
+        "numbers of 24 binary digits is wrong by n·2⁻²⁴ of the largest at most; four means"
     )
     stated = [below(_identity(kind), 1.0, "identity", why, exact=True) for kind in (*_POPULATIONS, *_OTHERS)]
     spread = _spread(settings)
