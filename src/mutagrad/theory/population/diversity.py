@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 from scipy import special
 
 from mutagrad import check
+from mutagrad.theory.population import arguments
 from mutagrad.theory.population.fixation import MODELS
 
 __all__ = [
@@ -17,6 +18,9 @@ __all__ = [
     "expected_num_alleles",
     "expected_num_segregating",
 ]
+
+SUMMED = 10**7
+"""Largest sample whose logarithms are added one by one."""
 
 
 def expected_heterozygosity(
@@ -31,6 +35,10 @@ def expected_heterozygosity(
     ----------
     start : heterozygosity at the start. population_size : n ≥ 1. time : generations ≥ 0. model : "moran" or "wright_fisher".
 
+    Raises
+    ------
+    ValueError : for a start that is none from 0 to 1, or times below 0.
+
     Source: [E04] 1.4, 3.4; theory.md 6.4, tested in tests/theory/test_diversity.py.
 
     >>> import mutagrad
@@ -38,13 +46,19 @@ def expected_heterozygosity(
     0.183
     """
     size = check.count("population_size", population_size)
-    if check.choice("model", model, MODELS) == "moran":
-        factor, steps = 1 - 2 / size**2, size * np.asarray(time, np.float64)
-        # Alone, a genome is replaced by itself.
-        factor = max(factor, 0.0)
-    else:
-        factor, steps = 1 - 1 / size, np.asarray(time, np.float64)
-    return np.asarray(start, np.float64) * factor**steps
+    is_moran = check.choice("model", model, MODELS) == "moran"
+    times = arguments.generations(time)
+    try:
+        begin = np.asarray(arguments.not_text(start), np.float64)
+    except (TypeError, ValueError):
+        begin = np.asarray(np.nan)
+    if not np.all((begin >= 0) & (begin <= 1)):
+        raise ValueError(f"start: got {arguments.shown(start)}; pass a heterozygosity, from 0 to 1")
+    if size == 1:
+        return begin * (times == 0)  # one genome does not differ from itself
+    # A logarithm, since 1 − 2/n² keeps few digits of 2/n².
+    lost = size * times * math.log1p(-2 / size**2) if is_moran else times * math.log1p(-1 / size)
+    return begin * np.exp(lost)
 
 
 def equilibrium_heterozygosity(population_size: int, mutation_rate: float) -> float:
@@ -62,9 +76,10 @@ def equilibrium_heterozygosity(population_size: int, mutation_rate: float) -> fl
     >>> round(mutagrad.theory.population.equilibrium_heterozygosity(1000, 5e-4), 3)
     0.5
     """
-    size, rate = check.count("population_size", population_size), _rate(mutation_rate)
-    same = (1 - rate) ** 2
-    return 1 - same / (size - (size - 1) * same)
+    size, rate = check.count("population_size", population_size), arguments.probability("mutation_rate", mutation_rate)
+    # n(1 − (1 − μ)²) over n − (n − 1)(1 − μ)², without a difference of numbers that are nearly the same.
+    differ = rate * (2 - rate)
+    return size * differ / (1 + (size - 1) * differ)
 
 
 def ewens_probability(counts: Sequence[int], theta: float) -> float:
@@ -93,17 +108,39 @@ def ewens_probability(counts: Sequence[int], theta: float) -> float:
     copies = np.asarray(counts)
     if copies.ndim != 1 or copies.size == 0 or copies.dtype.kind not in "iu" or copies.min() < 1:
         raise ValueError(f"counts: got {counts!r}; pass a whole number of copies, 1 or more, for every allele")
-    check.positive("theta", theta)
-    number = int(copies.sum())
-    repeated = np.bincount(copies)
+    theta = float(check.positive("theta", theta))
+    sizes, repeated = np.unique(copies, return_counts=True)
     logarithm = (
-        special.gammaln(number + 1)
-        - (special.gammaln(theta + number) - special.gammaln(theta))
-        + len(copies) * math.log(theta)
-        - np.sum(np.log(copies))
+        _log_orders(sum(int(one) * int(times) for one, times in zip(sizes, repeated, strict=True)), len(copies), theta)
+        - np.sum(repeated * np.log(sizes))
         - np.sum(special.gammaln(repeated + 1))
     )
     return float(np.exp(logarithm))
+
+
+def _log_orders(number: int, alleles: int, theta: float) -> float:
+    """ln of n! θ^k/(θ(θ + 1)…(θ + n − 1)), without differences of large logarithms."""
+    if theta > number:
+        # n!θ^{k − n}/∏(1 + i/θ)
+        rising = float(np.sum(np.log1p(np.arange(number) / theta))) if number <= SUMMED else _log_rise(theta, number)
+        return float(special.gammaln(number + 1)) + (alleles - number) * math.log(theta) - rising
+    if number <= SUMMED:
+        # θ^{k − 1} ∏(i + 1)/(i + θ), i from 1 to n − 1
+        rising = float(np.sum(np.log1p((theta - 1) / np.arange(2, number + 1))))
+        return (alleles - 1) * math.log(theta) - rising
+    rising = _log_rise(number + 1, theta - 1) + (theta - 1) * math.log(number + 1)
+    return alleles * math.log(theta) + float(special.gammaln(theta)) - rising
+
+
+def _log_rise(x: float, step: float) -> float:
+    """ln of Γ(x + d)/(Γ(x) x^d) by Stirling's series, for a large x and −1 ≤ d ≤ x."""
+    part = step / x
+    bend = (
+        (1 + part) * math.log1p(part) - part
+        if abs(part) > 1e-3
+        else part**2 * (1 / 2 - part * (1 / 6 - part * (1 / 12 - part * (1 / 20 - part / 30))))
+    )
+    return x * bend - math.log1p(part) / 2 + (1 / (x + step) - 1 / x) / 12
 
 
 def expected_num_alleles(num_genomes: int, theta: float) -> float:
@@ -141,12 +178,4 @@ def expected_num_segregating(population_size: int, mutation_rate: float) -> floa
     748.4
     """
     size = check.count("population_size", population_size, 2)
-    if not mutation_rate >= 0:
-        raise ValueError(f"mutation_rate: got {mutation_rate!r}; pass a number of 0 or more")
-    return float(2 * size * mutation_rate * np.sum(1 / np.arange(1, size)))
-
-
-def _rate(value: float) -> float:
-    if not 0 <= value <= 1:
-        raise ValueError(f"mutation_rate: got {value!r}; pass a probability, from 0 to 1")
-    return value
+    return float(2 * size * arguments.mutations(mutation_rate) * np.sum(1 / np.arange(1, size)))

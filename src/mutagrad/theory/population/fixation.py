@@ -9,13 +9,16 @@ import numpy as np
 from jax.typing import ArrayLike
 from scipy import special, stats
 
-from mutagrad import check, selection
+from mutagrad import check
+from mutagrad.theory.population import arguments, waiting
 
 __all__ = ["fixation_by", "fixation_probability", "fixation_time", "inverse_temperature", "transition_matrix"]
 
 MODELS = ("moran", "wright_fisher")
 LARGEST = 2000
 """Genomes of the largest exact chain: its matrix has (n + 1)² numbers, and solving it takes n³ operations."""
+TINY = 1e-290
+"""Least probability of fixation that the chain is solved with as it is: floats lose digits below 10⁻³⁰⁷."""
 
 
 def fixation_probability(s: ArrayLike, population_size: int, model: str = "moran") -> jax.Array:
@@ -35,7 +38,7 @@ def fixation_probability(s: ArrayLike, population_size: int, model: str = "moran
 
     Raises
     ------
-    ValueError : for n < 1 or another model.
+    ValueError : for n < 1, another model, or an s that is no number.
 
     Domain: Moran, any s; Wright and Fisher, \\|s\\| ≪ 1. `fixation_by` is exact for both.
 
@@ -46,8 +49,21 @@ def fixation_probability(s: ArrayLike, population_size: int, model: str = "moran
     >>> [round(float(population.fixation_probability(s, 100)), 4) for s in (-0.1, 0.0, 0.1)]
     [0.0, 0.01, 0.0952]
     """
-    acceptance = selection.fixation(1.0, population_size, model).law
-    return acceptance.acceptance_fn(-jnp.asarray(s, jnp.result_type(float)))  # type: ignore[union-attr]  # its law is Acceptance
+    size = check.count("population_size", population_size)
+    factor = 1.0 + MODELS.index(check.choice("model", model, MODELS))
+    try:
+        advantage = factor * jnp.asarray(arguments.not_text(s), jnp.result_type(float))
+    except (TypeError, ValueError):
+        raise ValueError(f"s: got {arguments.shown(s)}; pass a number or an array of numbers") from None
+    # A float, since an integer of JAX ends at 2³¹; at 10³⁷ that of float32 does, where all but the neutral are fixed or lost.
+    number = float(min(size, 10**37))
+    strength = jnp.abs(advantage)
+    tiny = strength < 1e-30
+    safe = jnp.where(tiny, 1.0, strength)
+    # (1 − e^{−a})/(1 − e^{−na}) for a > 0; a deleterious mutant has e^{−(n−1)a} times that, which cannot overflow.
+    beneficial = jnp.where(tiny, 1 / size, jnp.expm1(-safe) / jnp.expm1(-number * safe))
+    decay = -float(min(size - 1, 10**37)) * strength if size > 1 else jnp.zeros_like(strength)
+    return beneficial * jnp.where(advantage < 0, jnp.exp(decay), 1.0)
 
 
 def inverse_temperature(population_size: int, model: str = "moran", beta: float = 1.0) -> float:
@@ -102,8 +118,7 @@ def transition_matrix(s: float, population_size: int, model: str = "moran") -> n
     """
     size = _size(population_size)
     check.choice("model", model, MODELS)
-    if not math.isfinite(s):
-        raise ValueError(f"s: got {s}; pass a finite selection coefficient")
+    s = arguments.finite("s", s, "pass a finite selection coefficient")
     mutants = np.arange(size + 1)
     # Share of mutants among parents, e^s i/(e^s i + n − i), without overflow.
     odds = np.log(np.maximum(mutants, 1) / np.maximum(size - mutants, 1)) + s
@@ -148,9 +163,7 @@ def fixation_by(
     chain = transition_matrix(s, population_size, model)
     size = len(chain) - 1
     copies = _copies(copies, size)
-    times = np.asarray(time, np.float64)
-    if not np.all(times >= 0):
-        raise ValueError(f"time: got {time!r}; pass generations of 0 or more")
+    times = arguments.generations(time)
     found = np.empty(times.shape)
     for place, one in np.ndenumerate(times):
         if math.isinf(one):
@@ -185,6 +198,9 @@ def fixation_time(s: float, population_size: int, model: str = "moran", copies: 
     if copies == size:
         return 0.0
     ever = _ever(chain)[1:-1]
+    if s < 0 and np.min(ever) < TINY:
+        found = getattr(waiting, model)(float(s), size, copies)
+        return found / (size if model == "moran" else 1)
     # The chain of those that will be fixed (Doob's transform) has T[i, j] u[j]/u[i].
     fixing = chain[1:-1, 1:-1] * (ever[None] / ever[:, None])
     to_go = np.linalg.solve(np.eye(size - 1) - fixing, np.ones(size - 1))

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from mutagrad import check
+from mutagrad.theory.population import arguments
 from mutagrad.theory.population.fixation import inverse_temperature
 
 __all__ = ["LearningRates", "learning_rates"]
@@ -58,8 +59,7 @@ def learning_rates(
     [0.00495, 0.5, 0.01, 100.0]
     """
     check.scale("sigma", sigma)
-    if not mutation_rate >= 0:
-        raise ValueError(f"mutation_rate: got {mutation_rate!r}; pass a number of 0 or more")
+    mutation_rate = arguments.mutations(mutation_rate)
     kappa = inverse_temperature(population_size, model, beta)
     per_fixed = kappa * sigma**2 / 2
     return LearningRates(per_fixed / population_size, per_fixed, mutation_rate * per_fixed, kappa)

@@ -8,6 +8,7 @@ from jax.scipy.stats import norm
 from jax.typing import ArrayLike
 
 from mutagrad import check
+from mutagrad.theory.population import arguments
 
 __all__ = [
     "Price",
@@ -54,7 +55,7 @@ def price(num_offspring: ArrayLike, traits: ArrayLike, offspring_traits: ArrayLi
 
     Raises
     ------
-    ValueError : if the arrays do not fit together.
+    ValueError : if the arrays do not fit together, for no parents, or for numbers of offspring that are negative or all 0.
 
     Source: [P70]; theory.md 11.1, tested in tests/theory/test_response.py.
 
@@ -68,6 +69,12 @@ def price(num_offspring: ArrayLike, traits: ArrayLike, offspring_traits: ArrayLi
     if weights.ndim != 1 or before.shape[:1] != weights.shape or after.shape != before.shape:
         raise ValueError(
             f"traits: got shape {before.shape} and {after.shape} for {weights.shape} parents; pass a first axis of parents to all"
+        )
+    if weights.size == 0:
+        raise ValueError(f"num_offspring: got {arguments.shown(num_offspring)}; pass the numbers of one parent or more")
+    if check.is_concrete(weights) and not bool(jnp.all((weights >= 0) & jnp.isfinite(weights)) & jnp.any(weights > 0)):
+        raise ValueError(
+            f"num_offspring: got {arguments.shown(num_offspring)}; pass finite numbers of 0 or more, one of them above 0"
         )
     share = (weights / jnp.sum(weights)).reshape(-1, *[1] * (before.ndim - 1))
     # Centred, so that a large mean trait costs no digits.
@@ -119,7 +126,11 @@ def selection_intensity(share: ArrayLike) -> jax.Array:
 
     Parameters
     ----------
-    share : p, from 0 to 1, any shape.
+    share : p, above 0 and 1 at most, any shape.
+
+    Raises
+    ------
+    ValueError : for another share.
 
     Source: [La79]; theory.md 11.3, tested in tests/theory/test_response.py.
 
@@ -127,7 +138,12 @@ def selection_intensity(share: ArrayLike) -> jax.Array:
     >>> round(float(mutagrad.theory.population.selection_intensity(0.1)), 3)
     1.755
     """
-    p = jnp.asarray(share, jnp.result_type(float))
+    try:
+        p = jnp.asarray(arguments.not_text(share), jnp.result_type(float))
+    except (TypeError, ValueError):
+        raise ValueError(f"share: got {arguments.shown(share)}; pass numbers above 0, 1 at most") from None
+    if check.is_concrete(p) and not bool(jnp.all((p > 0) & (p <= 1))):
+        raise ValueError(f"share: got {arguments.shown(share)}; pass numbers above 0, 1 at most")
     return norm.pdf(norm.ppf(p)) / p
 
 
@@ -136,11 +152,15 @@ def truncation_response(genetic_covariance: ArrayLike, gradient: ArrayLike, shar
 
     Parameters
     ----------
-    genetic_covariance, gradient : as in `breeders_equation`. share : p, from 0 to 1.
+    genetic_covariance, gradient : as in `breeders_equation`. share : p, above 0 and 1 at most.
 
     Returns
     -------
-    (N,) [parameter].
+    (N,) [parameter]; zeros where the loss does not vary.
+
+    Raises
+    ------
+    ValueError : for another share, or if the shapes do not fit.
 
     Domain: normal genomes, a loss that is linear over them, many of them.
 
@@ -151,8 +171,13 @@ def truncation_response(genetic_covariance: ArrayLike, gradient: ArrayLike, shar
     >>> [round(float(one), 4) for one in step]
     [-0.4787, -1.2766]
     """
-    moved = _preconditioned(genetic_covariance, gradient)
-    return -selection_intensity(share) * moved / jnp.sqrt(jnp.dot(jnp.asarray(gradient, float), moved))
+    intensity, slope = selection_intensity(share), jnp.asarray(gradient, float)
+    # Of the slope only the direction counts; without its size nothing under- or overflows.
+    largest = jnp.max(jnp.abs(slope), initial=0.0)
+    slope = slope / jnp.where(largest == 0, 1.0, largest)
+    moved = _preconditioned(genetic_covariance, slope)
+    variance = jnp.dot(slope, moved)
+    return -intensity * moved / jnp.where(variance == 0, 1.0, jnp.sqrt(variance))
 
 
 def shahshahani_gradient(frequencies: ArrayLike, derivative: ArrayLike) -> jax.Array:
@@ -162,6 +187,10 @@ def shahshahani_gradient(frequencies: ArrayLike, derivative: ArrayLike) -> jax.A
     ----------
     frequencies : (k,) p, of sum 1. derivative : (k,) ∂F/∂p.
 
+    Raises
+    ------
+    ValueError : if the shapes do not fit.
+
     Source: [Sh79]; theory.md 11.2, tested in tests/theory/test_response.py.
 
     >>> import mutagrad
@@ -169,6 +198,8 @@ def shahshahani_gradient(frequencies: ArrayLike, derivative: ArrayLike) -> jax.A
     [0.5, -0.5]
     """
     p, slope = _frequencies(frequencies), jnp.asarray(derivative, float)
+    if slope.shape != p.shape:
+        raise ValueError(f"derivative: got shape {slope.shape} for {len(p)} frequencies; pass (k,)")
     return p * (slope - jnp.dot(p, slope))
 
 
