@@ -256,11 +256,11 @@ def draw_response(data: Any) -> Any:
 _SETTINGS = {
     "quick": {
         "size": 4, "population": 20, "rate": 0.3, "sigma": 0.02, "effect": 2.0, "runs": 64, "generations": 2000, "burn": 200,
-        "capacity": 160, "price_generations": 60, "key": 229041,
+        "capacity": 160, "price_generations": 60, "key": 229051,
     },
     "paper": {
         "size": 4, "population": 20, "rate": 0.3, "sigma": 0.02, "effect": 2.0, "runs": 512, "generations": 20_000, "burn": 200,
-        "capacity": 160, "price_generations": 1000, "key": 229042,
+        "capacity": 160, "price_generations": 1000, "key": 229052,
     },
 }  # fmt: skip
 
