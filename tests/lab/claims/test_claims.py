@@ -152,12 +152,12 @@ def test_what_does_not_fit_is_refused_before_it_starts(needs, what, tmp_path):
 
 
 def test_the_plan_scales_the_time_of_the_committed_run():
-    claim = reproduction.find("W21-1")[0]
-    last = reproduction.committed()["W21-1", "quick"]
-    quick, paper = (claim.needs(claim.settings[scale]).evaluations for scale in ("quick", "paper"))
+    claim = reproduction.find("W21-4")[0]
+    (last,) = (one for (id, _), one in reproduction.committed().items() if id == claim.id)
+    run, paper = (claim.needs(claim.settings[scale]).evaluations for scale in (last["settings"]["scale"], "paper"))
     text = reproduction.plan(claim, "paper")
     assert f"{paper:.3g} loss evaluations" in text
-    assert f"{last['seconds'] * paper / quick / 3600:.3g} hours" in text
+    assert f"{last['seconds'] * paper / run / 3600:.3g} hours" in text
 
 
 def quadratic(x):
