@@ -228,12 +228,12 @@ def draw_population(data: Any) -> Any:
     for axis, shown in zip(axes, ((1, 0, 2), (3, 0, 4)), strict=True):
         for at in shown:
             one = data.loss.sel(variant=names[at]).dropna("generation")
-            for seed in range(data.sizes["seed"]):
-                axis.plot(one.generation, one[seed], color=f"C{at}", alpha=0.3, linewidth=0.8)
+            low, high = one.quantile((0.1, 0.9), "seed").values
+            axis.fill_between(one.generation, low, high, color=f"C{at}", alpha=0.2, linewidth=0)
             axis.plot(one.generation, one.mean("seed"), color=f"C{at}", linewidth=1.8, label=names[at])
         axis.set(xlabel="generation", ylabel="cross-entropy on the training images [nat]")
         axis.legend(frameon=False, fontsize=8)
-    figure.suptitle("thin: seeds; thick: their mean", fontsize=9)
+    figure.suptitle("lines: means of the seeds; bands: from a tenth to nine tenths of them", fontsize=9)
     return figure
 
 

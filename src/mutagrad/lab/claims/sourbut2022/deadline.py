@@ -155,10 +155,14 @@ def draw_deadline(data: Any) -> Any:
     figure, axes = panels(2 * len(data.model), 4)
     times = data.time.values
     for axis, model in zip(axes, data.model.values, strict=False):
-        for k in np.linspace(len(times) // 3, len(times) - 1, 5).astype(int):
+        # Dark to light in the order of time.
+        for shade, k in enumerate(np.linspace(len(times) // 3, len(times) - 1, 5).astype(int)):
             label = "ever" if math.isinf(times[k]) else f"by {times[k]:g}"
             one = data.exact.sel(model=model).isel(time=k)
-            axis.plot(data.coefficient, one.where(one > 1e-9), ".-", markersize=4, linewidth=1, label=label)
+            colour = (0.1 + 0.16 * shade, 0.25 + 0.13 * shade, 0.5 - 0.05 * shade)
+            axis.plot(
+                data.coefficient, one.where(one > 1e-9), ".-", markersize=4, linewidth=1, color=colour, label=label
+            )
         axis.set(yscale="log", ylim=(1e-9, 2), xlabel="selection coefficient s", ylabel="P(fixed by a generation)")
         axis.set_title(f"{_NAMES[str(model)]}, n = {data.attrs['largest']}, exact", fontsize=10)
         axis.legend(frameon=False, fontsize=8)

@@ -249,7 +249,7 @@ def draw_response(data: Any) -> Any:
     right.axhline(0, color="0.6", linestyle=":", linewidth=1)
     right.set_xticks([0, 1], ["whole change", "part across ∇U"])
     right.set(ylabel="slope of selection on −βG∇U", ylim=(-0.1, 1.4), xlim=(-0.5, 1.5))
-    right.legend(frameon=False, fontsize=8, loc="lower right")
+    right.legend(frameon=False, fontsize=8, loc="center right")
     return figure
 
 
