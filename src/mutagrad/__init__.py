@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mutagrad.gradient_transformation import GradientTransformationState, as_gradient_transformation
     from mutagrad.offspring import Offspring
     from mutagrad.run.evolve import Result, RunError, evolve
+    from mutagrad.run.lineage import Replayed, replay
     from mutagrad.run.loop import Chunk, default_record, generation_key, generations
     from mutagrad.run.minibatches import Minibatches, minibatches
     from mutagrad.run.observers import History, stop_after, stop_at_loss, stop_on_plateau
@@ -60,6 +61,7 @@ _PLACES = {
     "gradient_transformation": "GradientTransformationState as_gradient_transformation",
     "offspring": "Offspring",
     "run.evolve": "Result RunError evolve",
+    "run.lineage": "Replayed replay",
     "run.loop": "Chunk default_record generation_key generations",
     "run.minibatches": "Minibatches minibatches",
     "run.observers": "History stop_after stop_at_loss stop_on_plateau",
@@ -88,6 +90,7 @@ __all__ = [
     "Offspring",
     "Parents",
     "PopulationState",
+    "Replayed",
     "Result",
     "RunError",
     "Selection",
@@ -121,6 +124,7 @@ __all__ = [
     "parents",
     "population",
     "record_genealogy",
+    "replay",
     "rotate",
     "schedule_sigma",
     "selection",

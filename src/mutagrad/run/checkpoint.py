@@ -1,5 +1,13 @@
-"""A run's state on disk, by Orbax: written whole or not at all, read back bit for bit."""
+"""A run's state on disk, by Orbax, each with its SHA-256 sums: read back bit for bit, or not at all.
 
+A folder holds two checkpoints, STEP/ as Orbax writes them (the interface of orbax.checkpoint 0.11 and later; its version 1 will
+change this module alone), and beside each STEP.json, written last: what it is of, its leaves, and the sums of its files.
+"""
+
+import platform
+import re
+import shutil
+import warnings
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -8,9 +16,197 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mutagrad import tree
+from mutagrad.run import sums
 
-__all__ = ["restore_or", "save"]
+__all__ = ["Checkpoints", "folder_of", "identity_of", "versions"]
+
+_KEPT = 2
+
+
+def folder_of(folder: str | PathLike) -> Path:
+    """The folder of a run, "~" being the user's own; a ValueError if it is a file."""
+    path = Path(folder).expanduser().resolve()
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"checkpoint: got {str(folder)!r}, which is a file; pass a folder")
+    return path
+
+
+def versions() -> dict[str, str]:
+    """Of what a trajectory depends on, apart from its own key, functions and numbers."""
+    device = jax.devices()[0]
+    return {
+        "jax": jax.__version__,
+        "device": f"{device.platform} ({device.device_kind})" if device.platform != "cpu" else "cpu",
+        "machine": platform.machine(),
+        "x64": str(bool(jax.config.read("jax_enable_x64"))),
+    }
+
+
+def identity_of(key: jax.Array, algorithm: Any) -> dict[str, str]:
+    """What makes two runs different: the key, and the algorithm, in words."""
+    data = np.asarray(jax.random.key_data(key))
+    # A function in it has another address in every process.
+    words = re.sub(r" at 0x[0-9a-f]+", "", repr(algorithm))
+    return {"key": f"{jax.random.key_impl(key)} {data.tobytes().hex()}", "algorithm": words}
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Parameters
+    ----------
+    folder : as `folder_of` gives it. identity : as `identity_of` gives it.
+    """
+
+    def __init__(self, folder: Path, identity: dict[str, str]):
+        self._folder, self._identity, self._manager = folder, identity, None
+        self._unsealed: dict[str, Any] | None = None
+
+    def newest(self) -> dict[str, Any] | None:
+        """What STEP.json of the newest whole checkpoint says; ``None`` if there is no checkpoint.
+
+        Raises
+        ------
+        ValueError : if there are some and none is whole, or they are of another run.
+        """
+        found: list[str] = []
+        is_altered = False
+        steps = sorted((int(path.name) for path in self._folder.glob("*") if path.name.isdigit()), reverse=True)
+        for step in steps:
+            described, why = self._described(step)
+            if described is not None and not why:
+                self._check_identity(described)
+                if found:
+                    self._say(f"{'; '.join(found)}; the run goes on from generation {step}")
+                return described
+            found.append(why)
+            is_altered |= (self._folder / f"{step}.json").exists()
+        if is_altered:
+            raise ValueError(
+                f"checkpoint: got {str(self._folder)!r}, in which no checkpoint is whole ({'; '.join(found)}); restore one, or "
+                "pass another folder"
+            )
+        if found:
+            self._say(f"{'; '.join(found)}; the run starts anew")
+        return None
+
+    def _described(self, step: int) -> tuple[dict[str, Any] | None, str]:
+        """What STEP.json says, and what is wrong with the checkpoint, in words."""
+        path = self._folder / f"{step}.json"
+        if not path.exists():
+            return None, f"checkpoint {step} was not written to its end"
+        described = sums.read_signed(path)
+        if described is None or described.get("generation") != step:
+            return None, f"{step}.json was altered"
+        why = sums.damaged(self._folder / str(step), described["files"])
+        return described, why and f"{step}/{why}"
+
+    def restore(self, described: dict[str, Any], state: Any) -> Any:
+        """The saved state, in the structure of ``state``.
+
+        Raises
+        ------
+        ValueError : if it is of another model or algorithm.
+        """
+        wanted = _by_path(state)
+        kinds = {name: _kind(leaf) for name, leaf in wanted.items()}
+        if kinds != (found := described["leaves"]):
+            name = next(name for name in {**kinds, **found} if kinds.get(name) != found.get(name))
+            raise ValueError(
+                f"checkpoint: got {str(self._folder)!r} with {name} {found.get(name, 'missing')} where this run has "
+                f"{kinds.get(name, 'none')}; continue with the model and algorithm that it was saved with"
+            )
+        if (own := versions()) != described["versions"]:
+            other = [f"{name} {then}" for name, then in described["versions"].items() if own.get(name) != then]
+            now = [f"{name} {own.get(name)}" for name, then in described["versions"].items() if own.get(name) != then]
+            self._say(
+                f"it was written with {', '.join(other)}, and this is {', '.join(now)}: the run goes on, but need not be the one "
+                "that was never stopped, bit for bit"
+            )
+        ocp = _orbax()
+        like = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in wanted.items() if leaf.size}
+        with ocp.StandardCheckpointer() as checkpointer:
+            place = self._folder / str(described["generation"]) / "default"
+            saved = checkpointer.restore(place, like) if like else {}
+        leaves = [jnp.asarray(saved[name]) if leaf.size else leaf for name, leaf in wanted.items()]
+        return jax.tree.unflatten(jax.tree.structure(state), leaves)
+
+    def save(self, state: Any, about: dict[str, Any]) -> None:
+        """Begin to save a state; it is written while the run goes on.
+
+        Parameters
+        ----------
+        state : the algorithm's. about : what to write of the run in STEP.json, as JSON holds it.
+        """
+        self.wait()
+        step = int(state.generation)
+        if sums.read_signed(self._folder / f"{step}.json") is not None:
+            return
+        leaves = _by_path(state)
+        # Copied: the next chunk may consume the state. Orbax saves no arrays without entries.
+        content = {name: np.array(leaf) for name, leaf in leaves.items() if leaf.size}
+        self._unsealed = about | {
+            "generation": step,
+            "identity": self._identity,
+            "leaves": {name: _kind(leaf) for name, leaf in leaves.items()},
+            "versions": versions(),
+        }
+        self._opened().save(step, args=_orbax().args.StandardSave(content), force=True)
+
+    def poll(self) -> None:
+        """Take the sums of what has been written."""
+        if self._unsealed is not None and not self._opened().is_saving_in_progress():
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until what is being saved is on the disk, with its sums."""
+        if self._unsealed is None:
+            return
+        described, self._unsealed = self._unsealed, None
+        self._opened().wait_until_finished()
+        step = described["generation"]
+        described["files"] = sums.sums_of(self._folder / str(step), sync=True)
+        sums.write_signed(self._folder / f"{step}.json", described)
+        for path in self._folder.glob("*.json"):
+            if path.stem.isdigit() and not (self._folder / path.stem).exists():
+                path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Wait, and end Orbax's threads."""
+        try:
+            self.wait()
+        finally:
+            manager, self._manager = self._manager, None
+            if manager is not None:
+                manager.close()
+
+    def _opened(self) -> Any:
+        if self._manager is None:
+            ocp = _orbax()
+            # What is not whole is moved away, since a step is not written twice.
+            for path in list(self._folder.glob("*")):
+                if path.name.isdigit() and path.is_dir() and self._described(int(path.name))[1]:
+                    (self._folder / f"{path.name}.json").unlink(missing_ok=True)
+                    shutil.rmtree(aside := path.with_name(f"damaged-{path.name}"), ignore_errors=True)
+                    path.rename(aside)
+            options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT, cleanup_tmp_directories=True)
+            self._manager = ocp.CheckpointManager(self._folder, options=options)
+        return self._manager
+
+    def _check_identity(self, described: dict[str, Any]) -> None:
+        then, now = described["identity"], self._identity
+        if then["key"] != now["key"]:
+            raise ValueError(
+                f"checkpoint: got {str(self._folder)!r}, saved by a run with another key; pass that run's key"
+            )
+        if then["algorithm"] != now["algorithm"]:
+            raise ValueError(
+                f"checkpoint: got {str(self._folder)!r}, saved by a run of {then['algorithm']}, and this is {now['algorithm']}; "
+                "continue with the algorithm that it was saved with, or pass another folder"
+            )
+
+    def _say(self, what: str) -> None:
+        warnings.warn(f"checkpoint: got {str(self._folder)!r}: {what}", stacklevel=2)
 
 
 def _orbax() -> Any:
@@ -25,63 +221,5 @@ def _by_path(state: Any) -> dict[str, jax.Array]:
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
 
 
-def _as_dict(key: jax.Array, state: Any) -> dict[str, Any]:
-    """Arrays by the path of their leaf, so that no class of ours is part of the format."""
-    # Orbax saves no arrays without entries.
-    leaves = {name: leaf for name, leaf in _by_path(state).items() if leaf.size}
-    return {"state": leaves, "key": jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key}
-
-
-def save(folder: str | PathLike, key: jax.Array, state: Any, history: Any = None) -> None:
-    """Save the state and the history of a run in ``folder``; the newest two are kept.
-
-    Parameters
-    ----------
-    folder : where the checkpoints of this run live.
-    key : key of the run, saved to refuse another one when the run goes on.
-    state : the algorithm's state.
-    history : what was recorded, a pytree of NumPy arrays, or ``None``.
-    """
-    ocp = _orbax()
-    step = int(state.generation)
-    content = _as_dict(key, state)
-    if history is not None:
-        content["history"] = {name: np.ascontiguousarray(leaf) for name, leaf in tree.by_name(history).items()}
-    with ocp.CheckpointManager(Path(folder).resolve(), options=ocp.CheckpointManagerOptions(max_to_keep=2)) as manager:
-        if step not in manager.all_steps():
-            manager.save(step, args=ocp.args.StandardSave(content))
-
-
-def restore_or(folder: str | PathLike, key: jax.Array, state: Any, history: Any = None) -> tuple[Any, Any]:
-    """The newest saved state and history in ``folder``, or those given if there is none.
-
-    Raises
-    ------
-    ValueError : if the checkpoint is of a run with another key, or of another model or algorithm.
-    """
-    ocp = _orbax()
-    path = Path(folder).resolve()
-    if not path.exists():
-        return state, history
-    if not path.is_dir():
-        raise ValueError(f"checkpoint: got {folder}, which is a file; pass a folder")
-    with ocp.CheckpointManager(path) as manager:
-        step = manager.latest_step()
-        if step is None:
-            return state, history
-        saved = manager.restore(step, args=ocp.args.StandardRestore())
-    wanted = _as_dict(key, state)
-    shapes = {name: (np.shape(leaf), str(leaf.dtype)) for name, leaf in wanted["state"].items()}
-    found = {name: (np.shape(leaf), str(leaf.dtype)) for name, leaf in saved["state"].items()}
-    if shapes != found:
-        name = next(name for name in {**shapes, **found} if shapes.get(name) != found.get(name))
-        raise ValueError(
-            f"checkpoint: got {folder} with {name} {found.get(name, 'missing')} where this run has "
-            f"{shapes.get(name, 'none')}; continue with the model and algorithm that it was saved with"
-        )
-    if not np.array_equal(saved["key"], wanted["key"]):
-        raise ValueError(f"checkpoint: got {folder}, saved by a run with another key; pass that run's key")
-    leaves = [jnp.asarray(saved["state"].get(name, leaf)) for name, leaf in _by_path(state).items()]
-    records = saved.get("history")
-    past = None if records is None else {name: np.array(leaf) for name, leaf in records.items()}
-    return jax.tree.unflatten(jax.tree.structure(state), leaves), past
+def _kind(leaf: Any) -> list[Any]:
+    return [list(np.shape(leaf)), str(leaf.dtype)]

@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import islice
 from os import PathLike
@@ -17,9 +17,11 @@ from mutagrad import check, tree
 from mutagrad.evaluation.everyone import sees_everyone
 from mutagrad.evaluation.losses import check_loss_fn
 from mutagrad.run.hints import Hints
-from mutagrad.run.loop import default_record, generations
+from mutagrad.run.lineage import evaluator_of, recorder
+from mutagrad.run.loop import Chunk, default_record, generations
 from mutagrad.run.minibatches import Minibatches, changes
-from mutagrad.run.observers import Checkpoint, History, Observer, Progress, is_consumed
+from mutagrad.run.observers import History, Observer, Progress
+from mutagrad.run.saved import Saved, is_consumed
 from mutagrad.types import Algorithm, Info, Params, UnknownDefinition
 
 __all__ = ["Result", "RunError", "evolve", "interruptible"]
@@ -169,8 +171,9 @@ def evolve(
         `mutagrad.evaluation.Evaluator` of your own. With `mutagrad.contest` the loss sees the whole population.
     record : ``record(state, info) -> pytree of arrays`` kept of every generation; `default_record` unless given.
     observers : functions of a `mutagrad.Chunk`, called about four times a second; one that returns a text stops the run.
-    checkpoint : a folder. State and history are saved there about every minute and at the end; a run that finds a checkpoint
-        goes on from it, bit for bit. Needs the ``lab`` extra (Orbax).
+    checkpoint : a folder. History and lineage are written there as they come, the state about every minute and at the end; a
+        run that finds a checkpoint goes on from the newest that is whole, bit for bit. One process writes to it at a time. Needs
+        the ``lab`` extra (Orbax).
     progress : whether to show a progress bar (after two seconds).
 
     Returns
@@ -209,46 +212,63 @@ def evolve(
             "observers: got something else than a list of functions of a chunk; pass such as [mutagrad.stop_after(60)]"
         )
     state, past, evaluations = _start(algorithm, params, loss_fn, batches)
-    if checkpoint is not None:
-        from mutagrad.run.checkpoint import restore_or
+    record = record or default_record
+    with ExitStack() as held:
+        saved = None
+        if checkpoint is not None:
+            saved = Saved(checkpoint, key, algorithm, recorder(algorithm, state), evaluator_of(algorithm, evaluation))
+            held.callback(saved.release)
+            given = int(state.generation)
+            state, past = saved.restore(state, past)
+            # Those of the checkpoint, where it is another run than the one given.
+            evaluations = evaluations if int(state.generation) == given else 0
+        per_generation = len(algorithm.ask(key, state, is_resampled=changes(batches)))
+        if past is not None:
+            past = _same_records(past, key, algorithm, state, per_generation, record)
+            evaluations = evaluations or int(state.generation) * per_generation
+        history = History(past)
+        watching: list[Any] = [history]
+        if progress:
+            watching += [Progress(num_generations, int(state.generation)), Hints(algorithm, state.params, batches)]
+        watching += observers
+        run = generations(
+            key,
+            algorithm,
+            state,
+            loss_fn,
+            num_generations - int(state.generation),
+            batches=_later(batches, int(state.generation)),
+            record=record if saved is None else saved.record(record),
+            evaluation=evaluation,
+        )
+        return _observed(run, state, num_generations, history, saved, watching, evaluations, per_generation)
 
-        given = int(state.generation)
-        state, past = restore_or(checkpoint, key, state, past)
-        # Those of the checkpoint, where it is another run than the one given.
-        evaluations = evaluations if int(state.generation) == given else 0
+
+def _observed(
+    run: Iterator[Chunk],
+    state: Any,
+    num_generations: int,
+    history: History,
+    saved: Saved | None,
+    watching: list[Any],
+    evaluations: int,
+    per_generation: int,
+) -> Result:
+    """The chunks of a run shown to all that watch it, and what is left in the end."""
     first = int(state.generation)
-    per_generation = len(algorithm.ask(key, state, is_resampled=changes(batches)))
-    if past is None:
-        history = History()
-    else:
-        evaluations = evaluations or first * per_generation
-        history = History(_same_records(past, key, algorithm, state, per_generation, record or default_record))
-    watching: list[Any] = [history]
-    if checkpoint is not None:
-        watching.append(Checkpoint(checkpoint, key, history))
-    if progress:
-        watching += [Progress(num_generations, first), Hints(algorithm, state.params, batches)]
-    watching += observers
 
     def result(stopped: str) -> Result:
         done = (int(state.generation) - first) * per_generation
         return Result(state.params, state, history.records, stopped, evaluations + done)
 
-    run = generations(
-        key,
-        algorithm,
-        state,
-        loss_fn,
-        num_generations - first,
-        batches=_later(batches, first),
-        record=record or default_record,
-        evaluation=evaluation,
-    )
-    stopped = ""
+    stopped, closing = "", [*watching, *([] if saved is None else [saved])]
     try:
         with interruptible() as interrupted:
             for chunk in run:
                 state = chunk.state
+                if saved is not None:
+                    saved(chunk)
+                    chunk = chunk._replace(records=chunk.records[0])
                 reasons = [reason for observer in watching if (reason := observer(chunk)) is not None]
                 if not all(isinstance(reason, str) for reason in reasons):
                     raise ValueError(f"observers: got {reasons!r} back; return a text, which stops the run, or None")
@@ -256,7 +276,7 @@ def evolve(
                 if stopped:
                     break
     except Exception as error:
-        failed = _close(watching)
+        failed = _close(closing)
         also = "" if failed is None else f" ({_one_line(failed)} when its observers were closed)"
         number = int(state.generation) if not is_consumed(state) else -1
         if number == first:
@@ -268,10 +288,10 @@ def evolve(
         message = f"evolve: {_one_line(error)} after generation {number}{also}; error.result holds the run up to it"
         raise RunError(message, result("error")) from error
     except BaseException:
-        _close(watching)
+        _close(closing)
         raise
     outcome = result(stopped or ("generations" if int(state.generation) >= num_generations else "batches"))
-    if (failed := _close(watching)) is not None:
+    if (failed := _close(closing)) is not None:
         raise RunError(
             f"evolve: {_one_line(failed)} when the run had ended; error.result holds all of it", outcome
         ) from failed

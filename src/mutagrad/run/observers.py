@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable
-from os import PathLike
 from typing import Any
 
 import jax
@@ -14,11 +13,9 @@ from mutagrad import check, tree
 from mutagrad.run.loop import Chunk
 
 __all__ = [
-    "Checkpoint",
     "History",
     "Observer",
     "Progress",
-    "is_consumed",
     "stop_after",
     "stop_at_loss",
     "stop_on_plateau",
@@ -26,8 +23,6 @@ __all__ = [
 
 Observer = Callable[[Chunk], str | None]
 """``observer(chunk) -> None``, or why to stop, in words. A method ``close()``, if there is one, is called at the end."""
-
-_CHECKPOINT_SECONDS = 60.0
 
 
 class History:
@@ -82,34 +77,6 @@ class Progress:
     def close(self) -> None:
         """End the bar."""
         self._bar.close()
-
-
-def is_consumed(state: Any) -> bool:
-    """Whether a state was donated to a chunk that did not end."""
-    return any(leaf.is_deleted() for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array))
-
-
-class Checkpoint:
-    """Saves state and history in a folder about every minute, and at the end."""
-
-    def __init__(self, folder: str | PathLike, key: jax.Array, history: History):
-        self._folder, self._key, self._history = folder, key, history
-        self._state: Any = None
-        self._last = time.monotonic()
-
-    def __call__(self, chunk: Chunk) -> None:
-        """Save if it is time to."""
-        self._state = chunk.state
-        if time.monotonic() - self._last > _CHECKPOINT_SECONDS:
-            self.close()
-
-    def close(self) -> None:
-        """Save what has not been saved."""
-        if self._state is not None and not is_consumed(self._state):
-            from mutagrad.run.checkpoint import save
-
-            save(self._folder, self._key, self._state, self._history.records)
-            self._state, self._last = None, time.monotonic()
 
 
 def stop_at_loss(loss: float) -> Observer:

@@ -1,0 +1,306 @@
+"""A run as its lineage: the start, and who won each generation; replayed bit for bit without evaluating the loss.
+
+Of a generation a lineage holds the index of the winner, σ, and a checksum of the next parent: about ten bytes. The mutation is
+made again from the key of the run. Where a next parent is made of many (`mutagrad.weighted_recombination`, crossover), and in
+populations of genomes, it also holds the losses that selection saw.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from os import PathLike
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mutagrad import check, keys, tree
+from mutagrad.algorithms.descent import descend, with_finite_ancestors
+from mutagrad.algorithms.genomes.genomes import GenomeState
+from mutagrad.evaluation.local import Evaluator, resolve
+from mutagrad.offspring import Offspring
+from mutagrad.run import journal
+from mutagrad.run.checkpoint import folder_of
+from mutagrad.run.loop import generation_key
+from mutagrad.types import Algorithm, Descent, Info, Params, UnknownDefinition
+
+__all__ = ["NAME", "Replayed", "evaluator_of", "recorder", "replay", "start_of"]
+
+NAME = "lineage.journal"
+_AT_ONCE = 256
+"""Generations of one compiled loop."""
+
+
+class Replayed(NamedTuple):
+    """A generation of a run, made again.
+
+    Attributes
+    ----------
+    params : the parent after it, or the fixed part of a population.
+    parents : what descends: the params, several parents, or the state of a population of genomes.
+    generation : which one, the start being 0.
+    num_bytes : of the lineage on disk. num_bytes_of_params : of one generation's parents.
+    num_generations : that the lineage holds.
+    """
+
+    params: Params
+    parents: Any
+    generation: int
+    num_bytes: int
+    num_bytes_of_params: int
+    num_generations: int
+
+    def __repr__(self) -> str:
+        each = self.num_bytes / max(self.num_generations, 1)
+        return (
+            f"Replayed(generation {self.generation:,} of {self.num_generations:,}, bit for bit by its checksums; {each:.3g} "
+            f"bytes a generation where its parameters take {self.num_bytes_of_params:,})"
+        )
+
+
+def replay(folder: str | PathLike, algorithm: Algorithm, params: Any, generation: int | None = None) -> Replayed:
+    """Make a generation of a run again, from its start and its lineage.
+
+    No loss is evaluated. Every generation is held against its checksum, so that what is returned is the run's own, bit for bit.
+
+    Parameters
+    ----------
+    folder : that `mutagrad.evolve` was given as ``checkpoint``.
+    algorithm : of the run. params : that the run started from, or the `mutagrad.Result` that it went on with.
+    generation : up to which, from that of the start; the last one unless given.
+
+    Returns
+    -------
+    Replayed, whose ``params`` a new run can start from.
+
+    Raises
+    ------
+    ValueError : if there is no lineage, it is damaged before that generation, the run started from other params, or the algorithm
+        or the version of JAX does not make what was made.
+
+    >>> import tempfile, jax, jax.numpy as jnp, mutagrad
+    >>> folder, algorithm = tempfile.mkdtemp(), mutagrad.adapt_sigma(mutagrad.elitist(sigma=0.1, num_offspring=8))
+    >>> result = mutagrad.evolve(
+    ...     jax.random.key(0), algorithm, jnp.ones(5), lambda x: jnp.sum(x**2), 30, checkpoint=folder, progress=False
+    ... )
+    >>> again = mutagrad.replay(folder, algorithm, jnp.ones(5))
+    >>> bool(jnp.all(again.params == result.params))
+    True
+    """
+    path = folder_of(folder) / NAME
+    if not path.is_file():
+        raise ValueError(f"lineage: got {str(folder)!r}, which holds none; pass the folder of a run that was saved")
+    rows = journal.read(path)
+    number = max((len(column) for column in rows.columns.values()), default=0)
+    try:
+        key, begun, sum_of_start = _key_of(rows.attributes), rows.attributes["generation"], rows.attributes["checksum"]
+        mode = rows.attributes["evaluation"]
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"lineage: got {str(path)!r}, which does not say how its run began; restore it") from None
+    wanted = begun + number if generation is None else check.count("generation", generation, 0)
+    if not begun <= wanted <= begun + number:
+        raise ValueError(f"generation: got {wanted}; the lineage holds those from {begun} to {begun + number}")
+    for gap in rows.lost:
+        if gap.start < wanted - begun:
+            raise ValueError(
+                f"lineage: got {str(path)!r}, in which generations {begun + gap.start + 1} to {begun + gap.stop} are damaged; "
+                f"replay up to {begun + gap.start}, or take a checkpoint"
+            )
+    state = _first(check.algorithm(algorithm), params)
+    if int(state.generation) != begun or int(_checksum(_descending(state))) != sum_of_start:
+        raise ValueError("params: got others than the run started from; pass those, or the Result that it went on with")
+    advance = _advance_of(algorithm, "losses" in rows.columns, mode)
+    previous = _descending(state)
+    for start in range(0, wanted - begun, _AT_ONCE):
+        some = {name: column[start : min(start + _AT_ONCE, wanted - begun)] for name, column in rows.columns.items()}
+        state, previous, is_same = advance(key, state, previous, some)
+        if not np.all(is_same):
+            at = begun + start + int(np.argmin(is_same)) + 1
+            raise ValueError(
+                f"lineage: got {str(path)!r}, whose generation {at} is not made again by this algorithm with JAX "
+                f"{jax.__version__}; pass the algorithm of the run, and use the versions that ran it"
+            )
+    parents = _descending(state)
+    size = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(parents))
+    return Replayed(state.params, parents, wanted, path.stat().st_size, size, number)
+
+
+def start_of(state: Any, key: jax.Array, evaluator: Evaluator) -> dict[str, Any]:
+    """What a lineage says of how its run began, as JSON holds it."""
+    return {
+        "evaluation": evaluator.mode,
+        "generation": int(state.generation),
+        "checksum": int(_checksum(_descending(state))),
+        "key": np.asarray(jax.random.key_data(key)).tolist(),
+        "generator": str(jax.random.key_impl(key)),
+    }
+
+
+def evaluator_of(algorithm: Algorithm, evaluation: Any) -> Evaluator:
+    """The evaluator of a run, as `mutagrad.generations` has it."""
+    definition = algorithm.definition
+    return resolve(evaluation, "auto" if isinstance(definition, UnknownDefinition) else definition.evaluation)
+
+
+def recorder(algorithm: Algorithm, state: Any) -> Callable[[Any, Info], dict[str, jax.Array]] | None:
+    """What to record of a generation, a function (state, info) -> arrays; ``None`` if that would not be enough."""
+    if isinstance(_innermost(state), GenomeState):
+        return _of_genomes
+    definition = algorithm.definition
+    if isinstance(definition, UnknownDefinition):
+        return _of_winners
+    rule = definition.selection
+
+    def ancestors(key: jax.Array) -> jax.Array:
+        chosen = rule.select_fn(key, jnp.zeros(definition.num_offspring), jnp.zeros(rule.num_parents))
+        return chosen.ancestors if isinstance(chosen, Descent) else jnp.zeros((1, 1))
+
+    if jax.eval_shape(ancestors, jax.random.key(0)).shape[1] == 1:
+        return _of_winners
+    return _of_many if rule.num_parents == 1 else None
+
+
+def _of_winners(state: Any, info: Info) -> dict[str, jax.Array]:
+    winner = jnp.where(info.is_accepted, info.winner, jnp.minimum(info.winner, -1))
+    # As few bytes as there are offspring and parents.
+    dtype = jnp.int8 if len(info.losses) < 128 else jnp.int16 if len(info.losses) < 2**15 else jnp.int32
+    return {"winner": winner.astype(dtype), "sigma": info.sigma, "checksum": _checksum(_descending(state))}
+
+
+def _of_many(state: Any, info: Info) -> dict[str, jax.Array]:
+    is_finite = jnp.isfinite(info.losses)
+    seen = jnp.where(jnp.isfinite(info.parent_loss), info.loss_differences, info.losses)
+    losses = jnp.where(is_finite & jnp.isfinite(seen), seen, jnp.inf)
+    return {
+        "losses": losses,
+        "parent_loss": info.parent_loss,
+        "sigma": info.sigma,
+        "checksum": _checksum(_descending(state)),
+    }
+
+
+def _of_genomes(state: Any, info: Info) -> dict[str, jax.Array]:
+    return {"losses": info.losses, "checksum": _checksum(_descending(state))}
+
+
+def _innermost(state: Any) -> Any:
+    while hasattr(state, "inner"):
+        state = state.inner
+    return state
+
+
+def _descending(state: Any) -> Any:
+    """What is handed from generation to generation."""
+    own = _innermost(state)
+    if isinstance(own, GenomeState):
+        return own
+    return own.parents if hasattr(own, "parents") else own.params
+
+
+def _with_descending(state: Any, parents: Any) -> Any:
+    """The state a generation later, with other parents."""
+    if hasattr(state, "inner"):
+        return state._replace(inner=_with_descending(state.inner, parents))
+    name = "parents" if hasattr(state, "parents") else "params"
+    return state._replace(**{name: parents}, generation=state.generation + 1)
+
+
+def _checksum(parents: Any) -> jax.Array:
+    """A checksum of 32 bits of all numbers and their places, whole arithmetic throughout."""
+    total = jnp.zeros((), jnp.uint32)
+    for place, leaf in enumerate(jax.tree.leaves(parents)):
+        leaf = jnp.asarray(leaf)
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        leaf = leaf.astype(jnp.uint8) if leaf.dtype == bool else leaf
+        if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+            leaf = jnp.stack([leaf.real, leaf.imag])
+        width = leaf.dtype.itemsize
+        words = jax.lax.bitcast_convert_type(leaf, {1: jnp.uint8, 2: jnp.uint16}.get(width, jnp.uint32)).reshape(-1)
+        odd = 2 * jax.lax.iota(jnp.uint32, words.size) + 1
+        total = total * jnp.uint32(0x9E3779B1) + jnp.sum(words.astype(jnp.uint32) * odd, dtype=jnp.uint32) + place
+    return total
+
+
+def _key_of(attributes: dict[str, Any]) -> jax.Array:
+    return jax.random.wrap_key_data(jnp.asarray(attributes["key"], jnp.uint32), impl=attributes["generator"])
+
+
+def _first(algorithm: Algorithm, params: Any) -> Any:
+    """The state that a run starts from; a kept loss of the parent plays no part in a lineage."""
+    if hasattr(params, "state"):
+        return params.state
+    definition = algorithm.definition
+    keeps = not isinstance(definition, UnknownDefinition) and not definition.reevaluate_parent
+    return algorithm.init(params, _no_loss if keeps else None)
+
+
+def _no_loss(params: Params) -> jax.Array:
+    return jnp.zeros(())
+
+
+def _advance_of(algorithm: Algorithm, has_losses: bool, mode: Any) -> Callable:
+    """A function of (key, state, previous parents, rows) that makes generations again."""
+    definition, evaluator = algorithm.definition, Evaluator(lambda loss_fn, offspring: None, mode=mode)
+
+    def made(key: jax.Array, offspring: Offspring, row: dict[str, jax.Array]) -> Any:
+        """The next parents, if nothing is taken back."""
+        # σ as it was: controllers remember what is not needed here.
+        offspring = dataclasses.replace(offspring, sigma=row["sigma"].astype(offspring.sigma.dtype))
+        # Made at once where the run did: with rbg keys a mutant that is made alone differs in its last digit.
+        offspring = evaluator.prepared(offspring)
+        if not has_losses:
+            return descend(key, offspring, Descent.of(row["winner"].astype(jnp.int32)))
+        losses = row["losses"]
+        seen = jnp.where(jnp.isfinite(row["parent_loss"]), 0, jnp.inf).astype(losses.dtype)[None]
+        own = keys.split(check.key(key))[1]
+        assert not isinstance(definition, UnknownDefinition)
+        chosen = definition.selection.select_fn(own, losses, seen)
+        return descend(own, offspring, with_finite_ancestors(chosen, jnp.isfinite(losses), 1))
+
+    def after(
+        key: jax.Array, offspring: Offspring, state: Any, previous: Any, row: dict[str, jax.Array]
+    ) -> tuple[tuple, jax.Array]:
+        following = made(key, offspring, row)
+        is_same = _checksum(following) == row["checksum"]
+        # A step to where the loss was not finite was taken back.
+        is_back = ~is_same & (_checksum(previous) == row["checksum"])
+        before = _descending(state)
+        following, previous = tree.where(is_back, previous, following), tree.where(is_back, previous, before)
+        return (_with_descending(state, following), previous), is_same | is_back
+
+    def body(key: jax.Array, carry: tuple, row: dict[str, jax.Array]) -> tuple[tuple, jax.Array]:
+        state, previous = carry
+        own = generation_key(key, state.generation)
+        if isinstance(_innermost(state), GenomeState):
+            state, _ = algorithm.tell(own, state, row["losses"])
+            return (state, previous), _checksum(_descending(state)) == row["checksum"]
+        return after(own, algorithm.ask(own, state), state, previous, row)
+
+    @jax.jit
+    def scanned(key: jax.Array, state: Any, previous: Any, rows: dict[str, jax.Array]) -> tuple[Any, Any, jax.Array]:
+        (state, previous), is_same = jax.lax.scan(partial(body, key), (state, previous), rows)
+        return state, previous, is_same
+
+    after_alone = jax.jit(after)
+
+    def one_by_one(key: jax.Array, state: Any, previous: Any, rows: dict[str, Any]) -> tuple[Any, Any, np.ndarray]:
+        is_same = []
+        for position in range(len(rows["checksum"])):
+            row = {name: jnp.asarray(column[position]) for name, column in rows.items()}
+            own = generation_key(key, state.generation)
+            (state, previous), same = after_alone(own, algorithm.ask(own, state), state, previous, row)
+            is_same.append(bool(same))
+        return state, previous, np.asarray(is_same)
+
+    def advance(key: jax.Array, state: Any, previous: Any, rows: dict[str, Any]) -> tuple[Any, Any, Any]:
+        try:
+            return scanned(key, state, previous, rows)
+        except ValueError as error:
+            # Of algorithms that take turns, the candidates depend on a number that must be known.
+            if "traced state" not in str(error):
+                raise
+            return one_by_one(key, state, previous, rows)
+
+    return advance

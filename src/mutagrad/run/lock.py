@@ -1,0 +1,72 @@
+"""One writer a folder: a lock that ends with the process that holds it."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["locked"]
+
+_NAME = ".lock"
+
+
+@contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Hold the lock of a folder, which is made if there is none.
+
+    The lock belongs to an open file, so that the system releases it when the process ends, however that comes about. On file
+    systems of a network it is as good as their locks are.
+
+    Parameters
+    ----------
+    folder : to write to. what : the argument that named it, for the message.
+
+    Raises
+    ------
+    ValueError : if another process, or another run of this one, holds it.
+    OSError : if the folder cannot be written.
+
+    >>> import pathlib, tempfile
+    >>> from mutagrad.run.lock import locked
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> with locked(folder, "checkpoint"), locked(folder, "checkpoint"):
+    ...     pass
+    Traceback (most recent call last):
+    ...
+    ValueError: checkpoint: got '...', which process ... is writing to; wait until it has ended, or pass another folder
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / _NAME, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        if not _taken(descriptor):
+            owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "another"
+            raise ValueError(
+                f"{what}: got {str(folder)!r}, which process {owner} is writing to; wait until it has ended, or pass another "
+                "folder"
+            )
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _taken(descriptor: int) -> bool:
+    """Whether the lock could be had."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        def lock() -> None:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    else:
+
+        def lock() -> None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    try:
+        lock()
+    except OSError:
+        return False
+    return True

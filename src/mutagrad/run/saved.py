@@ -1,0 +1,235 @@
+"""A run on disk: an observer that keeps its history and lineage in journals, and saves its state about every minute."""
+
+import errno
+import secrets
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import lru_cache
+from os import PathLike
+from typing import Any
+
+import jax
+import numpy as np
+
+from mutagrad import tree
+from mutagrad.evaluation.local import Evaluator
+from mutagrad.run import journal, lineage
+from mutagrad.run.checkpoint import Checkpoints, folder_of, identity_of
+from mutagrad.run.lock import locked
+from mutagrad.run.loop import Chunk
+
+__all__ = ["HISTORY", "Saved", "history_of"]
+
+HISTORY = "history.journal"
+_SECONDS = 60.0
+
+
+class Saved:
+    """Keeps a run in a folder, which it alone writes to until it is closed.
+
+    What cannot be written, since the disk is full or the folder gone, is said once and tried again; `close` raises what is left.
+
+    Parameters
+    ----------
+    folder, key, algorithm : as in `mutagrad.evolve`. recorder : of the lineage, from `lineage.recorder`, or ``None``.
+    evaluator : that the run uses. seconds : between two checkpoints.
+    """
+
+    def __init__(
+        self,
+        folder: str | PathLike,
+        key: jax.Array,
+        algorithm: Any,
+        recorder: Callable | None,
+        evaluator: Evaluator,
+        seconds: float = _SECONDS,
+    ):
+        self._folder, self._key, self._recorder, self._seconds = folder_of(folder), key, recorder, seconds
+        self._evaluator = evaluator
+        self._held = ExitStack()
+        self._held.enter_context(locked(self._folder, "checkpoint"))
+        self._checkpoints = Checkpoints(self._folder, identity_of(key, algorithm))
+        self._run, self._state, self._last = secrets.token_hex(8), None, time.monotonic()
+        self._journals: dict[str, journal.Journal] = {}
+        self._pending: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+        self._past: dict[str, Any] | None = None
+        self._start: dict[str, Any] = {}
+        self._has_warned = False
+
+    def restore(self, state: Any, history: Any) -> tuple[Any, Any]:
+        """State and history of the newest whole checkpoint, or those given if there is none."""
+        described = self._checkpoints.newest()
+        if described is None:
+            # What a run left that ended before its first checkpoint is made again.
+            for name in (HISTORY, lineage.NAME):
+                (self._folder / name).unlink(missing_ok=True)
+            self._past = None if history is None else tree.by_name(history)
+            self._start = lineage.start_of(state, self._key, self._evaluator)
+            return state, history
+        state = self._checkpoints.restore(described, state)
+        self._run = described["run"]
+        past = history_of(self._folder, described)
+        self._past = past.columns
+        if past.lost:
+            self._say(f"{_spans(past.lost)} of its history are lost to damage and are NaN, or 0, in it")
+            self._set_aside(HISTORY)
+        self._start = described["start"]
+        if not self._has_lineage():
+            if self._recorder is not None:
+                self._say("its lineage is damaged or missing, and begins anew here")
+            self._set_aside(lineage.NAME)
+            self._start = lineage.start_of(state, self._key, self._evaluator)
+        return state, past.columns
+
+    def record(self, record: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        """What the loop is to record: (what ``record`` does, the lineage)."""
+        return _both(record, self._recorder)
+
+    def __call__(self, chunk: Chunk) -> None:
+        """Append what was recorded, and save the state if it is time to; ``chunk.records`` are as `record` has them."""
+        records, descent = chunk.records
+        first = chunk.generation - chunk.num_generations
+        self._append(HISTORY, first, tree.by_name(records))
+        if descent is not None:
+            self._append(lineage.NAME, first - self._start["generation"], descent)
+        self._state = chunk.state
+        try:
+            self._checkpoints.poll()
+            if time.monotonic() - self._last > self._seconds:
+                self._save()
+        except Exception as error:
+            self._failed(error)
+
+    def close(self) -> None:
+        """Save what has not been saved, and let others write to the folder."""
+        try:
+            if self._state is not None and not is_consumed(self._state):
+                for name, rows in self._pending.items():
+                    self._write(name, rows)
+                self._save()
+                self._checkpoints.wait()
+        finally:
+            self._state = None
+            self.release()
+
+    def release(self) -> None:
+        """Let others write to the folder, without saving anything."""
+        try:
+            self._checkpoints.close()
+            for one in self._journals.values():
+                one.close()
+        finally:
+            self._journals = {}
+            self._held.close()
+
+    def _save(self) -> None:
+        if not (self._folder / HISTORY).exists():
+            raise FileNotFoundError(errno.ENOENT, "the folder is gone", str(self._folder))
+        for one in self._journals.values():
+            one.sync()
+        kinds = {name: [one.dtype.name, list(one.shape[1:])] for name, one in (self._past or {}).items()}
+        self._checkpoints.save(self._state, {"run": self._run, "start": self._start, "records": kinds})
+        self._last = time.monotonic()
+
+    def _append(self, name: str, first: int, columns: dict[str, Any]) -> None:
+        self._pending.setdefault(name, []).append((first, columns))
+        try:
+            self._write(name, self._pending[name])
+        except OSError as error:
+            self._failed(error)
+
+    def _write(self, name: str, rows: list[tuple[int, dict[str, Any]]]) -> None:
+        """Append rows that wait to be written, and forget them."""
+        while rows:
+            first, columns = rows[0]
+            if name not in self._journals:
+                self._journals[name] = self._opened(name, columns)
+            self._journals[name].append(first, columns)
+            rows.pop(0)
+
+    def _opened(self, name: str, columns: dict[str, Any]) -> journal.Journal:
+        path = self._folder / name
+        about = {"run": self._run} | (self._start if name == lineage.NAME else {})
+        is_new = not path.exists()
+        opened = journal.Journal(path, columns, about)
+        if name == HISTORY:
+            if is_new and self._past is not None:
+                opened.append(0, self._past)
+            self._past = {one: np.asarray(values)[:0] for one, values in columns.items()}
+        return opened
+
+    def _failed(self, error: Exception) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            self._say(
+                f"it cannot be written now ({_words(error)}); the run goes on, and tries again about every minute"
+            )
+
+    def _has_lineage(self) -> bool:
+        try:
+            return journal.read(self._folder / lineage.NAME).attributes.get("run") == self._run
+        except (OSError, ValueError):
+            return False
+
+    def _set_aside(self, name: str) -> None:
+        """Keep a damaged file under another name, and begin it anew."""
+        path = self._folder / name
+        if path.exists():
+            path.replace(path.with_name(f"damaged-{name}"))
+
+    def _say(self, what: str) -> None:
+        warnings.warn(f"checkpoint: got {str(self._folder)!r}: {what}", stacklevel=2)
+
+
+@lru_cache(maxsize=64)
+def _both(record: Callable[[Any, Any], Any], recorder: Callable[[Any, Any], Any] | None) -> Callable[[Any, Any], Any]:
+    """One function for the same two, so that the same program serves the next run."""
+
+    def recorded(state: Any, info: Any) -> tuple[Any, Any]:
+        return record(state, info), None if recorder is None else recorder(state, info)
+
+    return recorded
+
+
+def history_of(folder: Any, described: dict[str, Any]) -> journal.Rows:
+    """What was recorded up to a checkpoint; what is damaged or of another run is lost."""
+    number = described["generation"]
+    kinds = {name: (np.dtype(dtype), tuple(shape)) for name, (dtype, shape) in described["records"].items()}
+    try:
+        found = journal.read(folder / HISTORY)
+    except (OSError, ValueError):
+        found = None
+    if found is not None and found.attributes.get("run") == described["run"]:
+        same = {name: (one.dtype, one.shape[1:]) for name, one in found.columns.items()} == kinds
+        found = found.first(number) if same else None
+    else:
+        found = None
+    columns, lost = {}, list(found.lost) if found is not None else []
+    known = 0
+    for name, (dtype, shape) in kinds.items():
+        column = np.zeros((number, *shape), dtype)
+        known = 0 if found is None else len(found.columns[name])
+        if found is not None:
+            column[:known] = found.columns[name]
+        if np.issubdtype(dtype, np.inexact) or dtype.name == "bfloat16":
+            column[known:] = np.nan
+        columns[name] = column
+    if known < number:
+        lost.append(range(known, number))
+    return journal.Rows(columns, {}, lost)
+
+
+def is_consumed(state: Any) -> bool:
+    """Whether a state was donated to a chunk that did not end."""
+    return any(leaf.is_deleted() for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array))
+
+
+def _spans(lost: list[range]) -> str:
+    return "generations " + ", ".join(f"{one.start + 1} to {one.stop}" for one in lost[:5]) + (" …" if lost[5:] else "")
+
+
+def _words(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return getattr(error, "strerror", None) or (f"{type(error).__name__}: {text[-1][:160] if text else ''}")

@@ -1,0 +1,87 @@
+"""SHA-256 sums of files, and small files of JSON that know their own: what is damaged is not taken for whole."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["damaged", "read_signed", "sums_of", "write_signed", "write_whole"]
+
+_OWN = "sha256"
+_PIECE = 2**20
+
+
+def sums_of(folder: Path, names: Iterable[str] | None = None, sync: bool = False) -> dict[str, str]:
+    """Sums of the files of a folder by their path in it, all of them unless named; links are not followed.
+
+    Parameters
+    ----------
+    folder : of the files. names : paths in it. sync : whether to force each file to the disk first.
+    """
+    found = sorted(_files(folder)) if names is None else names
+    return {name: _sum(folder / name, sync) for name in found}
+
+
+def damaged(folder: Path, sums: dict[str, str], is_all: bool = True) -> str:
+    """What is not as it was when the sums were taken, in words; "" if everything is.
+
+    Parameters
+    ----------
+    folder : of the files. sums : as `sums_of` gives them. is_all : whether a file that has no sum is damage too.
+    """
+    present = set(_files(folder))
+    for name in sorted(sums):
+        if name not in present:
+            return f"{name} is missing"
+        if _sum(folder / name) != sums[name]:
+            return f"{name} was altered"
+    extra = sorted(present - set(sums)) if is_all else ()
+    return f"{extra[0]} was added" if extra else ""
+
+
+def write_signed(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file with its own sum in it, whole or not at all."""
+    write_whole(path, json.dumps(content | {_OWN: _signature(content)}, indent=1, sort_keys=True) + "\n")
+
+
+def read_signed(path: Path) -> dict[str, Any] | None:
+    """What `write_signed` wrote; ``None`` if there is no such file, or it was altered."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        is_whole = isinstance(content, dict) and content.pop(_OWN, None) == _signature(content)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if is_whole else None
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file whole or not at all, also if the machine stops."""
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _signature(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _files(folder: Path) -> list[str]:
+    walked = os.walk(folder)
+    return [Path(place, name).relative_to(folder).as_posix() for place, _, names in walked for name in names]
+
+
+def _sum(path: Path, sync: bool = False) -> str:
+    if path.is_symlink():
+        return "a link"
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        if sync:
+            os.fsync(file.fileno())
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
