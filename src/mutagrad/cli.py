@@ -1,14 +1,24 @@
-"""The command line: arguments in, one call out. Errors are one line and exit status 2."""
+"""The command line: arguments in, one call out. Errors are one line on standard error; `main` has the exit statuses."""
 
 import argparse
+import errno
+import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mutagrad.lab.training.options import TrainConfig, add_arguments, whole
+from mutagrad.lab.training.options import TrainConfig, add_arguments, path, whole
+from mutagrad.run.signals import EXIT_STATUS, Terminated, heard
 
 __all__ = ["main"]
+
+_FAILED = 1
+_REFUSED = 2
+_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+"""Errors of the system that come while something is written, whatever was asked for."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -27,7 +37,7 @@ def _parser() -> _Parser:
         "train",
         help="train a network and leave a run folder",
         description="Train a network by mutation and selection, to classify or to predict a number. With nothing set: the "
-        "digits, an MLP, (1+20), σ automatic, 2000 generations. Ctrl-C ends a run cleanly with everything saved.",
+        "digits, an MLP, (1+20), σ automatic, 2000 generations. Ctrl-C and SIGTERM end a run cleanly with everything saved.",
         allow_abbrev=False,
     )
     add_arguments(train)
@@ -41,7 +51,7 @@ def _parser() -> _Parser:
         "the loss is there, and what mutations do to it, with landscape.png.",
         allow_abbrev=False,
     )
-    inspect.add_argument("run", metavar="RUN", help="a folder that mutagrad train --out wrote")
+    inspect.add_argument("run", metavar="RUN", type=path, help="a folder that mutagrad train --out wrote")
     inspect.add_argument(
         "--diagnose", action="store_true", help="evaluate some hundred mutants, and gradients, at the last parameters"
     )
@@ -58,6 +68,7 @@ def _parser() -> _Parser:
         "--html",
         nargs="?",
         const="claims.html",
+        type=path,
         metavar="FILE",
         help="write them, with figures, as a page (claims.html)",
     )
@@ -70,8 +81,10 @@ def _parser() -> _Parser:
     )
     reproduce.add_argument("claim", metavar="CLAIM", help="an id such as W21-9, a work such as whitelam2021, or all")
     reproduce.add_argument("--scale", default="quick", metavar="NAME", help="quick, long or paper (quick)")
-    reproduce.add_argument("--key", type=int, metavar="N", help="another key than the registered one: a trial")
-    reproduce.add_argument("--out", default="claims", metavar="DIR", help="where the claims are written (claims)")
+    reproduce.add_argument("--key", type=whole, metavar="N", help="another key than the registered one: a trial")
+    reproduce.add_argument(
+        "--out", default="claims", type=path, metavar="DIR", help="where the claims are written (claims)"
+    )
     reproduce.add_argument("--plan", action="store_true", help="only say what it needs and how long it takes")
     reproduce.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
@@ -86,68 +99,157 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns
     -------
-    0, or 2 after one line of explanation on standard error.
+    0 : done.
+    1 : it failed on the way, for want of disk or memory say; a training run has saved what it had. Also where whoever read the
+        output went away.
+    2 : it was refused: an argument is wrong, or what it names is missing or damaged. Nothing was done.
+    130 : Ctrl-C ended it, and 143 : SIGTERM did. A training run has saved everything first.
+
+    Whatever is not 0 comes with one line on standard error, but for a run that was ended by a signal, which says so in its
+    summary.
 
     >>> from mutagrad.cli import main
     >>> main(["train", "--generations", "0"])
     2
     """
-    options = vars(_parser().parse_args(arguments))
-    command = options.pop("command")
+    with _streams(), heard(), warnings.catch_warnings():
+        warnings.formatwarning = lambda message, *rest: f"mutagrad: {_one_line(message)}\n"
+        command = ""
+        try:
+            try:
+                options = vars(_parser().parse_args(arguments))
+                command = options.pop("command")
+                status = _run(command, options)
+            except SystemExit as stop:
+                status = stop.code if isinstance(stop.code, int) else 0
+            _flush()
+            return status
+        except KeyboardInterrupt:
+            return _ended(command, "interrupted")
+        except Terminated:
+            return _ended(command, "terminated")
+        except BrokenPipeError:
+            _discard()
+            return _FAILED
+        except OSError as error:
+            # Standard output cannot be written: what is left in its buffer would be tried again at the end of the process.
+            _discard()
+            return _refused(command, error, _FAILED)
+
+
+def _run(command: str, options: dict[str, Any]) -> int:
+    """Run a command; what it refuses is said in one line."""
+    commands = {"train": _train, "inspect": _inspect, "reproduce": _reproduce, "claims": _claims}
     try:
-        if command == "train":
-            return _train(**options)
-        if command == "inspect":
-            return _inspect(**options)
-        return _reproduce(**options) if command == "reproduce" else _claims(**options)
+        return commands[command](**options)
+    except BrokenPipeError:
+        raise
     except ModuleNotFoundError as error:
         return _refused(command, f"{error}; install the lab extra: pip install 'mutagrad[lab]'")
-    except (ValueError, OSError, ImportError) as error:
+    except MemoryError as error:
+        return _refused(command, f"not enough memory ({error or 'for what was asked'}); ask for less", _FAILED)
+    except OSError as error:
+        return _refused(command, error, _FAILED if error.errno in _OF_DISKS else _REFUSED)
+    except (ValueError, ImportError) as error:
         return _refused(command, error)
     except RuntimeError as error:
         from mutagrad.run.evolve import RunError
 
+        if "RESOURCE_EXHAUSTED" in str(error):
+            return _refused(command, f"not enough memory ({error}); ask for less", _FAILED)
         if not isinstance(error, RunError):
             raise
-        return _refused(command, error)
+        return _refused(command, error, _FAILED)
 
 
-def _refused(command: str, error: Exception | str) -> int:
-    print(f"mutagrad {command}: {error}", file=sys.stderr)
-    return 2
+def _refused(command: str, error: Exception | str, status: int = _REFUSED) -> int:
+    print(f"mutagrad {command}: {_one_line(error) or type(error).__name__}", file=sys.stderr)
+    return status
+
+
+def _ended(command: str, reason: str) -> int:
+    words = {"interrupted": "ended by Ctrl-C", "terminated": "ended by SIGTERM"}[reason]
+    with suppress(OSError):
+        print(f"mutagrad {command}: {words}; what had been saved stays", file=sys.stderr)
+        sys.stdout.flush()
+    return EXIT_STATUS[reason]
+
+
+def _one_line(text: Any) -> str:
+    return " ".join(str(text).split())
+
+
+@contextmanager
+def _streams() -> Iterator[None]:
+    """Where the terminal has no σ it gets a question mark, and no error."""
+    changed = []
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure") and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
+            changed.append(stream)
+    try:
+        yield
+    finally:
+        for stream in changed:
+            with suppress(OSError):
+                stream.reconfigure(errors="strict")
+
+
+def _flush() -> None:
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _discard() -> None:
+    """Standard output leads nowhere from here on."""
+    with suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 # Imports are inside, so that --help and a mistyped argument do not wait for JAX.
 
 
 def _train(quiet: bool, **given: Any) -> int:
-    from mutagrad.lab.training.summary import sentences
+    from mutagrad.lab.training import resume
+    from mutagrad.lab.training.summary import BY_SIGNAL, sentences
     from mutagrad.lab.training.train import resumed, train
 
-    config = TrainConfig(**given)
-    if config.resume:
+    if "resume" not in given:
+        config = TrainConfig(**given)
+    else:
         # The folder stands behind --resume or behind --out.
-        folders = {str(one) for one in (config.resume, config.out) if isinstance(one, str)}
+        folders = {one for one in (given["resume"], given.get("out")) if isinstance(one, str)}
         if len(folders) != 1:
             raise ValueError(f"resume: got {' and '.join(sorted(folders)) or 'no folder'}; pass the folder of one run")
-        config = resumed(folders.pop(), given)
+        config = resumed(folders.pop(), given | {"resume": True})
+        if done := resume.nothing_left(config):
+            print(done)
+            return 0
+        if changed := resume.changes(Path(str(config.out))):
+            print(f"mutagrad train: {changed}", file=sys.stderr)
     outcome = train(config, progress=not quiet)
     print(sentences(outcome))
     if config.out is not None:
         print(f"run folder       {config.out}")
-    return 0
+    by_signal = {words: EXIT_STATUS[reason] for reason, words in BY_SIGNAL.items()}
+    return by_signal.get(outcome["stopped"], 0)
 
 
 def _inspect(run: str, diagnose: bool, landscape: bool, num_workers: int) -> int:
     from mutagrad.lab.training import inspect as inspection
 
-    print(inspection.inspect(run), flush=True)
+    def say(text: str) -> None:
+        print(text, flush=True)
+
+    inspection.inspect(run, say)
     if diagnose:
         print("measuring slope, curvature and λ_max at the last parameters …", file=sys.stderr)
-        print(inspection.diagnosis(run, num_workers), flush=True)
+        inspection.diagnosis(run, num_workers, say)
     if landscape:
         print("evaluating mutants around the last parameters …", file=sys.stderr)
-        print(inspection.landscape(run))
+        inspection.landscape(run, say)
     return 0
 
 

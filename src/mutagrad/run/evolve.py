@@ -1,9 +1,7 @@
 """evolve: a run from start to end, made of generations and observers."""
 
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from itertools import islice
 from os import PathLike
@@ -22,9 +20,10 @@ from mutagrad.run.loop import Chunk, default_record, generations
 from mutagrad.run.minibatches import Minibatches, changes
 from mutagrad.run.observers import History, Observer, Progress
 from mutagrad.run.saved import Saved, is_consumed
+from mutagrad.run.signals import interruptible
 from mutagrad.types import Algorithm, Info, Params, UnknownDefinition
 
-__all__ = ["Result", "RunError", "evolve", "interruptible"]
+__all__ = ["Result", "RunError", "evolve"]
 
 
 class Result(NamedTuple):
@@ -35,8 +34,8 @@ class Result(NamedTuple):
     params : the parent after the last generation.
     state : the algorithm's state, from which a run can go on.
     history : what ``record`` returned, stacked along a first axis of generations, as NumPy arrays.
-    stopped : why the run ended: "generations", "batches" (the iterable was exhausted), "interrupted" (Ctrl-C), or what an
-        observer said.
+    stopped : why the run ended: "generations", "batches" (the iterable was exhausted), "interrupted" (Ctrl-C), "terminated"
+        (SIGTERM), or what an observer said.
     num_evaluations : of the loss, parents counted.
     """
 
@@ -59,28 +58,6 @@ class RunError(RuntimeError):
     def __init__(self, message: str, result: Result):
         super().__init__(message)
         self.result = result
-
-
-@contextmanager
-def interruptible() -> Iterator[threading.Event]:
-    """An event that Ctrl-C sets, so that a run can stop between two chunks; a second Ctrl-C interrupts as usual.
-
-    Raising from the middle of a chunk would lose the state, which the chunk has already consumed.
-    """
-    interrupted = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupted
-        return
-
-    def handle(number: int, frame: Any) -> None:
-        interrupted.set()
-        signal.signal(signal.SIGINT, previous)
-
-    previous = signal.signal(signal.SIGINT, handle)
-    try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 def _of_batch(loss_fn: Callable, batch: Any, params: Params) -> jax.Array:
@@ -178,8 +155,8 @@ def evolve(
 
     Returns
     -------
-    Result. Ctrl-C ends the run after the current chunk of generations (about a quarter of a second) and returns what there
-    is, with ``stopped == "interrupted"``.
+    Result. Ctrl-C and SIGTERM end the run after the current chunk of generations (about a quarter of a second) and return
+    what there is, with ``stopped == "interrupted"`` or ``"terminated"``. A second Ctrl-C raises ``KeyboardInterrupt``.
 
     Raises
     ------
@@ -272,7 +249,7 @@ def _observed(
                 reasons = [reason for observer in watching if (reason := observer(chunk)) is not None]
                 if not all(isinstance(reason, str) for reason in reasons):
                     raise ValueError(f"observers: got {reasons!r} back; return a text, which stops the run, or None")
-                stopped = "interrupted" if interrupted.is_set() else reasons[0] if reasons else ""
+                stopped = interrupted.reason or (reasons[0] if reasons else "")
                 if stopped:
                     break
     except Exception as error:

@@ -1,5 +1,6 @@
 """What a run folder says of the run's regime, from its history alone, and of the loss around its last parameters."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +40,13 @@ _MOST_OF_MUTATIONS = 1000
 _NUM_MUTATIONS = 1000
 
 
+Say = Callable[[str], Any]
+
+
+def _nobody(text: str) -> None:
+    """Takes what is said where nobody listens."""
+
+
 class _Last(NamedTuple):
     """A run at its end, and the examples of a generation: whether they are all there are, and whether parts take turns."""
 
@@ -50,12 +58,13 @@ class _Last(NamedTuple):
     takes_turns: bool
 
 
-def inspect(folder: str | Path) -> str:
+def inspect(folder: str | Path, say: Say = _nobody) -> str:
     """Draw inspect.png into a run folder, and return in sentences in which regime the run was.
 
     Parameters
     ----------
-    folder : as `mutagrad train` wrote it. Nothing in it but inspect.png is written.
+    folder : as `mutagrad train` wrote it. Nothing in it but inspect.png is written; where that cannot be, the text says so.
+    say : called with the text as far as it goes before the figure is drawn, and then with the rest.
 
     Returns
     -------
@@ -65,7 +74,7 @@ def inspect(folder: str | Path) -> str:
     ------
     FileNotFoundError, ValueError : if it holds no run, or one whose history lacks what is needed.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     settings, history = _read(folder)
     definition = definition_of(settings)
     records = {name: values.values for name, values in history.items() if values.dims == ("generation",)}
@@ -80,22 +89,36 @@ def inspect(folder: str | Path) -> str:
         courses[name] = found._replace(generation=np.interp(found.generation, np.arange(kept.sum()), generation[kept]))
     if np.isfinite(records["loss"]).sum() >= FEWEST:
         lines.append(_forecast(records))
-    met = read_config(folder).get("outcome", {}).get("loss_kind", "")
-    if met:
+    outcome = read_config(folder).get("outcome")
+    if met := outcome.get("loss_kind", "") if isinstance(outcome, dict) else "":
         lines.append(f"At the last parameters: {met}")
     condition = best_strength_is_without(definition, bool(np.any(records["is_resampled"])))
     caption = figure.title(settings, definition.num_offspring)
-    figures.windows(courses, folder / "inspect.png", caption, yardstick(definition).strength, condition)
-    return "\n".join([*lines, f"figure: {folder / 'inspect.png'}"])
+    best = yardstick(definition).strength
+    path = folder / "inspect.png"
+    return _said(say, lines, path, lambda: figures.windows(courses, path, caption, best, condition))
 
 
-def diagnosis(folder: str | Path, num_workers: int = 1) -> str:
+def _said(say: Say, lines: list[str], path: Path, draw: Callable[[], Any]) -> str:
+    """The text and where its figure is; what is known is said before anything is drawn."""
+    text = "\n".join(lines)
+    say(text)
+    try:
+        draw()
+        last = f"figure: {path}"
+    except OSError as error:
+        last = f"figure: none, {path} cannot be written ({error.strerror or error})"
+    say(last)
+    return f"{text}\n{last}"
+
+
+def diagnosis(folder: str | Path, num_workers: int = 1, say: Say = _nobody) -> str:
     """Diagnose the loss at a run's last parameters, gradient included, draw diagnosis.png, and return the text.
 
     Parameters
     ----------
     folder : as `mutagrad train` wrote it; its data are read again. Nothing in it but diagnosis.png is written.
-    num_workers : evaluations at the same time.
+    num_workers : evaluations at the same time. say : as in `inspect`.
 
     Returns
     -------
@@ -106,7 +129,7 @@ def diagnosis(folder: str | Path, num_workers: int = 1) -> str:
     ------
     FileNotFoundError, ValueError : as `inspect`, and if the data are not found or the run has saved no state.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     last = _last(folder)
     found = diagnostics.diagnose(
         jax.random.key(0),
@@ -125,17 +148,20 @@ def diagnosis(folder: str | Path, num_workers: int = 1) -> str:
     )
     lines = [f"{where}:", diagnosis_text(found)]
     if found.plans:
-        figures.diagnosis(found, folder / "diagnosis.png")
-        lines.append(f"figure: {folder / 'diagnosis.png'}")
-    return "\n".join(lines)
+        path = folder / "diagnosis.png"
+        return _said(say, lines, path, lambda: figures.diagnosis(found, path))
+    text = "\n".join(lines)
+    say(text)
+    return text
 
 
-def landscape(folder: str | Path) -> str:
+def landscape(folder: str | Path, say: Say = _nobody) -> str:
     """Look at the loss around a run's last parameters, draw landscape.png, and return the text.
 
     Parameters
     ----------
     folder : as `mutagrad train` wrote it; its data are read again. Nothing in it but landscape.png is written.
+    say : as in `inspect`.
 
     Returns
     -------
@@ -146,7 +172,7 @@ def landscape(folder: str | Path) -> str:
     ------
     FileNotFoundError, ValueError : as `diagnosis`.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     last = _last(folder)
     data, loss_fn = last.problem.task.data, last.problem.task.loss_fn
     order = np.random.default_rng(0).permutation(len(data.train_targets))
@@ -165,15 +191,13 @@ def landscape(folder: str | Path) -> str:
         num_mutations=_NUM_MUTATIONS,
         batch=batch(_MOST_OF_MUTATIONS),
     )
-    title = figure.title(read_settings(folder), last.problem.definition.num_offspring)
-    landscape_figures.overview(flat, effects, folder / "landscape.png", f"{title}; at the last parameters")
-    return "\n".join(
-        [
-            f"Around the last parameters:\n{flatness_text(flat)}",
-            f"Mutations at the last parameters:\n{effects_text(effects)}",
-            f"figure: {folder / 'landscape.png'}",
-        ]
-    )
+    title = f"{figure.title(read_settings(folder), last.problem.definition.num_offspring)}; at the last parameters"
+    lines = [
+        f"Around the last parameters:\n{flatness_text(flat)}",
+        f"Mutations at the last parameters:\n{effects_text(effects)}",
+    ]
+    path = folder / "landscape.png"
+    return _said(say, lines, path, lambda: landscape_figures.overview(flat, effects, path, title))
 
 
 def _last(folder: Path) -> _Last:

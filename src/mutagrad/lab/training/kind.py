@@ -7,6 +7,7 @@ from mutagrad.diagnostics import LossKind, loss_kind
 from mutagrad.lab.training.problem import Problem
 from mutagrad.report.text import kind_text
 from mutagrad.run.evolve import Result
+from mutagrad.run.signals import EXIT_STATUS
 
 __all__ = ["FEWEST", "kind_words", "met"]
 
@@ -24,10 +25,10 @@ def met(problem: Problem, run: Result) -> LossKind | None:
 
     Returns
     -------
-    LossKind from the last σ down; ``None`` after fewer than 500 generations, a run that was interrupted, or one whose loss, or
+    LossKind from the last σ down; ``None`` after fewer than 500 generations, a run that was asked to end, or one whose loss, or
     that of every mutant, is not finite there.
     """
-    if run.history is None or int(run.state.generation) < FEWEST or run.stopped == "interrupted":
+    if run.history is None or int(run.state.generation) < FEWEST or run.stopped in EXIT_STATUS:
         return None
     data = problem.task.data
     number = len(data.train_targets)

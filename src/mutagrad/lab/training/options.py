@@ -3,10 +3,12 @@
 import argparse
 import dataclasses
 import math
+import operator
+import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args, get_origin
 
-__all__ = ["MAY_CHANGE", "TrainConfig", "add_arguments", "from_saved", "to_saved"]
+__all__ = ["LARGEST", "MAY_CHANGE", "TrainConfig", "add_arguments", "from_saved", "to_saved"]
 
 ALGORITHMS = (
     *("elitist", "comma", "greedy", "metropolis", "logistic", "boltzmann", "fixation", "truncation"),
@@ -19,6 +21,10 @@ OF_CONVNET = ("num_maps", "num_linear", "input_dropout", "dropout", "masks", "sp
 """Settings that the mlp has not."""
 MAY_CHANGE = ("generations", "seconds", "target", "data_dir", "out", "resume")
 """Settings that a run may go on with other values of."""
+LARGEST = 2**31 - 1
+"""Whole numbers are no larger on the device."""
+_PATHS = ("data", "data_dir", "out")
+_WORDS = {str: "a text", bool: "True or False", int: "a whole number", float: "a number", type(None): "None"}
 
 
 def _number(kind: type, remedy: str) -> Callable[[str], Any]:
@@ -33,6 +39,11 @@ def _number(kind: type, remedy: str) -> Callable[[str], Any]:
 
 whole = _number(int, "a whole number")
 real = _number(float, "a number")
+
+
+def path(text: str) -> str:
+    """A path; ~ at its beginning is the home folder."""
+    return os.path.expanduser(text)
 
 
 def _sigma(text: str) -> str | float:
@@ -57,7 +68,12 @@ def _option(default: Any, metavar: str, text: str, parse: Callable[[str], Any] =
 class TrainConfig:
     """Settings of `mutagrad.lab.training.train.train`, with the names and defaults of the command line's.
 
-    ``mutagrad train --help`` explains every one of them, from what stands beside it here.
+    ``mutagrad train --help`` explains every one of them, from what stands beside it here. A path that begins with ~ is one in
+    the home folder.
+
+    Raises
+    ------
+    ValueError : if a value is of another kind, such as a text for a number; one line that names the setting.
 
     >>> from mutagrad.lab.training.options import TrainConfig
     >>> TrainConfig(widths=(64, 32)).num_offspring
@@ -141,12 +157,59 @@ class TrainConfig:
         None, "A", "stop at this test accuracy, from 0 to 1, or R² of a regression", real, "no target"
     )
     seed: int = _option(0, "N", "of initial weights, mutations and batches", whole)
-    out: str | None = _option(None, "DIR", "run folder to write, new", unset="none")
+    out: str | None = _option(None, "DIR", "run folder to write, new or empty", path, "none")
     resume: bool = _option(
         False,
         "RUN",
         "go on with the run in this folder, or in --out, with its own settings; data, model and algorithm stay",
     )
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            try:
+                kept = _of_kind(field.type, value)
+            except (TypeError, ValueError, OverflowError):
+                shown = " ".join(repr(value).split())
+                shown = shown if len(shown) < _LONGEST else f"{shown[:_LONGEST]}…"
+                raise ValueError(f"{field.name}: got {shown}; pass {_words(field.type)}") from None
+            if field.name in _PATHS and kept is not None:
+                kept = os.path.expanduser(kept)
+            object.__setattr__(self, field.name, kept)
+
+
+_LONGEST = 80
+"""Letters of a value that an error shows."""
+
+
+def _of_kind(kind: Any, value: Any) -> Any:
+    """The value as plain Python has it, so that JSON does too; a TypeError if it is of another kind."""
+    if get_origin(kind) is tuple:
+        if isinstance(value, str | bytes | dict) or not hasattr(value, "__iter__"):
+            raise TypeError
+        return tuple(_of_kind(get_args(kind)[0], one) for one in value)
+    for one in get_args(kind) or (kind,):
+        is_truth = isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "b"
+        if one is type(None) and value is None:
+            return None
+        if one is bool and is_truth:
+            return bool(value)
+        if one is str and isinstance(value, str | os.PathLike):
+            return os.fspath(value)
+        if one is int and not is_truth and hasattr(value, "__index__"):
+            return operator.index(value)
+        if one is float and not is_truth and hasattr(value, "__float__"):
+            return float(value)
+    raise TypeError
+
+
+def _words(kind: Any) -> str:
+    """What a setting takes."""
+    if get_origin(kind) is tuple:
+        return "whole numbers such as (32,) or (64, 32)"
+    if kind == str | float:
+        return "'auto' or a positive number"
+    return " or ".join(_WORDS[one] for one in get_args(kind) or (kind,))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -157,7 +220,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         text = (known["help"] + (f" ({default})" if default else "")).replace("%", "%%")
         options: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS, "help": text}
         if field.name == "resume":
-            parser.add_argument(flag, nargs="?", const=True, metavar=known["metavar"], **options)
+            parser.add_argument(flag, nargs="?", const=True, type=path, metavar=known["metavar"], **options)
         elif "bool" in str(field.type):
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
         else:
@@ -185,15 +248,18 @@ def from_saved(saved: dict[str, Any]) -> TrainConfig:
 
     Raises
     ------
-    ValueError : if another version of this library wrote it.
+    ValueError : if another version of this library wrote it, or it is damaged.
     """
+    if not isinstance(saved, dict):
+        raise ValueError(f"settings: got a {type(saved).__name__} where names and values belong; start a new run")
     names = {field.name for field in dataclasses.fields(TrainConfig)}
     different = sorted(names ^ set(saved))
     if different:
         raise ValueError(
             f"settings: got those of another version, with or without {', '.join(different)}; use the version that wrote them"
         )
-    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
-    if values["beta"] == "inf":
-        values["beta"] = math.inf
-    return TrainConfig(**values)
+    values = saved | {"beta": math.inf} if saved["beta"] == "inf" else saved
+    try:
+        return TrainConfig(**values)
+    except ValueError as error:
+        raise ValueError(f"settings: {error}, or start a new run") from None

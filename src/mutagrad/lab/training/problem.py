@@ -1,5 +1,6 @@
 """What a training run is made of: settings in, task, algorithm and batches out."""
 
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -21,7 +22,8 @@ from mutagrad.lab.training.algorithm import (
     num_turn_generations,
     num_unit_groups,
 )
-from mutagrad.lab.training.options import INITIAL, MASKS, MODELS, OF_CONVNET, TrainConfig
+from mutagrad.lab.training.options import ALGORITHMS, INITIAL, LARGEST, MASKS, MODELS, OF_CONVNET, TrainConfig
+from mutagrad.lab.training.room import Shapes, check_offspring, check_room
 from mutagrad.types import Algorithm, Definition
 
 __all__ = ["Problem", "check_settings", "set_up"]
@@ -73,7 +75,7 @@ def set_up(config: TrainConfig, data: Dataset) -> Problem:
 
     Raises
     ------
-    ValueError : if the settings do not fit the data or each other.
+    ValueError : if the settings do not fit the data or each other, or ask for more memory than there is.
 
     >>> from mutagrad.lab.tasks.data import load
     >>> from mutagrad.lab.training.options import TrainConfig
@@ -83,6 +85,7 @@ def set_up(config: TrainConfig, data: Dataset) -> Problem:
     ((1437,), '64 as they are')
     """
     inputs = _inputs(config, data)
+    _check_room(config, inputs.data)
     model_key, run_key = jax.random.split(jax.random.key(config.seed))
     task = make_task(inputs.data, _model(config, inputs.data, model_key))
     if config.initial == "lecun":
@@ -115,6 +118,21 @@ def _inputs(config: TrainConfig, data: Dataset) -> Inputs:
     return standardized(data) if is_standardized else unchanged(data)
 
 
+def _check_room(config: TrainConfig, data: Dataset) -> None:
+    """Refuse what does not fit into memory."""
+    shape, numbers = data.train_inputs.shape[1:], (len(data.train_inputs), len(data.test_inputs))
+    if config.model != "mlp":
+        _check_images(shape)
+    # Where batches have several sizes all of the examples may be one.
+    batch_size = config.batch_size or numbers[0]
+    check_room(config, Shapes(shape, data.num_outputs, *numbers, batch_size))
+
+
+def _check_images(shape: tuple[int, ...]) -> None:
+    if len(shape) != 2:
+        raise ValueError(f"model: got 'convnet' for examples of shape {shape}; pass 'mlp', or images (height, width)")
+
+
 def _model(config: TrainConfig, data: Dataset, key: jax.Array) -> Any:
     """The network that the settings describe, for the shape of these data."""
     shape = data.train_inputs.shape[1:]
@@ -124,8 +142,7 @@ def _model(config: TrainConfig, data: Dataset, key: jax.Array) -> Any:
         if groups > 1:
             return GroupedMLP(key, math.prod(shape), widths[0], data.num_outputs, groups)
         return MLP(key, math.prod(shape), widths, data.num_outputs)
-    if len(shape) != 2:
-        raise ValueError(f"model: got 'convnet' for examples of shape {shape}; pass 'mlp', or images (height, width)")
+    _check_images(shape)
     of_convnet = {name: getattr(config, name) for name in OF_CONVNET if name != "masks"}
     return ConvNet(key, image_shape=shape, num_outputs=data.num_outputs, **of_convnet)
 
@@ -147,7 +164,17 @@ def _batch_size(config: TrainConfig, data: Dataset, definition: Definition) -> i
 
 
 def check_settings(config: TrainConfig) -> None:
-    """Refuse what can be refused before the data are read."""
+    """Refuse what can be refused before the data are read, in one line that names the setting.
+
+    Raises
+    ------
+    ValueError : if a setting is out of its domain, whether or not the algorithm has a use for it.
+    """
+    for field in dataclasses.fields(config):
+        numbers = getattr(config, field.name)
+        for value in numbers if isinstance(numbers, tuple) else (numbers,):
+            if isinstance(value, int) and field.name != "seed" and abs(value) > LARGEST:
+                raise ValueError(f"{field.name}: got {value}; pass a whole number up to {LARGEST:,}")
     check.choice("initial", config.initial, INITIAL)
     check.choice("model", config.model, MODELS)
     check.choice("masks", config.masks, MASKS)
@@ -159,11 +186,18 @@ def check_settings(config: TrainConfig) -> None:
         value, default = getattr(config, name), getattr(TrainConfig, name)
         if value != default:
             raise ValueError(f"{name}: got {value} for an {config.model}; pass {default}, or --model convnet")
+    for width in config.widths:
+        check.count("widths", width)
+    for name in ("num_parents", "population_size", "shared_generations"):
+        check.count(name, getattr(config, name))
+    check.inverse_temperature(config.beta)
+    if config.shared_layers is not None:
+        check.count("shared_layers", config.shared_layers, 0)
     for name in ("generations", "batch_size"):
         if (value := getattr(config, name)) is not None:
             check.count(name, value)
-    if config.components:
-        check.count("components", config.components)
+    if config.components is not None:
+        check.count("components", config.components, 0)
     if config.unit_groups is not None and check.count("unit_groups", config.unit_groups) > 1:
         has_one_layer = config.model == "mlp" and len(config.widths) == 1
         if not has_one_layer or config.shared_layers:
@@ -179,4 +213,6 @@ def check_settings(config: TrainConfig) -> None:
         raise ValueError(f"seed: got {config.seed}; pass a whole number from 0 to 2³² − 1")
     if config.resume and config.out is None:
         raise ValueError("out: got none with --resume; pass the folder of the run to go on with")
+    check.choice("algorithm", config.algorithm, ALGORITHMS)
+    check_offspring(config)
     definition_of(config)

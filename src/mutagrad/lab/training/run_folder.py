@@ -51,9 +51,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"run: got {str(folder)!r}, which holds no run (no config.json); check the path")
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds a {type(found).__name__} where names and values belong")
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"run: got {str(path)!r}, which is damaged ({error}); start a new run") from None
+    return found
 
 
 def read_settings(folder: Path) -> TrainConfig:
@@ -67,7 +70,9 @@ def read_settings(folder: Path) -> TrainConfig:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file whole or not at all; what is not finite becomes null, which JSON has."""
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(_finite(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    temporary.write_text(
+        json.dumps(_finite(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     temporary.replace(path)
 
 

@@ -18,7 +18,10 @@ from mutagrad.run.evolve import Result
 from mutagrad.theory.moments import sees_ranks_only
 from mutagrad.types import Algorithm, Definition
 
-__all__ = ["batches", "drift_per_sigma", "outcome", "sentences"]
+__all__ = ["BY_SIGNAL", "batches", "drift_per_sigma", "outcome", "sentences"]
+
+BY_SIGNAL = {"interrupted": "Ctrl-C", "terminated": "SIGTERM"}
+"""What an outcome says of a run that was asked to end."""
 
 
 def drift_per_sigma(definition: Definition) -> float | None:
@@ -92,7 +95,7 @@ def outcome(
         "classes": None if data.classes is None else len(data.classes),
         "labels": data.labels,
         "seconds": seconds,
-        "stopped": "Ctrl-C" if run.stopped == "interrupted" else run.stopped,
+        "stopped": BY_SIGNAL.get(run.stopped, run.stopped),
         "drift": drift_per_sigma(problem.definition),
         "inputs": problem.inputs.words,
         "shared_layers": num_shared_layers(config),
@@ -147,6 +150,8 @@ def sentences(outcome: dict[str, Any]) -> str:
     if outcome["num_nonfinite"]:
         lines.append(f"failures         {outcome['num_nonfinite']:,} offspring had a NaN or infinite loss, and lost")
     lines.append(f"stopped by       {outcome['stopped']}")
+    if outcome.get("not_drawn"):
+        lines.append(f"figure           not drawn: {outcome['not_drawn']}")
     return "\n".join(lines)
 
 

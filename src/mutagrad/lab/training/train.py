@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from mutagrad.lab.tasks.data import load
-from mutagrad.lab.training import figure, observers, run_folder, summary
+from mutagrad.lab.training import figure, observers, resume, run_folder, summary
 from mutagrad.lab.training.options import MAY_CHANGE, TrainConfig, to_saved
 from mutagrad.lab.training.problem import Problem, check_settings, set_up
 from mutagrad.run import checkpoint
 from mutagrad.run.evolve import Result, RunError, evolve
 from mutagrad.run.observers import History, stop_after
+from mutagrad.run.signals import interruptible
 
 __all__ = ["resumed", "train"]
 
-_DEFAULT_GENERATIONS = 2000
 _UNLIMITED = 2**31 - 1
 
 
@@ -31,7 +31,10 @@ def resumed(folder: str | Path, given: dict[str, Any]) -> TrainConfig:
     ------
     FileNotFoundError, ValueError : if there is no run, or a setting is given that differs and may not.
     """
-    saved = run_folder.read_settings(Path(folder))
+    folder = Path(folder).expanduser()
+    if resume.is_blank(folder):
+        raise FileNotFoundError(f"run: got {str(folder)!r}, where nothing has been saved; begin with --out {folder}")
+    saved = run_folder.read_settings(folder)
     config = dataclasses.replace(saved, **(given | {"out": str(folder), "resume": True}))
     _check_same(config, saved)
     return config
@@ -49,8 +52,9 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
     -------
     dict : scores, generations, evaluations, seconds, why it stopped, and the regime; see `summary.outcome`. With ``out`` the
     folder then holds config.json (settings, versions and this outcome), history.zarr, checkpoint (Orbax), params.safetensors,
-    training.png and, where the inputs were changed, inputs.safetensors, which says how. Ctrl-C ends the run cleanly with all
-    of that written.
+    training.png and, where the inputs were changed, inputs.safetensors, which says how. Ctrl-C and SIGTERM end the run
+    cleanly with all of that written; the outcome's "stopped" is then "Ctrl-C" or "SIGTERM". A figure that cannot be
+    written is no error: the outcome has the reason as "not_drawn".
 
     Raises
     ------
@@ -67,16 +71,20 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
     check_settings(config)
     problem = set_up(config, load(config.data, config.data_dir, config.task))
     folder = Path(config.out) if config.out is not None else None
-    settings = {"settings": to_saved(config), "versions": _versions()}
-    if folder is not None:
-        _open(folder, config, problem, settings)
-    start = time.perf_counter()
-    run, measurements, failure = _run(config, problem, folder, progress)
-    outcome = summary.outcome(config, problem, run, measurements.columns, time.perf_counter() - start)
-    if folder is not None:
-        run_folder.write_json(folder / "config.json", settings | {"outcome": outcome})
-        if run.history is not None:
+    settings = {"settings": to_saved(config), "versions": resume.versions(), "device": resume.device()}
+    with interruptible():
+        if folder is not None:
+            _open(folder, config, problem, settings)
+        start = time.perf_counter()
+        run, measurements, failure = _run(config, problem, folder, progress)
+        outcome = summary.outcome(config, problem, run, measurements.columns, time.perf_counter() - start)
+        if folder is not None:
+            run_folder.write_json(folder / "config.json", settings | {"outcome": outcome})
+    if folder is not None and run.history is not None:
+        try:
             figure.draw(folder / "training.png", config, problem, run.history, measurements.columns, outcome)
+        except OSError as error:
+            outcome["not_drawn"] = str(error)
     if failure is not None:
         raise failure
     return outcome
@@ -86,7 +94,7 @@ def _open(folder: Path, config: TrainConfig, problem: Problem, settings: dict[st
     """Make the folder of a new run, or find that of an old one."""
     if config.resume:
         _check_same(config, run_folder.read_settings(folder))
-    else:
+    elif not resume.is_blank(folder):
         run_folder.create(folder)
     run_folder.write_json(folder / "config.json", settings)
     if problem.inputs.arrays is not None:
@@ -112,9 +120,7 @@ def _run(
         watching.append(stop_after(config.seconds))
     if config.target is not None:
         watching.append(observers.stop_at_score(config.target, measurements, problem.task.score_name))
-    wanted = config.generations
-    if wanted is None and config.seconds is None and config.target is None:
-        wanted = _DEFAULT_GENERATIONS
+    wanted = resume.wanted_generations(config)
     if progress:
         watching.append(observers.TrainingProgress(wanted, measurements))
     evaluations, task = int(state.generation) * observers.evaluations(problem), problem.task
@@ -145,9 +151,3 @@ def _check_same(config: TrainConfig, saved: TrainConfig) -> None:
             raise ValueError(
                 f"{name}: got {now[name]!r} where the run in {config.out!r} has {then[name]!r}; leave it out, or start a new run"
             )
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("mutagrad", "jax", "jaxlib", "numpy", "equinox")}

@@ -1,0 +1,78 @@
+"""Going on with a run: whether there is anything left to do, what has changed since, and folders that hold nothing yet."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from mutagrad.lab.training.options import TrainConfig
+from mutagrad.lab.training.run_folder import read_config
+
+__all__ = ["changes", "device", "is_blank", "nothing_left", "versions", "wanted_generations"]
+
+_DEFAULT_GENERATIONS = 2000
+_OF_NO_WORTH = (".writable", ".lock", "config.tmp")
+"""What a run may leave that ended before its config.json was there."""
+_WRITTEN = ("checkpoint", "history.zarr", "params.safetensors", "training.png")
+
+
+def wanted_generations(config: TrainConfig) -> int | None:
+    """After how many generations a run stops; ``None`` where time or a target alone stop it."""
+    if config.generations is None and config.seconds is None and config.target is None:
+        return _DEFAULT_GENERATIONS
+    return config.generations
+
+
+def is_blank(folder: Path) -> bool:
+    """Whether a folder is there and holds nothing of worth: it is empty, or a run ended in it before it had begun."""
+    if not folder.is_dir():
+        return False
+    return all(path.name in _OF_NO_WORTH or (path.is_dir() and not path.is_symlink()) for path in folder.rglob("*"))
+
+
+def nothing_left(config: TrainConfig) -> str:
+    """Why a run has nothing left to do, in a sentence; "" where it has, or where its folder is not whole.
+
+    Parameters
+    ----------
+    config : of the run to go on with, as `mutagrad.lab.training.train.resumed` has it.
+    """
+    folder = Path(str(config.out))
+    outcome = read_config(folder).get("outcome")
+    if not isinstance(outcome, dict) or not all((folder / name).exists() for name in _WRITTEN):
+        return ""
+    done, wanted = outcome.get("generations"), wanted_generations(config)
+    if wanted is not None and isinstance(done, int) and done >= wanted:
+        return f"nothing to do: the run in {folder} has its {done:,} generations; pass --generations for more"
+    for name, words in (("test_accuracy", "test accuracy"), ("test_r2", "test R²")):
+        score = outcome.get(name)
+        if config.target is not None and isinstance(score, float) and score >= config.target:
+            return f"nothing to do: the run in {folder} has a {words} of {score:.4f}; pass --target for more"
+    return ""
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that a run depends on."""
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("mutagrad", "jax", "jaxlib", "numpy", "equinox")}
+
+
+def device() -> str:
+    """What JAX computes on."""
+    return jax.devices()[0].device_kind
+
+
+def changes(folder: Path) -> str:
+    """In what the libraries and the device differ from those of the last sitting, in a line; "" where they do not."""
+    saved = read_config(folder)
+    then, now = saved.get("versions"), versions()
+    found: list[tuple[str, Any, str]] = []
+    if isinstance(then, dict):
+        found += [(f"{name} ", then.get(name, "none"), one) for name, one in now.items() if then.get(name) != one]
+    if isinstance(saved.get("device"), str) and saved["device"] != device():
+        found.append(("device ", saved["device"], device()))
+    if not found:
+        return ""
+    words = ", ".join(f"{name}{after} where it had {before}" for name, before, after in found)
+    return f"goes on with {words}; its last digits may be others than without the change"

@@ -1,0 +1,128 @@
+"""Ctrl-C and SIGTERM: a run that is asked to end does so between two chunks of generations, and keeps everything."""
+
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+__all__ = ["EXIT_STATUS", "Request", "Terminated", "heard", "interruptible"]
+
+EXIT_STATUS = {"interrupted": 128 + signal.SIGINT, "terminated": 128 + signal.SIGTERM}
+"""What a process that was asked to end exits with: 130 after Ctrl-C, 143 after SIGTERM."""
+_REASONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+_APART = 0.5
+"""Seconds within which a second Ctrl-C is the first again, as one that a terminal and a parent process both pass on."""
+_PATIENCE = 2.0
+_NOTE = b"\nmutagrad: ends as soon as this step is done; Ctrl-C again ends at once\n"
+
+
+class Terminated(BaseException):
+    """SIGTERM where no run goes on, as ``KeyboardInterrupt`` is Ctrl-C there; the command line has it raised."""
+
+
+class Request:
+    """Whether a run is asked to end: ``reason`` is "" until then, and after it "interrupted" or "terminated"."""
+
+    def __init__(self) -> None:
+        self.reason = ""
+        self.since = 0.0
+
+
+_current: Request | None = None
+
+
+@contextmanager
+def interruptible() -> Iterator[Request]:
+    """A request that Ctrl-C and SIGTERM make, so that a run can stop between two chunks; a second Ctrl-C interrupts as usual.
+
+    Raising from the middle of a chunk would lose the state, which the chunk has already consumed. Within another such block
+    the request is that one's, so that what is asked for while a run is saved stops what comes after it. A signal that is
+    ignored stays so, and a handler of SIGTERM that is neither Python's nor the command line's keeps it.
+    """
+    global _current
+    if threading.current_thread() is not threading.main_thread():
+        yield Request()
+        return
+    if _current is not None:
+        yield _current
+        return
+    request = _current = Request()
+    previous = {number: signal.getsignal(number) for number in _REASONS}
+    if previous[signal.SIGINT] in (None, signal.SIG_IGN):
+        del previous[signal.SIGINT]
+    if previous[signal.SIGTERM] not in (signal.SIG_DFL, _terminate):
+        del previous[signal.SIGTERM]
+
+    def handle(number: int, frame: Any) -> None:
+        now = time.monotonic()
+        if number == signal.SIGINT and request.reason and now - request.since > _APART:
+            signal.signal(signal.SIGINT, previous[signal.SIGINT])
+            signal.raise_signal(signal.SIGINT)
+        elif not request.reason:
+            request.reason, request.since = _REASONS[signal.Signals(number)], now
+
+    for number in previous:
+        signal.signal(number, handle)
+    try:
+        yield request
+    finally:
+        _current = None
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _terminate(number: int, frame: Any) -> None:
+    raise Terminated
+
+
+@contextmanager
+def heard() -> Iterator[None]:
+    """For a process of its own: SIGTERM raises `Terminated`, and a second Ctrl-C ends it at once, even within a compilation.
+
+    Python runs its handlers between two steps of its own, and a compilation is one step. So a thread listens too.
+    """
+    if threading.current_thread() is not threading.main_thread() or os.name == "nt":
+        yield
+        return
+    is_ours = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if is_ours:
+        signal.signal(signal.SIGTERM, _terminate)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    listener = threading.Thread(target=_listen, args=(reading,), daemon=True)
+    listener.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writing)
+        listener.join()
+        os.close(reading)
+        if is_ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _listen(descriptor: int) -> None:
+    """Ends the process at the second Ctrl-C; says that it may be pressed again where the first takes long."""
+    first, has_told = 0.0, False
+    while True:
+        is_waiting = first and not has_told
+        if is_waiting and not select.select([descriptor], [], [], _PATIENCE)[0]:
+            has_told = True
+            with suppress(OSError):
+                os.write(2, _NOTE)
+            continue
+        came = os.read(descriptor, 64)
+        if not came:
+            return
+        now = time.monotonic()
+        for number in came:
+            if first and number == signal.SIGINT and now - first > _APART:
+                os._exit(EXIT_STATUS["interrupted"])
+            if number in _REASONS:
+                first = first or now
