@@ -5,7 +5,7 @@ import errno
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -63,6 +63,16 @@ def _parser() -> _Parser:
     inspect.add_argument(
         "--num-workers", type=whole, default=1, metavar="N", help="evaluations at the same time, for --diagnose (1)"
     )
+    again = commands.add_parser(
+        "replay",
+        help="make a generation of a run again from its lineage",
+        description="Make the parameters of a generation again from the start of a run and the winners that it wrote down, "
+        "without evaluating the loss; hold each generation against its checksum, and the last against the checkpoint.",
+        allow_abbrev=False,
+    )
+    again.add_argument("run", metavar="RUN", help="a folder that mutagrad train --out wrote")
+    again.add_argument("--generation", type=whole, metavar="N", help="up to which (the last)")
+    again.add_argument("--out", metavar="FILE", help="a .safetensors file to write its parameters to")
     listed = commands.add_parser("claims", help="all claims with their last verdicts", allow_abbrev=False)
     listed.add_argument(
         "--html",
@@ -139,7 +149,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(command: str, options: dict[str, Any]) -> int:
     """Run a command; what it refuses is said in one line."""
-    commands = {"train": _train, "inspect": _inspect, "reproduce": _reproduce, "claims": _claims}
+    commands: dict[str, Callable[..., int]] = {
+        "train": _train, "inspect": _inspect, "replay": _replay, "reproduce": _reproduce, "claims": _claims,
+    }  # fmt: skip
     try:
         return commands[command](**options)
     except BrokenPipeError:
@@ -250,6 +262,13 @@ def _inspect(run: str, diagnose: bool, landscape: bool, num_workers: int) -> int
     if landscape:
         print("evaluating mutants around the last parameters …", file=sys.stderr)
         inspection.landscape(run, say)
+    return 0
+
+
+def _replay(run: str, generation: int | None, out: str | None) -> int:
+    from mutagrad.lab.training.replay import replay
+
+    print(replay(run, generation, out))
     return 0
 
 

@@ -20,7 +20,7 @@ from mutagrad.run.checkpoint import Checkpoints, folder_of, identity_of
 from mutagrad.run.lock import locked
 from mutagrad.run.loop import Chunk
 
-__all__ = ["HISTORY", "Saved", "history_of"]
+__all__ = ["HISTORY", "Saved", "history_of", "is_consumed", "last_state"]
 
 HISTORY = "history.journal"
 _SECONDS = 60.0
@@ -44,9 +44,10 @@ class Saved:
         algorithm: Any,
         recorder: Callable | None,
         evaluator: Evaluator,
-        seconds: float = _SECONDS,
+        seconds: float | None = None,
     ):
-        self._folder, self._key, self._recorder, self._seconds = folder_of(folder), key, recorder, seconds
+        self._folder, self._key, self._recorder = folder_of(folder), key, recorder
+        self._seconds = _SECONDS if seconds is None else seconds
         self._evaluator = evaluator
         self._held = ExitStack()
         self._held.enter_context(locked(self._folder, "checkpoint"))
@@ -191,6 +192,21 @@ def _both(record: Callable[[Any, Any], Any], recorder: Callable[[Any, Any], Any]
         return record(state, info), None if recorder is None else recorder(state, info)
 
     return recorded
+
+
+def last_state(folder: str | PathLike, key: jax.Array, algorithm: Any, state: Any) -> Any:
+    """The state of the newest whole checkpoint, in the structure of ``state``, while a run writes to the folder or not.
+
+    Raises
+    ------
+    ValueError : if there is none, or it is of another run.
+    """
+    place = folder_of(folder)
+    checkpoints = Checkpoints(place, identity_of(key, algorithm))
+    described = checkpoints.newest()
+    if described is None:
+        raise ValueError(f"checkpoint: got {str(folder)!r}, which holds none; let the run save itself first")
+    return checkpoints.restore(described, state)
 
 
 def history_of(folder: Any, described: dict[str, Any]) -> journal.Rows:

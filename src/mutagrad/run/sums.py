@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["damaged", "read_signed", "sums_of", "write_signed", "write_whole"]
+__all__ = ["damaged", "files_of", "read_signed", "sum_of_text", "sums_of", "write_signed", "write_whole"]
 
 _OWN = "sha256"
 _PIECE = 2**20
@@ -20,7 +20,7 @@ def sums_of(folder: Path, names: Iterable[str] | None = None, sync: bool = False
     ----------
     folder : of the files. names : paths in it. sync : whether to force each file to the disk first.
     """
-    found = sorted(_files(folder)) if names is None else names
+    found = sorted(files_of(folder)) if names is None else names
     return {name: _sum(folder / name, sync) for name in found}
 
 
@@ -31,7 +31,7 @@ def damaged(folder: Path, sums: dict[str, str], is_all: bool = True) -> str:
     ----------
     folder : of the files. sums : as `sums_of` gives them. is_all : whether a file that has no sum is damage too.
     """
-    present = set(_files(folder))
+    present = set(files_of(folder))
     for name in sorted(sums):
         if name not in present:
             return f"{name} is missing"
@@ -39,6 +39,11 @@ def damaged(folder: Path, sums: dict[str, str], is_all: bool = True) -> str:
             return f"{name} was altered"
     extra = sorted(present - set(sums)) if is_all else ()
     return f"{extra[0]} was added" if extra else ""
+
+
+def sum_of_text(text: str) -> str:
+    """The sum of a text file."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_signed(path: Path, content: dict[str, Any]) -> None:
@@ -70,7 +75,8 @@ def _signature(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _files(folder: Path) -> list[str]:
+def files_of(folder: Path) -> list[str]:
+    """Paths of all files in a folder, relative to it."""
     walked = os.walk(folder)
     return [Path(place, name).relative_to(folder).as_posix() for place, _, names in walked for name in names]
 

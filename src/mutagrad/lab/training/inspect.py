@@ -27,7 +27,7 @@ from mutagrad.report.text import (
     forecast_text,
     regime_text,
 )
-from mutagrad.run import checkpoint
+from mutagrad.run.saved import last_state
 
 __all__ = ["diagnosis", "inspect", "landscape"]
 
@@ -206,7 +206,7 @@ def _last(folder: Path) -> _Last:
     if not (folder / "checkpoint").exists():
         raise FileNotFoundError(f"run: got {str(folder)!r}, which holds no checkpoint; let the run save itself first")
     problem = set_up(settings, load(settings.data, settings.data_dir, settings.task))
-    state, _ = checkpoint.restore_or(folder / "checkpoint", problem.key, problem.state)
+    state = last_state(folder / "checkpoint", problem.key, problem.algorithm, problem.state)
     data = problem.task.data
     number, size = len(data.train_targets), int(history.num_examples[-1])
     chosen = np.random.default_rng(0).permutation(number)[: min(size, _MOST_EXAMPLES)]

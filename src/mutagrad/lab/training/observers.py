@@ -1,4 +1,4 @@
-"""What looks at a training run while it goes on: measurements on test examples, the run folder, the progress bar."""
+"""What looks at a training run while it goes on: measurements on test examples, and the progress bar."""
 
 import time
 from pathlib import Path
@@ -9,14 +9,13 @@ import numpy as np
 from mutagrad.lab.tasks.task import Score
 from mutagrad.lab.training import run_folder
 from mutagrad.lab.training.problem import Problem
-from mutagrad.run import checkpoint
+from mutagrad.run import journal
 from mutagrad.run.loop import Chunk
 from mutagrad.run.minibatches import changes
-from mutagrad.run.observers import History, Observer, Progress
+from mutagrad.run.observers import Observer, Progress
 
-__all__ = ["Measurements", "Saving", "TrainingProgress", "stop_at_score"]
+__all__ = ["Measurements", "TrainingProgress", "stop_at_score"]
 
-_SAVE_SECONDS = 60.0
 _MEASURING_SHARE = 0.1
 """The network is measured as often as leaves it this share of the time, once a second at most."""
 _TRAIN_SAMPLE = 10_000
@@ -32,11 +31,13 @@ class Measurements:
     test : the last Score on the test examples.
     """
 
-    def __init__(self, problem: Problem, past: dict[str, list] | None = None):
+    def __init__(self, problem: Problem, folder: Path | None = None):
+        past = {} if folder is None else run_folder.read_measurements(folder)
+        self._path, self._num_written = None if folder is None else folder / run_folder.MEASUREMENTS, 0
         self._task = problem.task
         name = self._task.score_name
         names = ("measured_generation", f"test_{name}", f"train_{name}", "test_loss", "train_loss")
-        self.columns: dict[str, list] = {one: list((past or {}).get(one, ())) for one in names}
+        self.columns: dict[str, list] = {one: np.asarray(past.get(one, ())).tolist() for one in names}
         self.test: Score | None = None
         self._last, self._pause = time.perf_counter(), 1.0
 
@@ -60,29 +61,25 @@ class Measurements:
         found = (generation, self.test.score, train.score, self.test.loss, train.loss)
         for column, value in zip(self.columns.values(), found, strict=True):
             column.append(value)
+        self._write()
         self._last = time.perf_counter()
 
-
-class Saving:
-    """Brings the run folder up to date about every minute: checkpoint, history and parameters of one generation."""
-
-    def __init__(self, folder: Path, problem: Problem, history: History, measurements: Measurements):
-        self._folder, self._problem, self._history, self._measurements = folder, problem, history, measurements
-        self._last = time.monotonic()
-
-    def __call__(self, chunk: Chunk) -> None:
-        """Save if it is time to."""
-        if time.monotonic() - self._last > _SAVE_SECONDS:
-            self.save(chunk.state)
-
-    def save(self, state: Any) -> None:
-        """Save. The checkpoint comes first: a run goes on from it alone, and makes the rest anew."""
-        records, folder = self._history.records, self._folder
-        checkpoint.save(folder / "checkpoint", self._problem.key, state, records)
-        if records is not None:
-            run_folder.write_history(folder, records, self._measurements.columns, attributes(self._problem))
-        run_folder.write_arrays(folder, "params", state.params)
-        self._last = time.monotonic()
+    def _write(self) -> None:
+        """Append what has not been written; what cannot be is tried again next time."""
+        if self._path is None:
+            return
+        number = len(self.columns["measured_generation"])
+        first = min(self._num_written, number - 1)
+        columns = {name: np.asarray(column[first:]) for name, column in self.columns.items()}
+        try:
+            with journal.Journal(self._path, columns) as file:
+                file.append(first, columns)
+            self._num_written = number
+        except ValueError:
+            # It is damaged at its head.
+            self._path.replace(self._path.with_name(f"damaged-{self._path.name}"))
+        except OSError:
+            pass
 
 
 def attributes(problem: Problem) -> dict[str, Any]:

@@ -1,17 +1,20 @@
 """Going on with a run: whether there is anything left to do, what has changed since, and folders that hold nothing yet."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
+from mutagrad.lab.tasks.dataset import Dataset
 from mutagrad.lab.training.options import TrainConfig
 from mutagrad.lab.training.run_folder import read_config
 
-__all__ = ["changes", "device", "is_blank", "nothing_left", "versions", "wanted_generations"]
+__all__ = ["changes", "device", "examples", "is_blank", "nothing_left", "versions", "wanted_generations"]
 
 _DEFAULT_GENERATIONS = 2000
-_OF_NO_WORTH = (".writable", ".lock", "config.tmp")
+_OF_NO_WORTH = (".writable", ".lock", "config.json.tmp", "manifest.json", "manifest.json.tmp")
 """What a run may leave that ended before its config.json was there."""
 _WRITTEN = ("checkpoint", "history.zarr", "params.safetensors", "training.png")
 
@@ -61,6 +64,16 @@ def versions() -> dict[str, str]:
 def device() -> str:
     """What JAX computes on."""
     return jax.devices()[0].device_kind
+
+
+def examples(data: Dataset) -> str:
+    """A sum of the training examples, by which others are told from them."""
+    digest = hashlib.sha256()
+    for values in (data.train_inputs, data.train_targets):
+        array = np.ascontiguousarray(values)
+        digest.update(f"{array.dtype} {array.shape} ".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def changes(folder: Path) -> str:

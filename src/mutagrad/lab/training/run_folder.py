@@ -1,4 +1,4 @@
-"""A run on disk: config.json, history.zarr, a checkpoint, the final parameters and figures."""
+"""A run on disk: config.json, journals, checkpoints, and at the end history.zarr, parameters, figures and their sums."""
 
 import json
 import math
@@ -11,10 +11,30 @@ import jax.numpy as jnp
 import numpy as np
 
 from mutagrad.lab.training.options import TrainConfig, from_saved
+from mutagrad.run import journal, sums
+from mutagrad.run.saved import HISTORY
 
-__all__ = ["create", "read_config", "read_history", "read_settings", "write_arrays", "write_history", "write_json"]
+__all__ = [
+    "MEASUREMENTS",
+    "create",
+    "damage",
+    "read_config",
+    "read_history",
+    "read_measurements",
+    "read_settings",
+    "seal",
+    "write_arrays",
+    "write_config",
+    "write_history",
+]
 
+MEASUREMENTS = "measurements.journal"
+_CONFIG = "config.json"
+_MANIFEST = "manifest.json"
+_SEALED = ("config.json", "inputs.safetensors", "params.safetensors", "training.png")
 _REPLACED = ".old"
+_CHUNK = 65_536
+"""Generations of a chunk of history.zarr."""
 
 
 def create(folder: Path) -> None:
@@ -47,9 +67,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     FileNotFoundError : if there is no run in the folder.
     ValueError : if its config.json is damaged.
     """
-    path = folder / "config.json"
+    path = folder / _CONFIG
     if not path.is_file():
         raise FileNotFoundError(f"run: got {str(folder)!r}, which holds no run (no config.json); check the path")
+    if why := [one for one in damage(folder) if one.startswith((_CONFIG, _MANIFEST))]:
+        raise ValueError(
+            f"run: got {str(folder)!r}, whose {why[0]} since the run wrote it; restore it, or start a new run"
+        )
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(found, dict):
@@ -67,13 +91,17 @@ def read_settings(folder: Path) -> TrainConfig:
         raise ValueError(f"run: got {str(folder)!r}; {error}" if "settings:" in str(error) else str(error)) from None
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file whole or not at all; what is not finite becomes null, which JSON has."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(
-        json.dumps(_finite(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    temporary.replace(path)
+def write_config(folder: Path, content: dict[str, Any]) -> None:
+    """Write config.json whole or not at all; what is not finite becomes null, which JSON has.
+
+    Until `seal` is called, manifest.json knows this one and the one before, and nothing of what is to be written anew.
+    """
+    text = json.dumps(_finite(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    before = (sums.read_signed(folder / _MANIFEST) or {"files": {}})["files"]
+    listed = {name: before[name] for name in ("inputs.safetensors",) if name in before}
+    listed[_CONFIG] = sorted({sums.sum_of_text(text), *before.get(_CONFIG, ())})
+    sums.write_signed(folder / _MANIFEST, {"files": listed})
+    sums.write_whole(folder / _CONFIG, text)
 
 
 def _finite(value: Any) -> Any:
@@ -84,15 +112,22 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_history(
-    folder: Path, records: dict[str, np.ndarray], measured: dict[str, list], attributes: dict[str, Any]
-) -> None:
-    """Write history.zarr: what was recorded every generation, and what was measured now and then."""
-    history = as_dataset(records, measured, attributes)
+def write_history(folder: Path, history: Any, attributes: dict[str, Any]) -> None:
+    """Write history.zarr, for other tools to open: an xarray Dataset as `read_history` gives it.
+
+    Zarr of format 3; each of its chunks has a checksum (CRC-32C).
+    """
+    from zarr.codecs import Crc32cCodec, ZstdCodec
+
     path, temporary, replaced = (folder / f"history.zarr{ending}" for ending in ("", ".tmp", _REPLACED))
     shutil.rmtree(temporary, ignore_errors=True)
-    history.to_zarr(temporary, mode="w", zarr_format=2, consolidated=True)
-    # A folder cannot be replaced in one step: killed between the two, a run still has the earlier history.
+    codecs = (ZstdCodec(level=3), Crc32cCodec())
+    encoding = {name: {"compressors": codecs, "chunks": (_CHUNK,)} for name in history.variables}
+    for values in history.variables.values():
+        values.encoding = {}
+    history = history.assign_attrs(attributes)
+    history.to_zarr(temporary, mode="w", zarr_format=3, consolidated=False, encoding=encoding)
+    # A folder cannot be replaced in one step: killed between the two, a run still has the earlier one.
     if path.exists():
         shutil.rmtree(replaced, ignore_errors=True)
         path.rename(replaced)
@@ -100,7 +135,7 @@ def write_history(
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def as_dataset(records: dict[str, np.ndarray], measured: dict[str, list], attributes: dict[str, Any]) -> Any:
+def as_dataset(records: dict[str, np.ndarray], measured: dict[str, Any]) -> Any:
     """A history as an xarray Dataset, with the dimensions ``generation`` and ``measurement``."""
     import xarray
 
@@ -109,21 +144,69 @@ def as_dataset(records: dict[str, np.ndarray], measured: dict[str, list], attrib
         {name: ("generation", values) for name, values in records.items()}
         | {name: ("measurement", np.asarray(values)) for name, values in measured.items()},
         coords={"generation": np.arange(number) + 1},
-        attrs=attributes,
     )
 
 
 def read_history(folder: Path) -> Any:
-    """history.zarr as an xarray Dataset in memory, or ``None`` if the run has none yet."""
-    import xarray
+    """What was recorded every generation, and what was measured now and then, as far as it is whole; ``None`` if nothing was.
 
-    path, replaced = folder / "history.zarr", folder / f"history.zarr{_REPLACED}"
-    if not path.exists() and replaced.exists():
-        replaced.rename(path)
-    if not path.exists():
+    A run may go on meanwhile. Returns an xarray Dataset in memory.
+
+    Raises
+    ------
+    ValueError : if what is there is damaged throughout.
+    """
+    try:
+        records = journal.read(folder / "checkpoint" / HISTORY).columns
+    except FileNotFoundError:
         return None
-    with xarray.open_zarr(path, consolidated=True) as history:
-        return history.load()
+    if not records or not len(next(iter(records.values()))):
+        return None
+    number = len(next(iter(records.values())))
+    measured = read_measurements(folder)
+    if measured:
+        # What was measured is of the generations that are recorded.
+        known = int(np.searchsorted(measured["measured_generation"], number, side="right"))
+        measured = {name: values[:known] for name, values in measured.items()}
+    return as_dataset(records, measured)
+
+
+def read_measurements(folder: Path) -> dict[str, np.ndarray]:
+    """What was measured now and then, as far as it is whole; nothing if it is damaged at its head."""
+    try:
+        return journal.read(folder / MEASUREMENTS).columns
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def seal(folder: Path) -> None:
+    """Write manifest.json, the SHA-256 sums of all that a run has written to its end.
+
+    Journals and checkpoints, which have sums of their own, are not in it.
+    """
+    found = sums.sums_of(folder, [name for name in sums.files_of(folder) if _is_sealed(name)])
+    sums.write_signed(folder / _MANIFEST, {"files": {name: [one] for name, one in found.items()}})
+
+
+def _is_sealed(name: str) -> bool:
+    top = name.split("/")[0]
+    return top in _SEALED or top == "history.zarr"
+
+
+def damage(folder: Path) -> list[str]:
+    """What is damaged in a run folder, apart from journals and checkpoints, each in words; nothing if there is no manifest."""
+    if not (folder / _MANIFEST).exists():
+        return []
+    manifest = sums.read_signed(folder / _MANIFEST)
+    if manifest is None:
+        return [f"{_MANIFEST} was altered"]
+    present = {name for name in manifest["files"] if (folder / name).is_file()}
+    own = sums.sums_of(folder, sorted(present))
+    return [
+        f"{name} {'was altered' if name in present else 'is missing'}"
+        for name, allowed in sorted(manifest["files"].items())
+        if own.get(name) not in allowed
+    ]
 
 
 def write_arrays(folder: Path, name: str, tree: Any) -> None:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,9 @@ from mutagrad.lab.tasks.data import load
 from mutagrad.lab.training import figure, observers, resume, run_folder, summary
 from mutagrad.lab.training.options import MAY_CHANGE, TrainConfig, to_saved
 from mutagrad.lab.training.problem import Problem, check_settings, set_up
-from mutagrad.run import checkpoint
 from mutagrad.run.evolve import Result, RunError, evolve
-from mutagrad.run.observers import History, stop_after
+from mutagrad.run.lock import locked
+from mutagrad.run.observers import stop_after
 from mutagrad.run.signals import interruptible
 
 __all__ = ["resumed", "train"]
@@ -71,51 +73,76 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
     check_settings(config)
     problem = set_up(config, load(config.data, config.data_dir, config.task))
     folder = Path(config.out) if config.out is not None else None
-    settings = {"settings": to_saved(config), "versions": resume.versions(), "device": resume.device()}
-    with interruptible():
+    settings = {
+        "settings": to_saved(config),
+        "versions": resume.versions(),
+        "device": resume.device(),
+        "examples": resume.examples(problem.task.data),
+    }
+    with interruptible(), ExitStack() as held:
         if folder is not None:
-            _open(folder, config, problem, settings)
+            held.enter_context(_opened(folder, config, problem, settings))
         start = time.perf_counter()
         run, measurements, failure = _run(config, problem, folder, progress)
         outcome = summary.outcome(config, problem, run, measurements.columns, time.perf_counter() - start)
         if folder is not None:
-            run_folder.write_json(folder / "config.json", settings | {"outcome": outcome})
-    if folder is not None and run.history is not None:
-        try:
-            figure.draw(folder / "training.png", config, problem, run.history, measurements.columns, outcome)
-        except OSError as error:
-            outcome["not_drawn"] = str(error)
+            _finish(folder, config, problem, run, measurements, settings, outcome)
     if failure is not None:
         raise failure
     return outcome
 
 
-def _open(folder: Path, config: TrainConfig, problem: Problem, settings: dict[str, Any]) -> None:
-    """Make the folder of a new run, or find that of an old one."""
+@contextmanager
+def _opened(folder: Path, config: TrainConfig, problem: Problem, settings: dict[str, Any]) -> Iterator[None]:
+    """The folder of a new run, or of an old one, which nobody else writes to."""
     if config.resume:
+        saved = run_folder.read_config(folder)
         _check_same(config, run_folder.read_settings(folder))
+        if saved.get("examples") not in (None, settings["examples"]):
+            raise ValueError(
+                f"data: got {config.data!r}, whose examples are others than those of the run in {str(folder)!r}; restore "
+                "them, or start a new run"
+            )
     elif not resume.is_blank(folder):
         run_folder.create(folder)
-    run_folder.write_json(folder / "config.json", settings)
-    if problem.inputs.arrays is not None:
-        run_folder.write_arrays(folder, "inputs", problem.inputs.arrays)
+    with locked(folder, "out"):
+        run_folder.write_config(folder, settings)
+        if problem.inputs.arrays is not None:
+            run_folder.write_arrays(folder, "inputs", problem.inputs.arrays)
+        run_folder.seal(folder)
+        yield
+
+
+def _finish(
+    folder: Path,
+    config: TrainConfig,
+    problem: Problem,
+    run: Result,
+    measurements: observers.Measurements,
+    settings: dict[str, Any],
+    outcome: dict[str, Any],
+) -> None:
+    """What a run leaves at its end, and last the sums of it."""
+    run_folder.write_config(folder, settings | {"outcome": outcome})
+    run_folder.write_arrays(folder, "params", run.params)
+    if run.history is not None:
+        history = run_folder.as_dataset(run.history, measurements.columns)
+        run_folder.write_history(folder, history, observers.attributes(problem))
+        try:
+            figure.draw(folder / "training.png", config, problem, run.history, measurements.columns, outcome)
+        except OSError as error:
+            outcome["not_drawn"] = str(error)
+    run_folder.seal(folder)
 
 
 def _run(
     config: TrainConfig, problem: Problem, folder: Path | None, progress: bool
 ) -> tuple[Result, observers.Measurements, RunError | None]:
     """Generations until something stops them, with everything saved."""
-    state, past, measured = problem.state, None, None
-    if folder is not None and config.resume:
-        state, past = checkpoint.restore_or(folder / "checkpoint", problem.key, state)
-        earlier = run_folder.read_history(folder)
-        measured = {name: values.values.tolist() for name, values in (earlier or {}).items()}
-    history, measurements = History(past), observers.Measurements(problem, measured)
-    measurements.measure(state)
-    watching: list[Any] = [history, measurements]
-    saving = None if folder is None else observers.Saving(folder, problem, history, measurements)
-    if saving is not None:
-        watching.append(saving)
+    measurements = observers.Measurements(problem, folder)
+    if not measurements.columns["measured_generation"]:
+        measurements.measure(problem.state)
+    watching: list[Any] = [measurements]
     if config.seconds is not None:
         watching.append(stop_after(config.seconds))
     if config.target is not None:
@@ -123,24 +150,22 @@ def _run(
     wanted = resume.wanted_generations(config)
     if progress:
         watching.append(observers.TrainingProgress(wanted, measurements))
-    evaluations, task = int(state.generation) * observers.evaluations(problem), problem.task
-    failure = None
+    task, failure = problem.task, None
     try:
         run = evolve(
             problem.key,
             problem.algorithm,
-            Result(state.params, state, past, "", evaluations),
+            Result(problem.state.params, problem.state, None, ""),
             task.loss_fn,
             wanted or _UNLIMITED,
             problem.batches,
             observers=watching,
+            checkpoint=None if folder is None else folder / "checkpoint",
             progress=False,
         )
     except RunError as error:
         run, failure = error.result, error
     measurements.measure(run.state)
-    if saving is not None:
-        saving.save(run.state)
     return run, measurements, failure
 
 

@@ -1,0 +1,68 @@
+"""A generation of a training run made again from its start and its lineage, without evaluating the loss."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from mutagrad.lab.tasks.data import load
+from mutagrad.lab.training import resume, run_folder
+from mutagrad.lab.training.problem import set_up
+from mutagrad.run.evolve import Result
+from mutagrad.run.lineage import replay as replay_lineage
+from mutagrad.run.saved import last_state
+
+__all__ = ["replay"]
+
+
+def replay(folder: str | Path, generation: int | None = None, out: str | None = None) -> str:
+    """Make a generation of a run again, and say how it went.
+
+    Parameters
+    ----------
+    folder : as `mutagrad train` wrote it. generation : which one; the last unless given.
+    out : a .safetensors file for its parameters, or ``None``.
+
+    Returns
+    -------
+    Text: that every generation had the checksum of the run's own, whether the newest checkpoint is the same, its test score,
+    and the bytes that the lineage takes.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError : if there is no run, its lineage is damaged before that generation, or its data are others.
+    """
+    folder = Path(folder).expanduser()
+    config, settings = run_folder.read_config(folder), run_folder.read_settings(folder)
+    problem = set_up(settings, load(settings.data, settings.data_dir, settings.task))
+    task = problem.task
+    if config.get("examples") not in (None, resume.examples(task.data)):
+        raise ValueError(
+            f"data: got {settings.data!r}, whose examples are others than those of the run in {str(folder)!r}"
+        )
+    start = Result(problem.state.params, problem.state, None, "")
+    found = replay_lineage(folder / "checkpoint", problem.algorithm, start, generation)
+    lines = [
+        f"replayed         generation {found.generation:,} of {found.num_generations:,}, each with its own checksum"
+    ]
+    try:
+        newest = last_state(folder / "checkpoint", problem.key, problem.algorithm, problem.state)
+    except ValueError as error:
+        lines.append(f"checkpoint       {error}")
+    else:
+        if int(newest.generation) == found.generation:
+            pairs = zip(jax.tree.leaves(newest.params), jax.tree.leaves(found.params), strict=True)
+            is_same = all(np.array_equal(one, other, equal_nan=True) for one, other in pairs)
+            lines.append(f"checkpoint       {'the same, bit for bit' if is_same else 'DIFFERS'}")
+    score = task.measure_fn(found.params, task.data.test_inputs, task.data.test_targets)
+    each = found.num_bytes / max(found.num_generations, 1)
+    lines += [
+        f"test {task.score_name:<12}{score.score:.4f}",
+        f"lineage          {found.num_bytes:,} bytes, {each:.3g} a generation, 1/{found.num_bytes_of_params / each:,.0f} of its "
+        "parameters",
+    ]
+    if out is not None:
+        path = Path(out).expanduser().with_suffix("")
+        run_folder.write_arrays(path.parent, path.name, found.params)
+        lines.append(f"parameters       {path}.safetensors")
+    return "\n".join(lines)
