@@ -183,7 +183,7 @@ def test_a_save_that_fails_loses_nothing(tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError("no space left")
 
-    monkeypatch.setattr("mutagrad.run.checkpoint.save", full)
+    monkeypatch.setattr("mutagrad.run.checkpoint.Checkpoints.save", full)
     closed = []
 
     class Watching:

@@ -19,9 +19,10 @@ from mutagrad.lab.training import observers
 from mutagrad.lab.training.inspect import inspect
 from mutagrad.lab.training.options import TrainConfig
 from mutagrad.lab.training.problem import set_up
-from mutagrad.lab.training.run_folder import read_history, write_history
+from mutagrad.lab.training.run_folder import read_history, read_measurements, write_history
 from mutagrad.lab.training.summary import sentences
 from mutagrad.lab.training.train import resumed, train
+from mutagrad.run import saved
 from mutagrad.run.evolve import RunError
 
 pytestmark = pytest.mark.permissive  # the networks have JAX's default promotion
@@ -47,7 +48,7 @@ def checkpointed(folder):
     """The newest checkpoint: its generation and its parameters, by their names in params.safetensors."""
     with ocp.CheckpointManager((folder / "checkpoint").resolve()) as manager:
         step = manager.latest_step()
-        state = manager.restore(step, args=ocp.args.StandardRestore())["state"]
+        state = manager.restore(step, args=ocp.args.StandardRestore())
     return step, {name.split("params", 1)[1]: leaf for name, leaf in state.items() if "params" in name}
 
 
@@ -97,7 +98,7 @@ def test_the_folder_holds_one_run(whole):
 
 
 def test_a_run_that_is_saved_all_the_time_is_the_same(data, whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(observers, "_SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(saved, "_SECONDS", 0.0)
     train(config(data, tmp_path / "often", 30, batch_size=16), progress=False)
     assert_consistent(tmp_path / "often", 30)
     assert_same_run(tmp_path / "often", whole[0])
@@ -120,12 +121,9 @@ def test_a_run_goes_on_from_its_folder_alone(data, whole, tmp_path):
 
 
 def test_resuming_with_nothing_left_to_do_completes_the_folder(whole, tmp_path):
-    """As a run leaves it that was killed after its checkpoint: without parameters, and with an older history."""
+    """As a run leaves it that was killed after its checkpoint: without what is written at the end."""
     folder = shutil.copytree(whole[0], tmp_path / "run")
-    history = read_history(folder)
-    records = {name: history[name].values[:9] for name in history if history[name].dims == ("generation",)}
-    measured = {name: history[name].values[:1].tolist() for name in history if history[name].dims == ("measurement",)}
-    write_history(folder, records, measured, history.attrs)
+    shutil.rmtree(folder / "history.zarr")
     (folder / "params.safetensors").unlink()
     outcome = train(resumed(folder, {}), progress=False)
     assert_consistent(folder, 30)
@@ -135,14 +133,11 @@ def test_resuming_with_nothing_left_to_do_completes_the_folder(whole, tmp_path):
 
 def test_a_killed_run_goes_on_with_its_history(data, tmp_path):
     """SIGKILL leaves what was saved last, and resuming gives the run that was never killed."""
-    code = (
-        "import sys, mutagrad.lab.training.observers as o; o._SAVE_SECONDS = 0.3; "
-        "from mutagrad.cli import main; main(sys.argv[1:])"
-    )
+    code = "import sys, mutagrad.run.saved as s; s._SECONDS = 0.3; from mutagrad.cli import main; main(sys.argv[1:])"
     out, settings = tmp_path / "killed", ["--data", data, "--widths", "3", "--num-offspring", "4", "--seed", "5"]
     command = [sys.executable, "-c", code, "train", "--quiet", *settings, "--generations", "1000000000"]
     process = subprocess.Popen([*command, "--out", str(out)])
-    while not (out / "history.zarr").exists():
+    while not list(out.glob("checkpoint/*.json")):
         assert process.poll() is None
         time.sleep(0.1)
     process.kill()
@@ -168,11 +163,20 @@ def test_an_error_on_the_way_leaves_everything_up_to_it(data, tmp_path, monkeypa
     assert_consistent(tmp_path / "run", number)
 
 
-def test_a_history_outlives_a_kill_between_its_renames(whole, tmp_path, monkeypatch):
-    """Killed when the old history has been moved away and the new one is not yet in place: the old one is read."""
+def test_history_zarr_is_what_the_journals_hold(whole):
+    """For other tools: format 3, with checksums, and closed in its metadata about what it is of."""
+    import xarray
+
     history = read_history(whole[0])
-    records = {name: history[name].values for name in history if history[name].dims == ("generation",)}
-    write_history(tmp_path, records, {}, {})
+    with xarray.open_zarr(whole[0] / "history.zarr", consolidated=False) as written:
+        assert written.identical(history.assign_attrs(written.attrs))
+        assert written.attrs == {"evaluations_per_generation": 6, "score": "accuracy"}
+
+
+def test_history_zarr_outlives_a_kill_between_its_renames(whole, tmp_path, monkeypatch):
+    """Killed when the old one has been moved away and the new one is not yet in place: neither is lost."""
+    history = read_history(whole[0])
+    write_history(tmp_path, history, {})
     rename = type(tmp_path).rename
 
     def killed(path, target):
@@ -182,20 +186,28 @@ def test_a_history_outlives_a_kill_between_its_renames(whole, tmp_path, monkeypa
 
     monkeypatch.setattr(type(tmp_path), "rename", killed)
     with pytest.raises(KeyboardInterrupt):
-        write_history(tmp_path, {name: values[:9] for name, values in records.items()}, {}, {})
+        write_history(tmp_path, history.isel(generation=slice(9)), {})
     monkeypatch.undo()
-    assert not (tmp_path / "history.zarr").exists()
-    np.testing.assert_array_equal(read_history(tmp_path).loss, history.loss)
+    assert {path.name for path in tmp_path.iterdir()} == {"history.zarr.old", "history.zarr.tmp"}
+    write_history(tmp_path, history, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["history.zarr"]
 
 
-def test_measurements_later_than_where_a_run_goes_on_are_dropped(data):
+def test_measurements_later_than_where_a_run_goes_on_are_dropped(data, tmp_path):
     problem = set_up(TrainConfig(data=data, widths=(3,), sigma=0.01), load(data))
-    past = {"measured_generation": [0, 6, 9], **{name: [1, 2, 3] for name in ("test_accuracy", "train_accuracy")}}
-    found = observers.Measurements(problem, past | {"test_loss": [1, 2, 3], "train_loss": [1, 2, 3]})
-    found.measure(SimpleNamespace(generation=6, params=problem.state.params))
-    found.measure(SimpleNamespace(generation=6, params=problem.state.params))
-    assert found.columns["measured_generation"] == [0, 6]
-    assert found.columns["test_accuracy"] == [1, found.test.score]
+
+    def measured(*generations):
+        found = observers.Measurements(problem, tmp_path)
+        for generation in generations:
+            found.measure(SimpleNamespace(generation=generation, params=problem.state.params))
+        return found
+
+    assert measured(0, 6, 9).columns["measured_generation"] == [0, 6, 9]
+    again = measured(6, 6)
+    assert again.columns["measured_generation"] == [0, 6]
+    assert again.columns["test_accuracy"][-1] == again.test.score
+    assert read_measurements(tmp_path)["measured_generation"].tolist() == [0, 6]
+    assert measured(12).columns["measured_generation"] == [0, 6, 12]
 
 
 def test_a_regression_learns_a_line(tmp_path):
