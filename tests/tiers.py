@@ -2,8 +2,6 @@
 
 KEPT = {
     "algorithms/test_ask_tell.py::test_ask_and_tell_are_step": (
-        "metropolis",
-        "elitist",
         "truncation",
         "weighted",
         "crossover of leaves",
