@@ -132,6 +132,8 @@ KEPT = {
     "test_mutation.py::test_the_stream_of_a_leaf_ignores_the_size_of_the_others": ("low_rank",),
     "test_noise.py::test_any_shapes": (),
     "test_noise.py::test_leaves_of_one_size_and_of_many": (),
+    "theory/test_densities.py::test_gradients_in_float32": ("1.0-normal", "30.0-sphere 2"),
+    "theory/test_densities.py::test_mean_loss_of_boltzmann_to_second_order": ("normal", "ball 10"),
     "theory/test_densities.py::test_measured_generations": ("boltzmann-t", "weighted-sphere"),
     "theory/test_densities.py::test_normal_limits": (),
     "theory/test_densities.py::test_two_offspring": ("sphere 3",),
