@@ -1,5 +1,7 @@
 """A run that is cut and goes on is the run that was never cut: state and whole history, bit for bit."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,8 +45,8 @@ def evolved(number, batches, start=START, key=KEY, **options):
 
 @pytest.fixture(scope="module")
 def whole():
-    """One uninterrupted run for each kind of batches serves all comparisons."""
-    return {name: evolved(NUMBER, batches) for name, batches in BATCHES.items()}
+    """One uninterrupted run for each kind of batches, made when it is asked for, serves all comparisons."""
+    return functools.cache(lambda name: evolved(NUMBER, BATCHES[name]))
 
 
 def assert_same(mine, theirs):
@@ -64,7 +66,7 @@ def test_a_result_goes_on(whole, name):
     for number in CUTS:
         result = evolved(number, BATCHES[name], result)
         assert len(result.history["loss"]) == number
-    assert_same(result, whole[name])
+    assert_same(result, whole(name))
 
 
 class Generations:
@@ -85,9 +87,9 @@ def test_a_checkpoint_goes_on(whole, name, tmp_path):
         assert len(result.history["loss"]) == number
         assert made.number == number - before
         before = number
-    assert_same(result, whole[name])
+    assert_same(result, whole(name))
     # Nothing is left to do: the same result again.
-    assert_same(evolved(NUMBER, BATCHES[name], checkpoint=tmp_path / "run"), whole[name])
+    assert_same(evolved(NUMBER, BATCHES[name], checkpoint=tmp_path / "run"), whole(name))
     with pytest.raises(ValueError, match="^checkpoint: got .* saved by a run with another key"):
         evolved(NUMBER, BATCHES[name], key=jax.random.key(1), checkpoint=tmp_path / "run")
     with pytest.raises(ValueError, match="^checkpoint: got .* where this run has"):
@@ -103,7 +105,7 @@ def test_a_raised_error_leaves_a_checkpoint_to_go_on_from(whole, tmp_path):
         evolved(NUMBER, BATCHES["minibatches"], checkpoint=tmp_path / "run", observers=[broken])
     made = Generations()
     result = evolved(NUMBER, BATCHES["minibatches"], checkpoint=tmp_path / "run", observers=[made])
-    assert_same(result, whole["minibatches"])
+    assert_same(result, whole("minibatches"))
     assert made.number < NUMBER
 
 
