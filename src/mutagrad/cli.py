@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mutagrad.lab.training.options import TrainConfig, add_arguments, path, whole
-from mutagrad.run.signals import EXIT_STATUS, Terminated, heard
+from mutagrad.run.signals import EXIT_STATUS, Terminated, deferred, heard
 
 __all__ = ["main"]
 
@@ -220,13 +220,14 @@ def _discard() -> None:
         os.close(nowhere)
 
 
-# Imports are inside, so that --help and a mistyped argument do not wait for JAX.
+# Imports are inside, so that --help and a mistyped argument do not wait for JAX; an exception within them would make it abort.
 
 
 def _train(quiet: bool, **given: Any) -> int:
-    from mutagrad.lab.training import resume
-    from mutagrad.lab.training.summary import BY_SIGNAL, sentences
-    from mutagrad.lab.training.train import resumed, train
+    with deferred():
+        from mutagrad.lab.training import resume
+        from mutagrad.lab.training.summary import BY_SIGNAL, sentences
+        from mutagrad.lab.training.train import resumed, train
 
     if "resume" not in given:
         config = TrainConfig(**given)
@@ -250,7 +251,8 @@ def _train(quiet: bool, **given: Any) -> int:
 
 
 def _inspect(run: str, diagnose: bool, landscape: bool, num_workers: int) -> int:
-    from mutagrad.lab.training import inspect as inspection
+    with deferred():
+        from mutagrad.lab.training import inspect as inspection
 
     def say(text: str) -> None:
         print(text, flush=True)
@@ -266,14 +268,16 @@ def _inspect(run: str, diagnose: bool, landscape: bool, num_workers: int) -> int
 
 
 def _replay(run: str, generation: int | None, out: str | None) -> int:
-    from mutagrad.lab.training.replay import replay
+    with deferred():
+        from mutagrad.lab.training.replay import replay
 
     print(replay(run, generation, out))
     return 0
 
 
 def _claims(html: str | None) -> int:
-    from mutagrad.lab.claims import page, words
+    with deferred():
+        from mutagrad.lab.claims import page, words
 
     if html is None:
         print(words.table())
@@ -284,7 +288,8 @@ def _claims(html: str | None) -> int:
 
 
 def _reproduce(claim: str, scale: str, key: int | None, out: str, plan: bool, quiet: bool) -> int:
-    from mutagrad.lab.claims import reproduction, words
+    with deferred():
+        from mutagrad.lab.claims import reproduction, words
 
     found = reproduction.find(claim)
     reproduction.check_scale(found, scale)

@@ -1,22 +1,25 @@
 """Ctrl-C and SIGTERM: a run that is asked to end does so between two chunks of generations, and keeps everything."""
 
+import _thread
 import os
 import select
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-__all__ = ["EXIT_STATUS", "Request", "Terminated", "heard", "interruptible"]
+__all__ = ["EXIT_STATUS", "Request", "Terminated", "deferred", "heard", "interruptible"]
 
 EXIT_STATUS = {"interrupted": 128 + signal.SIGINT, "terminated": 128 + signal.SIGTERM}
 """What a process that was asked to end exits with: 130 after Ctrl-C, 143 after SIGTERM."""
 _REASONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 _APART = 0.5
 """Seconds within which a second Ctrl-C is the first again, as one that a terminal and a parent process both pass on."""
-_PATIENCE = 2.0
+_PATIENCE = 1.0
+"""Seconds after which a signal that has had no effect is sent again, and the user told."""
 _NOTE = b"\nmutagrad: ends as soon as this step is done; Ctrl-C again ends at once\n"
 
 
@@ -31,8 +34,17 @@ class Request:
         self.reason = ""
         self.since = 0.0
 
+    def make(self, number: int) -> None:
+        """Ask, unless that has been done."""
+        global _is_taken
+        _is_taken = True
+        if not self.reason:
+            self.reason, self.since = _REASONS[signal.Signals(number)], time.monotonic()
+
 
 _current: Request | None = None
+_is_taken = False
+"""Whether a run has taken note of a signal, which then need not be sent again."""
 
 
 @contextmanager
@@ -58,12 +70,11 @@ def interruptible() -> Iterator[Request]:
         del previous[signal.SIGTERM]
 
     def handle(number: int, frame: Any) -> None:
-        now = time.monotonic()
-        if number == signal.SIGINT and request.reason and now - request.since > _APART:
+        if number == signal.SIGINT and request.reason and time.monotonic() - request.since > _APART:
             signal.signal(signal.SIGINT, previous[signal.SIGINT])
             signal.raise_signal(signal.SIGINT)
-        elif not request.reason:
-            request.reason, request.since = _REASONS[signal.Signals(number)], now
+        else:
+            request.make(number)
 
     for number in previous:
         signal.signal(number, handle)
@@ -73,6 +84,25 @@ def interruptible() -> Iterator[Request]:
         _current = None
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """What signals ask for within this block is done at its end: there are imports that an exception makes abort."""
+    came: list[int] = []
+    previous = {number: signal.getsignal(number) for number in _REASONS}
+    previous = {number: handler for number, handler in previous.items() if callable(handler)}
+    if threading.current_thread() is not threading.main_thread():
+        previous = {}
+    for number in previous:
+        signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if came:
+        previous[signal.Signals(came[0])](came[0], None)
 
 
 def _terminate(number: int, frame: Any) -> None:
@@ -88,11 +118,13 @@ def heard() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or os.name == "nt":
         yield
         return
-    is_ours = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    global _is_taken
+    _is_taken, is_ours = False, signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     if is_ours:
         signal.signal(signal.SIGTERM, _terminate)
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
+    hook, sys.unraisablehook = sys.unraisablehook, _unraisable(sys.unraisablehook)
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     listener = threading.Thread(target=_listen, args=(reading,), daemon=True)
     listener.start()
@@ -103,26 +135,54 @@ def heard() -> Iterator[None]:
         os.close(writing)
         listener.join()
         os.close(reading)
+        sys.unraisablehook = hook
         if is_ours:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+def _unraisable(hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def quiet(what: Any) -> None:
+        if not issubclass(what.exc_type, KeyboardInterrupt | Terminated):
+            hook(what)
+
+    return quiet
+
+
 def _listen(descriptor: int) -> None:
-    """Ends the process at the second Ctrl-C; says that it may be pressed again where the first takes long."""
-    first, has_told = 0.0, False
+    """Ends the process at the second Ctrl-C, and sees to it that the first signal is not lost.
+
+    What a handler raises may be swallowed where Python has nobody to tell, as in what it calls when it collects garbage.
+    """
+    first, asked, own, has_told = 0.0, signal.SIGINT, 0, False
     while True:
-        is_waiting = first and not has_told
-        if is_waiting and not select.select([descriptor], [], [], _PATIENCE)[0]:
-            has_told = True
-            with suppress(OSError):
-                os.write(2, _NOTE)
+        if first and not select.select([descriptor], [], [], _PATIENCE)[0]:
+            own += _asked_again(asked)
+            if not has_told:
+                has_told = True
+                with suppress(OSError):
+                    os.write(2, _NOTE)
             continue
         came = os.read(descriptor, 64)
         if not came:
             return
         now = time.monotonic()
         for number in came:
-            if first and number == signal.SIGINT and now - first > _APART:
+            if number not in _REASONS:
+                continue
+            if own and number == asked:
+                own -= 1
+            elif not first:
+                first, asked = now, signal.Signals(number)
+            elif number == signal.SIGINT and now - first > _APART:
                 os._exit(EXIT_STATUS["interrupted"])
-            if number in _REASONS:
-                first = first or now
+
+
+def _asked_again(number: signal.Signals) -> int:
+    """Asks once more what a signal asked for; how many signals that sends."""
+    if _is_taken:
+        return 0
+    if _current is not None:
+        _current.make(number)
+        return 0
+    _thread.interrupt_main(number)
+    return 1

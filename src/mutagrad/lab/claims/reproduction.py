@@ -16,7 +16,7 @@ from mutagrad.lab.claims import registration
 from mutagrad.lab.claims.checks import Check, combine, compare
 from mutagrad.lab.claims.claims import Claim, Job
 from mutagrad.lab.claims.digest import digest
-from mutagrad.lab.claims.verdicts import committed
+from mutagrad.lab.claims.verdicts import committed, read
 
 __all__ = ["check_scale", "claims", "find", "plan", "reproduce", "with_key"]
 
@@ -58,7 +58,14 @@ def check_scale(found: Iterable[Claim], scale: str) -> None:
 
 
 def with_key(claim: Claim, key: int) -> Claim:
-    """A trial of a claim: the same with another key, which nobody registered."""
+    """A trial of a claim: the same with another key, which nobody registered.
+
+    Raises
+    ------
+    ValueError : for a key that is not from 0 to 2³² − 1.
+    """
+    if not 0 <= key < 2**32:
+        raise ValueError(f"key: got {key}; pass a whole number from 0 to 2³² − 1")
     return claim._replace(settings={scale: settings | {"key": key} for scale, settings in claim.settings.items()})
 
 
@@ -91,7 +98,7 @@ def reproduce(claim: Claim, folder: Path, scale: str = "quick", progress: bool =
     settings = {"scale": scale} | claim.settings[scale]
     done = own / "verdict.json"
     if done.exists():
-        earlier = json.loads(done.read_text(encoding="utf-8"))
+        earlier = read(done)
         if earlier["settings"] == json.loads(json.dumps(settings)) and earlier.get("digest") == code:
             return earlier
     # What is stated stands before the run.

@@ -14,9 +14,11 @@ from mutagrad.lab.claims.digest import digest
 from mutagrad.lab.claims.registration import VERDICTS as FOLDER
 from mutagrad.lab.claims.registration import registrations, settings_of
 
-__all__ = ["committed", "is_stale", "keep", "last_of", "superseded"]
+__all__ = ["committed", "is_stale", "keep", "last_of", "read", "superseded"]
 
 _SCALES = ("paper", "long", "quick")
+_KINDS = {"id": str, "verdict": str, "statement": str, "checks": list, "settings": dict, "date": str, "seconds": int | float}
+_OF_CHECKS = {"what": str, "verdict": str, "is_ours": bool}
 
 
 def committed() -> dict[tuple[str, str], dict[str, Any]]:
@@ -64,7 +66,7 @@ def keep(claim: Claim, folder: Path, figures: Path) -> dict[str, Any]:
     ------
     ValueError : if the verdict is of a trial, or of code that has changed since.
     """
-    verdict = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
+    verdict = read(folder / "verdict.json")
     if not verdict.get("registration"):
         raise ValueError(
             f"verdict: got a trial of {claim.id}, which was not registered as it was run; register it and run it"
@@ -74,7 +76,7 @@ def keep(claim: Claim, folder: Path, figures: Path) -> dict[str, Any]:
     name = f"{claim.id}.{verdict['settings']['scale']}"
     path = FOLDER / f"{name}.json"
     if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = read(path)
         if before["checks"] != verdict["checks"] or before.get("registration") != verdict["registration"]:
             _put_aside(before, _reason(claim, before.get("registration") or 0))
     _write(path, verdict)
@@ -100,6 +102,34 @@ def _write(path: Path, verdict: dict[str, Any]) -> None:
     path.write_text(json.dumps(verdict, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def read(path: Path) -> dict[str, Any]:
+    """A verdict from its file.
+
+    Raises
+    ------
+    ValueError : if the file is damaged; one line that names it.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        _check_kinds(found, _KINDS, "verdict")
+        _check_kinds(found["settings"], {"scale": str}, "settings")
+        for one in found["checks"]:
+            _check_kinds(one, _OF_CHECKS, "check")
+            if not {"value", "error", "low", "high"} <= set(one):
+                raise ValueError("a check has no value, error, low or high")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"verdict: got {str(path)!r}, which is damaged ({error}); delete it and run the claim") from None
+    return found
+
+
+def _check_kinds(found: Any, kinds: dict[str, Any], what: str) -> None:
+    if not isinstance(found, dict):
+        raise ValueError(f"a {what} is a {type(found).__name__} where names and values belong")
+    for name, kind in kinds.items():
+        if not isinstance(found.get(name), kind):
+            raise ValueError(f"{name} of a {what} is {type(found.get(name)).__name__}")
+
+
 def _read(folder: Path) -> Iterable[dict[str, Any]]:
     paths = sorted(folder.glob("*.json")) if folder.is_dir() else []
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    return [read(path) for path in paths]
