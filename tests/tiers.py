@@ -137,6 +137,7 @@ KEPT = {
     "theory/test_densities.py::test_normal_limits": (),
     "theory/test_densities.py::test_two_offspring": ("sphere 3",),
     "theory/test_dynamics.py::test_langevin_is_the_weak_limit_of_metropolis": (),
+    "theory/test_following.py::test_the_fixed_part_follows_a_slope_that_begins": (),
     "theory/test_moments.py::test_boltzmann_against_monte_carlo": ("1.1-20", "0.003-5"),
     "theory/test_moments.py::test_every_radial_density": (
         "metropolis-student_t*None0",
