@@ -121,6 +121,11 @@ class WrappedState:
         return self.inner.generation
 
     @property
+    def remarks(self) -> list[str]:
+        """What a run that ends here should say, if anything."""
+        return getattr(self.inner, "remarks", [])
+
+    @property
     def level(self) -> jax.Array:
         """Which of several batch sizes the next generation draws, where a wrapper inside chooses it."""
         return self.inner.level

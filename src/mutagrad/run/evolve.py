@@ -16,7 +16,7 @@ import numpy as np
 from mutagrad import check, tree
 from mutagrad.evaluation.everyone import sees_everyone
 from mutagrad.evaluation.losses import check_loss_fn
-from mutagrad.run.hints import Hints
+from mutagrad.run.hints import Hints, warn_at_the_end
 from mutagrad.run.loop import default_record, generations
 from mutagrad.run.minibatches import Minibatches, changes
 from mutagrad.run.observers import Checkpoint, History, Observer, Progress, is_consumed
@@ -176,7 +176,8 @@ def evolve(
     Returns
     -------
     Result. Ctrl-C ends the run after the current chunk of generations (about a quarter of a second) and returns what there
-    is, with ``stopped == "interrupted"``.
+    is, with ``stopped == "interrupted"``. Where its state has remarks, such as mutations of a population that found no place,
+    they are warnings at the end.
 
     Raises
     ------
@@ -275,6 +276,7 @@ def evolve(
         raise RunError(
             f"evolve: {_one_line(failed)} when the run had ended; error.result holds all of it", outcome
         ) from failed
+    warn_at_the_end(outcome.state)
     return outcome
 
 

@@ -98,7 +98,7 @@ def fixation(beta: Any, population_size: int, model: str = "moran") -> Selection
     ----------
     beta : strength of selection β ≥ 0 [1/loss].
     population_size : n ≥ 1.
-    model : "moran" or "wright_fisher".
+    model : "moran", where the formula is exact, or "wright_fisher", which `mutagrad.population` is unless told otherwise.
 
     Source: [SH05], [S22]; theory.md 6.
 
