@@ -64,8 +64,8 @@ CROWDED = mutagrad.population(SIGMA, 0.0, 8, 3.0, capacity=32)
 
 
 @pytest.mark.parametrize("kind", ["plain", "wrapped", "python"])
-def test_a_full_table_is_said_at_the_end(kind, capsys):
-    """Once, with number, room and remedy; the number is the sum of what generations dropped, and that of a run that goes on too."""
+def test_a_full_table_is_said_at_the_end(kind):
+    """Once, with number, room and remedy; the number is the sum of what generations dropped, where a run goes on too."""
     algorithm = mutagrad.schedule_sigma(CROWDED, lambda generation: 0.1) if kind == "wrapped" else CROWDED
 
     def record(state, info):

@@ -58,7 +58,7 @@ class Turnover(NamedTuple):
 
 
 def _draw_parents(sources: list[jax.Array], weights: jax.Array, demes: jax.Array) -> jax.Array:
-    """(k, d) parents of each birth, one for each key, by fitness within a deme. weights : (D, m); demes : (d,), of the parents."""
+    """(k, d) parents of each birth, one for each key, by fitness within a deme. weights : (D, m); demes : (d,) of parents."""
     size = weights.shape[1]
     ends = jnp.cumsum(weights, axis=1)
     total = ends[:, -1:]
