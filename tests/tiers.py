@@ -32,6 +32,10 @@ KEPT = {
     "algorithms/test_population.py::test_python_losses_and_wrappers": (),
     "algorithms/test_population.py::test_selected_mutations": ("wright_fisher-None-free",),
     "algorithms/test_population.py::test_the_fixed_part_descends_the_gradient": (),
+    "algorithms/test_population_goes_on.py::test_a_full_table_is_said_at_the_end": ("plain",),
+    "algorithms/test_population_goes_on.py::test_a_neutral_run_goes_on_under_selection": (),
+    "algorithms/test_population_goes_on.py::test_more_room": (),
+    "algorithms/test_population_goes_on.py::test_standing_variation_answers_at_once": (),
     "algorithms/test_routes.py::test_jit_scan_and_vmap_equal_the_loop": ("elitist",),
     "algorithms/test_stationary.py::test_stationary_distribution": ("metropolis", "moran"),
     "control/test_alternate.py::test_alternate_is_its_algorithms_by_turns": (),
@@ -146,6 +150,7 @@ KEPT = {
     "theory/test_densities.py::test_normal_limits": (),
     "theory/test_densities.py::test_two_offspring": ("sphere 3",),
     "theory/test_dynamics.py::test_langevin_is_the_weak_limit_of_metropolis": (),
+    "theory/test_following.py::test_the_fixed_part_follows_a_slope_that_begins": (),
     "theory/test_moments.py::test_boltzmann_against_monte_carlo": ("1.1-20", "0.003-5"),
     "theory/test_moments.py::test_every_radial_density": (
         "metropolis-student_t*None0",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         greedy,
         logistic,
         metropolis,
+        mutation_effect,
         mutation_selection,
         parents,
         population,
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 # Where each public name is: nothing is imported before it is asked for, so that `mutagrad --help` does not wait for JAX.
 _PLACES = {
     "algorithms": "GenomeInfo GenomeState Genomes Parents boltzmann comma elitist fixation greedy logistic metropolis "
-    "mutation_selection parents population record_genealogy tree_sequence truncation weighted_recombination",
+    "mutation_effect mutation_selection parents population record_genealogy tree_sequence truncation weighted_recombination",
     "control.alternate": "AlternateState alternate rotate",
     "control.batch_size": "BatchSizeState adapt_batch_size",
     "control.sigma": "AdaptedState adapt_sigma schedule_sigma",
@@ -120,6 +121,7 @@ __all__ = [
     "metropolis",
     "minibatches",
     "mutation",
+    "mutation_effect",
     "mutation_selection",
     "parents",
     "population",

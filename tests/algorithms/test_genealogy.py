@@ -89,8 +89,6 @@ def test_trees_are_those_of_the_parents(both):
 
 def test_effects_are_made_from_the_metadata(both):
     """A mutation's seed and σ make its effect again, by the algorithm's own density."""
-    from mutagrad.algorithms.genomes.genomes import effect_of
-
     result, trees = both
     algorithm = mutagrad.population(0.1, 0.5, SIZE, 0.3)
     effects = algorithm.ask(jax.random.key(0), result.state).effects
@@ -99,10 +97,7 @@ def test_effects_are_made_from_the_metadata(both):
         for slot in np.flatnonzero(result.state.is_segregating)
     }
     for mutation in list(trees.mutations())[-5:]:
-        words = jnp.asarray(mutation.metadata["seed"], jnp.uint32)
-        again = effect_of(
-            mutagrad.mutation.gaussian().sample_fn, words, jnp.float32(mutation.metadata["sigma"]), jnp.ones(3)
-        )
+        again = mutagrad.mutation_effect(mutation.metadata["seed"], mutation.metadata["sigma"], jnp.ones(3))
         slot = slots.get(tuple(mutation.metadata["seed"]))
         if slot is not None:
             np.testing.assert_allclose(again, effects[slot], rtol=1e-6)

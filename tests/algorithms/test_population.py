@@ -273,49 +273,6 @@ def test_huge_and_tiny_selection():
     assert bool(jnp.any(state.params != 0))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"population_size": 0}, "population_size: got 0"),
-        ({"mutation_rate": -1}, "mutation_rate: got -1; pass a finite number of 0 or more"),
-        ({"mutation_rate": math.nan}, "mutation_rate: got nan"),
-        ({"sigma": 0.0}, "sigma: got 0.0"),
-        ({"beta": -1.0}, "beta: got -1.0"),
-        ({"recombination": "some"}, "recombination: got 'some'; pass one of free, none, crossover, transfer"),
-        ({"recombination": "crossover"}, "recombination_rate: got None with 'crossover'; pass the mean number"),
-        ({"recombination_rate": 0.5}, "recombination_rate: got 0.5 with 'free', which has none"),
-        ({"recombination": "transfer", "recombination_rate": 1.5}, "recombination_rate: got 1.5 with 'transfer'"),
-        ({"num_replaced": 11}, "num_replaced: got 11 of 10 genomes"),
-        ({"num_demes": 3}, "num_demes: got 3 for 10 genomes; pass one that divides 10"),
-        ({"migration": 0.1}, "migration: got 0.1 with 1 demes"),
-        ({"num_demes": 2, "migration": 1.1}, "migration: got 1.1 with 2 demes"),
-        ({"capacity": 0}, "capacity: got 0"),
-        (
-            {"mutation": mutagrad.mutation.discrete(range(3))},
-            "mutation: got discrete gaussian, whose mutations depend on the value",
-        ),
-        ({"mutation": "gaussian"}, "mutation: got 'gaussian'"),
-        ({"evaluation": "fast"}, "evaluation: got 'fast'"),
-    ],
-)
-def test_what_is_refused(arguments, words):
-    usual = {"sigma": 0.1, "beta": 1.0, "population_size": 10, "mutation_rate": 0.1}
-    with pytest.raises(ValueError, match=words):
-        mutagrad.population(**(usual | arguments))
-
-
-def test_several_parents_are_refused():
-    algorithm = mutagrad.population(0.1, 1.0, 8, 0.1)
-    with pytest.raises(ValueError, match="params: got 2 parents; pass one tree of params"):
-        algorithm.init(mutagrad.parents([jnp.zeros(2), jnp.ones(2)]))
-
-
-def test_a_wrong_number_of_losses():
-    algorithm = mutagrad.population(0.1, 1.0, 8, 0.1)
-    with pytest.raises(ValueError, match=r"losses: got shape \(7,\) for 8 candidates"):
-        algorithm.tell(jax.random.key(0), algorithm.init(jnp.zeros(2)), np.zeros(7))
-
-
 def test_selection_within_a_deme_that_is_far_behind():
     # The second deme is behind the best of all by more than float32 can tell as a fitness.
     algorithm = mutagrad.population(0.1, 1.0, 200, 0.0, num_demes=2)
@@ -328,30 +285,3 @@ def test_selection_within_a_deme_that_is_far_behind():
     assert parents.min() >= 100
     assert parents.max() < 150
     assert float(info.fitness[:100].min()) == 1.0
-
-
-def test_a_state_of_another_size_is_refused():
-    state = mutagrad.population(0.1, 1.0, 20, 0.5).init(jnp.zeros(2))
-    other = mutagrad.population(0.1, 1.0, 10, 0.5)
-    with pytest.raises(ValueError, match=r"^state: got 20 genomes for a population of 10; pass one of 10 genomes$"):
-        other.step(jax.random.key(0), state, lambda x: jnp.sum(x))
-
-
-def test_rates_are_numbers_of_any_kind():
-    for rate in (np.float32(0.5), np.int64(1), jnp.asarray(0.5)):
-        mutagrad.population(0.1, 1.0, 10, rate)
-    for rate in (True, "0.5", [0.5], jnp.ones(1), 1e308):
-        with pytest.raises(ValueError, match="^mutation_rate: got "):
-            mutagrad.population(0.1, 1.0, 10, rate)
-
-
-def test_genomes_have_whole_numbers_and_directions_their_shapes():
-    genomes = mutagrad.population(0.1, 1.0, 20, 0.5).init(jnp.zeros(5))
-    genomes = mutagrad.population(0.1, 1.0, 20, 0.5).ask(jax.random.key(0), genomes)
-    assert genomes[np.int64(19)].shape == genomes[jnp.asarray(-1)].shape == (5,)
-    with pytest.raises(IndexError, match="got index 500; there are 20"):
-        genomes[np.int64(500)]
-    with pytest.raises(TypeError, match="pass a whole number"):
-        genomes[1.7]
-    with pytest.raises(ValueError, match=r"^directions: got a leaf of shape \(5, 2\) for one of \(5,\)"):
-        genomes.covariance(jnp.ones((5, 2)))

@@ -2,10 +2,13 @@
 
 import math
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import special
 
-from mutagrad import theory
+import mutagrad
+from mutagrad import selection, theory
 
 population = theory.population
 
@@ -49,7 +52,8 @@ def test_the_sum_and_the_series_of_ewens_agree(monkeypatch):
 def test_fixation_of_the_strongly_deleterious_takes_as_long_as_of_the_beneficial():
     """Moran's process, from one copy: the times at s and −s are the same."""
     for s, size in ((-1.0, 400), (-20.0, 60), (-700.0, 10)):
-        assert population.fixation_time(s, size) == pytest.approx(population.fixation_time(-s, size), rel=1e-9)
+        up, down = (population.fixation_time(one, size, "moran") for one in (-s, s))
+        assert down == pytest.approx(up, rel=1e-9)
 
 
 @pytest.mark.parametrize("model", ["moran", "wright_fisher"])
@@ -75,8 +79,60 @@ def test_strongly_deleterious_mutations_of_wright_and_fisher():
 
 def test_fixation_in_a_huge_population():
     for size in (2**31, 10**18, 10**400):
-        assert float(population.fixation_probability(0.1, size)) == pytest.approx(-math.expm1(-0.1), rel=1e-6)
-        assert float(population.fixation_probability(-0.1, size)) == 0
+        assert float(population.fixation_probability(0.1, size, "moran")) == pytest.approx(-math.expm1(-0.1), rel=1e-6)
+        assert float(population.fixation_probability(-0.1, size, "moran")) == 0
+
+
+@pytest.mark.parametrize("model", ["moran", "wright_fisher"])
+@pytest.mark.parametrize("size", [2**31, 10**18, 10**400])
+def test_selection_by_fixation_in_a_huge_population(size, model):
+    """The rule is the formula of theory; a useful mutation has 1 − e^{−s}, or 1 − e^{−2s}, a harmful one nothing."""
+    factor = 2 if model == "wright_fisher" else 1
+    rule = selection.fixation(1.0, size, model)
+    accept = rule.law.acceptance_fn
+    assert float(accept(jnp.float32(-0.1))) == pytest.approx(-math.expm1(-0.1 * factor), rel=1e-6)
+    assert float(accept(jnp.float32(0.1))) == 0
+    assert float(accept(jnp.float32(0.0))) == pytest.approx(1 / size if size < 10**30 else 0)
+    kappa = population.inverse_temperature(size, model, 0.5)
+    assert kappa == pytest.approx(factor * (size - 1) / 2 if size < 10**300 else math.inf)
+    assert population.inverse_temperature(size, model, 0.0) == 0
+    rates = population.learning_rates(0.1, 1.0, size, 0.2, model)
+    assert rates.per_proposed == pytest.approx(factor * 0.1**2 / 2, rel=1e-9)
+
+
+def test_one_genome_is_at_no_temperature():
+    """Any mutation takes over one genome: νβ is 0 at β = ∞ too, and nothing moves along the slope."""
+    for model in ("moran", "wright_fisher"):
+        assert population.inverse_temperature(1, model, math.inf) == 0
+        assert population.learning_rates(0.1, math.inf, 1, 0.3, model) == (0, 0, 0, 0)
+        algorithm = mutagrad.fixation(0.1, math.inf, 1, model)
+        assert float(theory.drift(algorithm, 1.0)) == 0
+        assert float(algorithm.definition.selection.law.acceptance_fn(jnp.float32(3.0))) == 1
+
+
+def plain_alleles(number, theta):
+    return math.fsum(theta / (theta + i) for i in range(number))
+
+
+@pytest.mark.parametrize("theta", [1e-12, 1e-3, 0.5, 1.0, 30.0, 1e4, 1e15])
+@pytest.mark.parametrize("number", [1, 2, 63, 64, 65, 1000, 30_000])
+def test_alleles_are_the_sum(number, theta):
+    assert population.expected_num_alleles(number, theta) == pytest.approx(plain_alleles(number, theta), rel=1e-13)
+
+
+def test_alleles_and_segregating_mutations_of_huge_samples():
+    """θ(ln n − ψ(θ)) + O(1/n), and 2nμ(ln n + γ), to the last digits and without n numbers."""
+    number = 10**15
+    for theta in (0.1, 3.0):
+        law = theta * (math.log(number) - float(special.digamma(theta)))
+        assert population.expected_num_alleles(number, theta) == pytest.approx(law, rel=1e-13)
+    # Of a θ that is as large as the sample θ ln 2 are different, and one of 10³⁰ makes all so.
+    assert population.expected_num_alleles(number, 1e15) == pytest.approx(number * math.log(2), rel=1e-13)
+    assert population.expected_num_alleles(number, 1e30) == pytest.approx(number, rel=1e-13)
+    law = 2 * number * 1e-9 * (math.log(number) + np.euler_gamma)
+    assert population.expected_num_segregating(number, 1e-9) == pytest.approx(law, rel=1e-13)
+    plain = 2 * 3000 * 0.1 * math.fsum(1 / i for i in range(1, 3000))
+    assert population.expected_num_segregating(3000, 0.1) == pytest.approx(plain, rel=1e-13)
 
 
 def test_only_the_shape_of_a_slope_counts_in_truncation():
@@ -109,13 +165,13 @@ def test_only_the_shape_of_a_slope_counts_in_truncation():
         (lambda: population.price([0, 0], [1.0, 2.0]), "num_offspring: got"),
         (lambda: population.price([-1, 2], [1.0, 2.0]), "num_offspring: got"),
         (lambda: population.price([math.inf, 2], [1.0, 2.0]), "num_offspring: got"),
-        (lambda: population.fixation_probability("0.1", 10), "s: got '0.1'"),
-        (lambda: population.fixation_by("late", 0.1, 10), "time: got 'late'"),
-        (lambda: population.fixation_by(["1", 2], 0.1, 10), "time: got"),
+        (lambda: population.fixation_probability("0.1", 10, "moran"), "s: got '0.1'"),
+        (lambda: population.fixation_by("late", 0.1, 10, "moran"), "time: got 'late'"),
+        (lambda: population.fixation_by(["1", 2], 0.1, 10, "moran"), "time: got"),
         (lambda: population.expected_heterozygosity("0.5", 10, 1), "start: got"),
         (lambda: population.selection_intensity(np.array(["0.5"])), "share: got"),
-        (lambda: population.fixation_by(1, "0.1", 10), "s: got '0.1'"),
-        (lambda: population.transition_matrix(np.ones((20, 20)), 10), "s: got array"),
+        (lambda: population.fixation_by(1, "0.1", 10, "moran"), "s: got '0.1'"),
+        (lambda: population.transition_matrix(np.ones((20, 20)), 10, "moran"), "s: got array"),
     ],
 )
 def test_what_has_no_answer_is_refused_in_one_line(call, words):

@@ -19,8 +19,8 @@ MODELS = ("moran", "wright_fisher")
 def test_moran_is_exact(size):
     """(1 − e^{−s})/(1 − e^{−ns}) is what the chain says, to the precision of float32."""
     for s in (-0.5, -0.01, 0.0, 1e-3, 0.2, 3.0):
-        exact = float(population.fixation_by(math.inf, s, size))
-        assert float(population.fixation_probability(s, size)) == pytest.approx(exact, rel=2e-5)
+        exact = float(population.fixation_by(math.inf, s, size, "moran"))
+        assert float(population.fixation_probability(s, size, "moran")) == pytest.approx(exact, rel=2e-5)
 
 
 @pytest.mark.parametrize("size", [10, 100])
@@ -48,12 +48,12 @@ def test_fixation_is_a_probability_at_any_ns(s, size, model):
 
 def test_limits():
     """About s, or 2s, for 1/n ≪ s ≪ 1; 1/n when neutral; e^{−(n−1)s} of the beneficial one when deleterious."""
-    assert float(population.fixation_probability(1e-3, 10**7)) == pytest.approx(1e-3, rel=1e-3)
+    assert float(population.fixation_probability(1e-3, 10**7, "moran")) == pytest.approx(1e-3, rel=1e-3)
     assert float(population.fixation_probability(1e-3, 10**7, "wright_fisher")) == pytest.approx(2e-3, rel=2e-3)
-    assert float(population.fixation_probability(1e-30, 1000)) == pytest.approx(1e-3)
-    up, down = (float(population.fixation_probability(s, 20)) for s in (0.1, -0.1))
+    assert float(population.fixation_probability(1e-30, 1000, "moran")) == pytest.approx(1e-3)
+    up, down = (float(population.fixation_probability(s, 20, "moran")) for s in (0.1, -0.1))
     assert down / up == pytest.approx(math.exp(-1.9), rel=1e-5)
-    assert population.fixation_probability(jnp.zeros((2, 3)), 5).shape == (2, 3)
+    assert population.fixation_probability(jnp.zeros((2, 3)), 5, "moran").shape == (2, 3)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -95,7 +95,7 @@ def test_chains_are_what_simulation_does(model, copies):
 def test_a_chain_by_hand():
     """Two genomes, e^s = 2. Moran: from one mutant up 2/3·1/2, down 1/3·1/2. Wright and Fisher: binomial of 2/3."""
     s = math.log(2)
-    np.testing.assert_allclose(population.transition_matrix(s, 2)[1], [1 / 6, 1 / 2, 1 / 3])
+    np.testing.assert_allclose(population.transition_matrix(s, 2, "moran")[1], [1 / 6, 1 / 2, 1 / 3])
     np.testing.assert_allclose(population.transition_matrix(s, 2, "wright_fisher")[1], [1 / 9, 4 / 9, 4 / 9])
     for s, model in itertools.product((-1e4, -800.0, 800.0, 1e4), MODELS):
         chain = population.transition_matrix(s, 5, model)
@@ -107,7 +107,7 @@ def test_small_probabilities_keep_their_digits():
     """Moran's formula at s = −0.5 and n = 200 is 10⁻⁴³, and the chain says so; in a chain of two by hand."""
     for s, size in ((-0.5, 200), (-2.0, 50), (0.3, 100)):
         exact = math.expm1(-s) / math.expm1(-size * s)
-        assert float(population.fixation_by(math.inf, s, size)) == pytest.approx(exact, rel=1e-10)
+        assert float(population.fixation_by(math.inf, s, size, "moran")) == pytest.approx(exact, rel=1e-10)
     share = math.exp(-40) / (math.exp(-40) + 1)  # of one mutant in two
     both, none = share**2, (1 - share) ** 2
     found = float(population.fixation_by(math.inf, -40.0, 2, "wright_fisher"))
@@ -116,11 +116,13 @@ def test_small_probabilities_keep_their_digits():
 
 def test_neutral_times():
     """Moran's is n − 1 generations exactly; Wright and Fisher's is near the 2n of the diffusion."""
-    assert population.fixation_time(0.0, 40) == pytest.approx(39)
+    assert population.fixation_time(0.0, 40, "moran") == pytest.approx(39)
     assert population.fixation_time(0.0, 300, "wright_fisher") == pytest.approx(600, rel=0.02)
-    assert population.fixation_time(0.0, 7, copies=7) == 0
+    assert population.fixation_time(0.0, 7, "moran", copies=7) == 0
     # A harmful mutation that is fixed takes as long as a useful one: a walk that is conditioned on its end forgets its slope.
-    assert population.fixation_time(-0.5, 200) == pytest.approx(population.fixation_time(0.5, 200), rel=1e-8)
+    assert population.fixation_time(-0.5, 200, "moran") == pytest.approx(
+        population.fixation_time(0.5, 200, "moran"), rel=1e-8
+    )
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -158,20 +160,36 @@ def test_the_learning_rate_holds_where_selection_is_strong(model, factor):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: population.fixation_probability(0.1, 0), "population_size: got 0"),
+        (lambda: population.fixation_probability(0.1, 0, "moran"), "population_size: got 0"),
         (
             lambda: population.fixation_probability(0.1, 5, "fisher"),
             "model: got 'fisher'; pass one of moran, wright_fisher",
         ),
-        (lambda: population.transition_matrix(0.1, 2001), "population_size: got 2001; pass 2000 at most"),
-        (lambda: population.transition_matrix(math.nan, 5), "s: got nan"),
-        (lambda: population.fixation_by(-1, 0.1, 5), "time: got -1; pass generations of 0 or more"),
-        (lambda: population.fixation_by(1, 0.1, 5, copies=6), "copies: got 6 of 5 genomes"),
-        (lambda: population.fixation_time(0.1, 5, copies=0), "copies: got 0"),
+        (lambda: population.transition_matrix(0.1, 2001, "moran"), "population_size: got 2001; pass 2000 at most"),
+        (lambda: population.transition_matrix(math.nan, 5, "moran"), "s: got nan"),
+        (lambda: population.fixation_by(-1, 0.1, 5, "moran"), "time: got -1; pass generations of 0 or more"),
+        (lambda: population.fixation_by(1, 0.1, 5, "moran", copies=6), "copies: got 6 of 5 genomes"),
+        (lambda: population.fixation_time(0.1, 5, "moran", copies=0), "copies: got 0"),
         (lambda: population.learning_rates(0.1, 1.0, 5, -1), "mutation_rate: got -1"),
-        (lambda: population.inverse_temperature(5, beta=-1), "beta: got -1"),
+        (lambda: population.inverse_temperature(5, "moran", beta=-1), "beta: got -1"),
     ],
 )
 def test_what_is_refused(call, words):
     with pytest.raises(ValueError, match=words.replace("(", r"\(")):
+        call()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: population.fixation_probability(0.1, 5),
+        lambda: population.inverse_temperature(5),
+        lambda: population.transition_matrix(0.1, 5),
+        lambda: population.fixation_by(1, 0.1, 5),
+        lambda: population.fixation_time(0.1, 5),
+    ],
+)
+def test_a_model_is_named(call):
+    """Runs of `mutagrad.population` and of `mutagrad.fixation` differ in theirs, so that either default would mislead by 2."""
+    with pytest.raises(TypeError, match="'model'"):
         call()

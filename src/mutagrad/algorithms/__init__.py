@@ -2,7 +2,7 @@
 
 from mutagrad.algorithms.generation import mutation_selection
 from mutagrad.algorithms.genomes.genealogy import record_genealogy, tree_sequence
-from mutagrad.algorithms.genomes.genomes import Genomes, GenomeState
+from mutagrad.algorithms.genomes.genomes import Genomes, GenomeState, mutation_effect
 from mutagrad.algorithms.genomes.population import GenomeInfo, population
 from mutagrad.algorithms.named import (
     boltzmann,
@@ -29,6 +29,7 @@ __all__ = [
     "greedy",
     "logistic",
     "metropolis",
+    "mutation_effect",
     "mutation_selection",
     "parents",
     "population",

@@ -111,7 +111,7 @@ def fixation(
     sigma : standard deviation of a mutation per parameter [parameter].
     beta : strength of selection, fitness exp(−βU) [1/loss].
     population_size : n ≥ 1.
-    model : "moran" or "wright_fisher".
+    model : "moran", where the formula is exact, or "wright_fisher", which `mutagrad.population` is unless told otherwise.
     **options : ``mutation``, ``reevaluate_parent``, ``evaluation``, as in `mutation_selection`.
 
     Source: [SH05], [S22] second model; theory.md 6.

@@ -14,7 +14,7 @@ import numpy as np
 from mutagrad import check, tree
 from mutagrad.evaluation.everyone import sees_everyone
 from mutagrad.evaluation.losses import check_loss_fn
-from mutagrad.run.hints import Hints
+from mutagrad.run.hints import Hints, warn_at_the_end
 from mutagrad.run.lineage import evaluator_of, recorder
 from mutagrad.run.loop import Chunk, default_record, generations
 from mutagrad.run.minibatches import Minibatches, changes
@@ -157,6 +157,7 @@ def evolve(
     -------
     Result. Ctrl-C and SIGTERM end the run after the current chunk of generations (about a quarter of a second) and return
     what there is, with ``stopped == "interrupted"`` or ``"terminated"``. A second Ctrl-C raises ``KeyboardInterrupt``.
+    Where its state has remarks, such as mutations of a population that found no place, they are warnings at the end.
 
     Raises
     ------
@@ -272,6 +273,7 @@ def _observed(
         raise RunError(
             f"evolve: {_one_line(failed)} when the run had ended; error.result holds all of it", outcome
         ) from failed
+    warn_at_the_end(outcome.state)
     return outcome
 
 

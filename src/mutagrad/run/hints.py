@@ -1,6 +1,7 @@
-"""What a run says once when it starts: what it leaves alone, and what it cannot see."""
+"""What a run says once: when it starts, what it leaves alone and what it cannot see; at its end, what its state remarks."""
 
 import sys
+import warnings
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from mutagrad.run.loop import Chunk
 from mutagrad.run.minibatches import Minibatches, changes
 from mutagrad.types import Algorithm, Params, UnknownDefinition
 
-__all__ = ["Hints"]
+__all__ = ["Hints", "warn_at_the_end"]
 
 _MOST = 5
 """Leaves that are named."""
@@ -33,6 +34,17 @@ class Hints:
             self._is_first = False
             for line in self._lines + _unseen(chunk, self._batches):
                 tqdm.write(f"note: {line}", file=sys.stderr)
+
+
+def warn_at_the_end(state: Any) -> None:
+    """Warn of what went otherwise than was asked for: the lines of ``state.remarks``, where a state, or what it wraps, has them.
+
+    A warning and not a note, since the result is not that of the run that was meant, whether or not anybody watched it.
+    """
+    while hasattr(state, "inner"):
+        state = state.inner
+    for line in getattr(state, "remarks", ()):
+        warnings.warn(line, stacklevel=3)
 
 
 def _left_alone(algorithm: Algorithm, params: Params) -> list[str]:

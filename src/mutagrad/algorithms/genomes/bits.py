@@ -28,6 +28,7 @@ def pack(bits: jax.Array) -> jax.Array:
     return jnp.sum(jnp.left_shift(parts.astype(jnp.uint32), places), axis=-1, dtype=jnp.uint32)
 
 
+@jax.jit
 def column_counts(words: jax.Array) -> jax.Array:
     """(L,) int32, how many of the n genomes carry each mutation."""
     return jnp.sum(unpack(words), axis=0, dtype=jnp.int32)

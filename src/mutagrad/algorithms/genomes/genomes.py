@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mutagrad import check, keys, tree
 from mutagrad.algorithms.genomes import bits
-from mutagrad.types import Params
+from mutagrad.mutation import densities
+from mutagrad.types import Mutation, Params
 
-__all__ = ["GenomeState", "Genomes", "effect_of", "effects_of"]
+__all__ = ["GenomeState", "Genomes", "density_of", "effect_of", "effects_of", "mutation_effect"]
 
 FREE = -1
 """The birth of a slot of the table that holds no mutation."""
@@ -35,6 +37,7 @@ class GenomeState(NamedTuple):
     births : (L,) int32, the generation whose genomes carried each first; −1 where a slot is free.
     sigma : scalar, the mutation scale of the mutations to come [parameter].
     generation : int32 scalar, generations completed.
+    num_dropped : int32 scalar, mutations that found no free slot so far, and so did not arise; 2³¹ − 1 stands for more.
     """
 
     ancestor: Params
@@ -44,6 +47,7 @@ class GenomeState(NamedTuple):
     births: jax.Array
     sigma: jax.Array
     generation: jax.Array
+    num_dropped: jax.Array
 
     @property
     def params(self) -> Params:
@@ -54,6 +58,22 @@ class GenomeState(NamedTuple):
     def population_size(self) -> int:
         """n."""
         return self.carriers.shape[0]
+
+    @property
+    def capacity(self) -> int:
+        """L, how many mutations may segregate at once."""
+        return self.seeds.shape[0]
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a run that ends here says: how many mutations found no place."""
+        number = int(self.num_dropped)
+        if not number:
+            return []
+        return [
+            f"capacity: {number:,} mutations did not arise, since there is room for {self.capacity:,} at once; pass "
+            "mutagrad.population a larger one (a run that goes on: result.state.with_capacity)"
+        ]
 
     @property
     def genotypes(self) -> jax.Array:
@@ -89,6 +109,32 @@ class GenomeState(NamedTuple):
         """The same state with another scale of the mutations to come."""
         return self._replace(sigma=sigma)
 
+    def with_capacity(self, capacity: int) -> "GenomeState":
+        """The same state with room for so many mutations, rounded up to a multiple of 32; it has dropped none yet.
+
+        Raises
+        ------
+        ValueError : for less room than there is.
+
+        >>> import jax.numpy as jnp, mutagrad
+        >>> state = mutagrad.population(0.1, 1.0, 8, 0.1, capacity=32).init(jnp.zeros(2))
+        >>> state.capacity, state.with_capacity(100).capacity
+        (32, 128)
+        """
+        more = bits.words_for(check.count("capacity", capacity)) - self.carriers.shape[1]
+        if more < 0:
+            raise ValueError(
+                f"capacity: got {capacity} for a state with room for {self.capacity}; pass {self.capacity} or more"
+            )
+        slots = more * bits.WORD
+        return self._replace(
+            carriers=jnp.pad(self.carriers, ((0, 0), (0, more))),
+            seeds=jnp.pad(self.seeds, ((0, slots), (0, 0))),
+            scales=jnp.pad(self.scales, (0, slots)),
+            births=jnp.pad(self.births, (0, slots), constant_values=FREE),
+            num_dropped=jnp.zeros_like(self.num_dropped),
+        )
+
 
 def _key_of(seed: jax.Array) -> jax.Array:
     return jax.random.wrap_key_data(seed, impl="threefry2x32")
@@ -121,6 +167,57 @@ def effects_of(sample_fn: Callable[[jax.Array, Params], Params], state: GenomeSt
     """The effects of all mutations, leaves with a leading axis (L,); those of free slots are 0."""
     scales = jnp.where(state.is_segregating, state.scales, 0)
     return jax.vmap(partial(effect_of, sample_fn), in_axes=(0, 0, None))(state.seeds, scales, state.ancestor)
+
+
+def density_of(mutation: Any) -> Mutation:
+    """``mutation``, gaussian unless given, or a ValueError if it is none whose effects add up."""
+    density = densities.gaussian() if mutation is None else mutation
+    if not isinstance(density, Mutation):
+        raise ValueError(f"mutation: got {mutation!r}; pass one such as mutagrad.mutation.gaussian()")
+    if density.check_fn is not None:
+        raise ValueError(
+            f"mutation: got {density.name}, whose mutations depend on the value that they change, so that several do not add up; "
+            "pass one such as mutagrad.mutation.gaussian()"
+        )
+    return density
+
+
+def mutation_effect(seed: Any, sigma: Any, params: Params, mutation: Mutation | None = None) -> Params:
+    """The effect of a mutation of `mutagrad.population`, made again from its seed: what it adds to each parameter.
+
+    Parameters
+    ----------
+    seed : its two words, such as those of ``state.seeds``, or of the metadata of `mutagrad.tree_sequence`.
+    sigma : σ with which it arose, of ``state.scales`` or of the metadata [parameter].
+    params : any of the shapes and dtypes of the run's; their values do not matter.
+    mutation : the density of the run; `mutagrad.mutation.gaussian` unless given.
+
+    Returns
+    -------
+    pytree of the structure of ``params``; ``None`` for leaves that do not mutate.
+
+    Raises
+    ------
+    ValueError : for a seed that is not two words of 32 bits, a σ that is not positive, or another kind of mutation.
+
+    Source: tested in tests/algorithms/test_genealogy.py.
+
+    >>> import jax.numpy as jnp, mutagrad
+    >>> effect = mutagrad.mutation_effect(seed=[2718281828, 1828459045], sigma=0.1, params=jnp.zeros(1000))
+    >>> round(float(jnp.std(effect)), 2)
+    0.1
+    """
+    density = density_of(mutation)
+    check.scale("sigma", sigma)
+    words = np.asarray(seed)
+    if words.shape != (2,) or words.dtype.kind not in "iu" or not all(0 <= int(word) < 2**32 for word in words):
+        shown = " ".join(repr(seed).split())[:80]
+        raise ValueError(f"seed: got {shown}; pass the two words of one mutation, whole numbers from 0 to 2**32 - 1")
+    scale = jnp.asarray(sigma, jnp.result_type(float))
+    return _effect(density.sample_fn, jnp.asarray(words, jnp.uint32), scale, density.checked(params))
+
+
+_effect = jax.jit(effect_of, static_argnums=0)
 
 
 @partial(
@@ -248,15 +345,20 @@ class Genomes:
             return flat @ jnp.asarray(directions, flat.dtype).reshape(-1, flat.shape[1]).T
 
         parts = jax.tree.map(along, self.ancestor, self.effects, directions, is_leaf=lambda leaf: leaf is None)
-        effects = sum(part for part in jax.tree.leaves(parts) if part.ndim == 2)
-        values = bits.unpack(self.carriers).astype(effects.dtype) @ effects
-        centred = values - jnp.mean(values, axis=0, keepdims=True)
-        return centred.T @ centred / len(self)
+        return _covariance(self.carriers, [part for part in jax.tree.leaves(parts) if part.ndim == 2])
 
 
 @jax.jit
 def _made(genomes: Genomes, index: jax.Array) -> Params:
     return genomes.candidate(index)
+
+
+@jax.jit
+def _covariance(carriers: jax.Array, effects: list[jax.Array]) -> jax.Array:
+    total = sum(effects[1:], effects[0])
+    values = bits.unpack(carriers).astype(total.dtype) @ total
+    centred = values - jnp.mean(values, axis=0, keepdims=True)
+    return centred.T @ centred / len(carriers)
 
 
 @jax.jit

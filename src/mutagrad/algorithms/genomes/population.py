@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from mutagrad import check, tree
-from mutagrad import mutation as mutations
 from mutagrad.algorithms.genomes import bits
-from mutagrad.algorithms.genomes.genomes import FREE, Genomes, GenomeState, effects_of
+from mutagrad.algorithms.genomes.genomes import FREE, Genomes, GenomeState, density_of, effects_of
 from mutagrad.algorithms.genomes.reproduction import Rules, Turnover, reproduce
 from mutagrad.algorithms.start import Parents
 from mutagrad.evaluation.local import Evaluator, resolve
@@ -106,8 +105,9 @@ def population(
     num_demes : D, which divides n. Parents are of the deme of their offspring.
     migration : probability that the parents of a genome are of another deme.
     capacity : how many mutations may segregate at once, rounded up to a multiple of 32. Unless given, six standard deviations
-        more than neutral ones in one deme. Mutations beyond that do not arise, and are counted in
-        ``info.turnover.num_dropped``: where demes mix little, pass a larger one.
+        more than neutral ones in one deme. Mutations beyond that do not arise; they are counted in ``state.num_dropped``, and
+        `mutagrad.evolve` warns of them at the end: where demes mix little, pass a larger one. A run that goes on keeps the room
+        of its state, and ``state.with_capacity`` gives it more.
     mutation : a density whose noise does not depend on the values that it changes; `mutagrad.mutation.gaussian` unless given.
     evaluation : as in `mutagrad.mutation_selection`; "auto" makes some millions of numbers at once.
 
@@ -145,14 +145,7 @@ def population(
     mixing = _recombination_rate(check.choice("recombination", recombination, RECOMBINATIONS), recombination_rate)
     if not 0 <= _not_negative("migration", migration) <= 1 or (migration and demes == 1):
         raise ValueError(f"migration: got {migration!r} with {demes} demes; pass 0 to 1, and 2 demes or more")
-    density = mutations.gaussian() if mutation is None else mutation
-    if not isinstance(density, Mutation):
-        raise ValueError(f"mutation: got {mutation!r}; pass one such as mutagrad.mutation.gaussian()")
-    if density.check_fn is not None:
-        raise ValueError(
-            f"mutation: got {density.name}, whose mutations depend on the value that they change, so that several do not add up; "
-            "pass one such as mutagrad.mutation.gaussian()"
-        )
+    density = density_of(mutation)
     room = _usual_capacity(number, replaced, rate) if capacity is None else check.count("capacity", capacity)
     if number * room > 2**40:
         raise ValueError(
@@ -178,11 +171,16 @@ def population(
             births=jnp.full(slots, FREE, jnp.int32),
             sigma=scale,
             generation=jnp.zeros((), jnp.int32),
+            num_dropped=jnp.zeros((), jnp.int32),
         )
 
     def ask(key: jax.Array, state: GenomeState, *, is_resampled: Any = True) -> Genomes:
         check.key(key)
         _check_size(state)
+        return genomes_of(state)
+
+    @jax.jit
+    def genomes_of(state: GenomeState) -> Genomes:
         return Genomes(state.ancestor, state.carriers, effects_of(density.sample_fn, state))
 
     def tell(key: jax.Array, state: GenomeState, losses: Any, *, is_resampled: Any = True) -> tuple[GenomeState, Any]:
@@ -193,6 +191,11 @@ def population(
         if state.population_size != number:
             raise ValueError(
                 f"state: got {state.population_size} genomes for a population of {number}; pass one of {number} genomes"
+            )
+        if capacity is not None and state.capacity != words * bits.WORD:
+            raise ValueError(
+                f"state: got one with room for {state.capacity} mutations and capacity={capacity}; pass "
+                f"state.with_capacity({capacity}), where that is more, or leave the capacity out"
             )
 
     @jax.jit

@@ -57,15 +57,16 @@ class Turnover(NamedTuple):
     num_dropped: jax.Array
 
 
-def _draw_parents(key: jax.Array, weights: jax.Array, demes: jax.Array) -> jax.Array:
-    """A parent for each birth, by fitness within a deme. weights : (D, m); demes : (d,) the deme of each parent."""
+def _draw_parents(sources: list[jax.Array], weights: jax.Array, demes: jax.Array) -> jax.Array:
+    """(k, d) parents of each birth, one for each key, by fitness within a deme. weights : (D, m); demes : (d,) of parents."""
     size = weights.shape[1]
     ends = jnp.cumsum(weights, axis=1)
     total = ends[:, -1:]
     # Deme k takes the numbers from k to k + 1.
     places = (ends / total + jnp.arange(len(weights), dtype=ends.dtype)[:, None]).reshape(-1)
-    wanted = demes.astype(ends.dtype) + jax.random.uniform(keys.fast(key), demes.shape, ends.dtype)
-    found = jnp.searchsorted(places, wanted, side="right")
+    chances = jnp.stack([jax.random.uniform(keys.fast(key), demes.shape, ends.dtype) for key in sources])
+    demes = jnp.broadcast_to(demes, chances.shape)
+    found = jnp.searchsorted(places, demes.astype(ends.dtype) + chances, side="right")
     # Rounding may pass the last one that has any fitness, or the first of its deme.
     last = size - 1 - jnp.argmax(weights[:, ::-1] > 0, axis=1)
     first = jnp.argmax(weights > 0, axis=1)
@@ -126,8 +127,8 @@ def reproduce(
         born = jax.random.permutation(keys.fast(deaths), number)[: rules.num_replaced]
     weights = _weights(fitness, rules.num_demes)
     demes = _demes_of_parents(migration, born // size, rules)
-    mothers = _draw_parents(first, weights, demes)
-    fathers = mothers if rules.recombination == "none" else _draw_parents(second, weights, demes)
+    drawn = _draw_parents([first] if rules.recombination == "none" else [first, second], weights, demes)
+    mothers, fathers = drawn[0], drawn[-1]
     mask = _mask(mixing, state, len(born), rules)
     words = (state.carriers[fathers] & mask) | (state.carriers[mothers] & ~mask)
     everyone = jnp.arange(number, dtype=jnp.int32)
@@ -135,7 +136,9 @@ def reproduce(
     state, owners, num_dropped = _mutated(
         arising, state._replace(carriers=state.carriers.at[born].set(words)), born, rules.mutation_rate
     )
-    state, turnover = _folded(state._replace(generation=state.generation + 1), sample_fn)
+    # As many as an integer holds, and no more.
+    dropped = jnp.minimum(state.num_dropped, jnp.iinfo(jnp.int32).max - num_dropped) + num_dropped
+    state, turnover = _folded(state._replace(generation=state.generation + 1, num_dropped=dropped), sample_fn)
     return state, turnover._replace(
         parents=parents,
         from_second=jnp.zeros_like(state.carriers).at[born].set(mask),

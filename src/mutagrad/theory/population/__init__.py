@@ -14,6 +14,7 @@ from mutagrad.theory.population.fixation import (
     inverse_temperature,
     transition_matrix,
 )
+from mutagrad.theory.population.following import response_kernel, turning_response
 from mutagrad.theory.population.rates import LearningRates, learning_rates
 from mutagrad.theory.population.response import (
     Price,
@@ -43,8 +44,10 @@ __all__ = [
     "price",
     "replicator",
     "replicator_moments",
+    "response_kernel",
     "selection_intensity",
     "shahshahani_gradient",
     "transition_matrix",
     "truncation_response",
+    "turning_response",
 ]

@@ -21,6 +21,8 @@ __all__ = [
 
 SUMMED = 10**7
 """Largest sample whose logarithms are added one by one."""
+SERIES = 256
+"""Inverses that are added one by one, before those that a series adds."""
 
 
 def expected_heterozygosity(
@@ -157,8 +159,8 @@ def expected_num_alleles(num_genomes: int, theta: float) -> float:
     1.5
     """
     number = check.count("num_genomes", num_genomes)
-    check.positive("theta", theta)
-    return float(np.sum(theta / (theta + np.arange(number))))
+    theta = float(check.positive("theta", theta))
+    return theta * _sum_of_inverses(theta, number)
 
 
 def expected_num_segregating(population_size: int, mutation_rate: float) -> float:
@@ -178,4 +180,23 @@ def expected_num_segregating(population_size: int, mutation_rate: float) -> floa
     748.4
     """
     size = check.count("population_size", population_size, 2)
-    return float(2 * size * arguments.mutations(mutation_rate) * np.sum(1 / np.arange(1, size)))
+    return 2 * size * arguments.mutations(mutation_rate) * _sum_of_inverses(1.0, size - 1)
+
+
+def _sum_of_inverses(x: float, number: int) -> float:
+    """Σ 1/(x + i), i from 0 to n − 1, which is ψ(x + n) − ψ(x): no n numbers, and no difference of large ones."""
+    near = min(number, SERIES)
+    total = float(np.sum(1 / (x + np.arange(near))))
+    if number == near:
+        return total
+    # The rest by the asymptotic series of ψ, term by term from x to y: the first that is left out is below 10⁻¹².
+    x, number = x + near, number - near
+    y, part = x + number, number / (x + number)
+    inverse_squares = part * (1 + x / y) / x**2
+    return (
+        total
+        + math.log1p(number / x)
+        + part / x / 2
+        + inverse_squares / 12
+        - inverse_squares * (1 / x**2 + 1 / y**2) / 120
+    )

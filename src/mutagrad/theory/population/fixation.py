@@ -1,4 +1,7 @@
-"""Fixation of a mutation in a population of n: formulas that hold at any ns, and exact chains for small n (theory.md 6)."""
+"""Fixation of a mutation in a population of n: formulas that hold at any ns, and exact chains for small n (theory.md 6).
+
+No function here has a model by default: runs of `mutagrad.population` are Wright and Fisher's, `mutagrad.fixation` is Moran's.
+"""
 
 import math
 from collections.abc import Sequence
@@ -10,18 +13,19 @@ from jax.typing import ArrayLike
 from scipy import special, stats
 
 from mutagrad import check
+from mutagrad.selection.takeover import FACTORS, strength_of_selection, takeover
 from mutagrad.theory.population import arguments, waiting
 
 __all__ = ["fixation_by", "fixation_probability", "fixation_time", "inverse_temperature", "transition_matrix"]
 
-MODELS = ("moran", "wright_fisher")
+MODELS = tuple(FACTORS)
 LARGEST = 2000
 """Genomes of the largest exact chain: its matrix has (n + 1)² numbers, and solving it takes n³ operations."""
 TINY = 1e-290
 """Least probability of fixation that the chain is solved with as it is: floats lose digits below 10⁻³⁰⁷."""
 
 
-def fixation_probability(s: ArrayLike, population_size: int, model: str = "moran") -> jax.Array:
+def fixation_probability(s: ArrayLike, population_size: int, model: str) -> jax.Array:
     """Probability that one mutant of n takes over: (1 − e^{−s})/(1 − e^{−ns}), with 2s for Wright and Fisher.
 
     Computed without overflow or cancellation at any ns. It is 1/n at s = 0, and about s, or 2s, for 1/n ≪ s ≪ 1.
@@ -30,7 +34,8 @@ def fixation_probability(s: ArrayLike, population_size: int, model: str = "moran
     ----------
     s : selection coefficient, ln of the mutant's fitness over that of the others, any shape; −βΔU for fitness e^{−βU}.
     population_size : n ≥ 1.
-    model : "moran", where it is exact; or "wright_fisher", haploid, where it is Kimura's diffusion.
+    model : "wright_fisher", haploid, as `mutagrad.population` is unless told otherwise: here it is Kimura's diffusion. Or
+        "moran", as `mutagrad.fixation` is unless told otherwise: here it is exact.
 
     Returns
     -------
@@ -46,53 +51,47 @@ def fixation_probability(s: ArrayLike, population_size: int, model: str = "moran
 
     >>> import mutagrad
     >>> population = mutagrad.theory.population
-    >>> [round(float(population.fixation_probability(s, 100)), 4) for s in (-0.1, 0.0, 0.1)]
+    >>> [round(float(population.fixation_probability(s, 100, "moran")), 4) for s in (-0.1, 0.0, 0.1)]
     [0.0, 0.01, 0.0952]
     """
     size = check.count("population_size", population_size)
-    factor = 1.0 + MODELS.index(check.choice("model", model, MODELS))
+    factor = float(FACTORS[check.choice("model", model, MODELS)])
     try:
         advantage = factor * jnp.asarray(arguments.not_text(s), jnp.result_type(float))
     except (TypeError, ValueError):
         raise ValueError(f"s: got {arguments.shown(s)}; pass a number or an array of numbers") from None
-    # A float, since an integer of JAX ends at 2³¹; at 10³⁷ that of float32 does, where all but the neutral are fixed or lost.
-    number = float(min(size, 10**37))
-    strength = jnp.abs(advantage)
-    tiny = strength < 1e-30
-    safe = jnp.where(tiny, 1.0, strength)
-    # (1 − e^{−a})/(1 − e^{−na}) for a > 0; a deleterious mutant has e^{−(n−1)a} times that, which cannot overflow.
-    beneficial = jnp.where(tiny, 1 / size, jnp.expm1(-safe) / jnp.expm1(-number * safe))
-    decay = -float(min(size - 1, 10**37)) * strength if size > 1 else jnp.zeros_like(strength)
-    return beneficial * jnp.where(advantage < 0, jnp.exp(decay), 1.0)
+    return takeover(advantage, size)
 
 
-def inverse_temperature(population_size: int, model: str = "moran", beta: float = 1.0) -> float:
+def inverse_temperature(population_size: int, model: str, beta: float = 1.0) -> float:
     """νβ at which the chain of fixed genomes samples e^{−νβU}: ν = n − 1, or 2(n − 1) for Wright and Fisher.
 
     Population size is inverse temperature: a larger population finds lower losses, and fluctuates less about them.
 
     Parameters
     ----------
-    population_size : n ≥ 1. model : "moran" or "wright_fisher". beta : strength of selection, fitness e^{−βU} [1/loss].
+    population_size : n ≥ 1.
+    model : "wright_fisher", as `mutagrad.population` is unless told otherwise, or "moran", as `mutagrad.fixation` is.
+    beta : strength of selection, fitness e^{−βU} [1/loss].
 
     Returns
     -------
-    νβ [1/loss].
+    νβ [1/loss]; 0 for one genome, which any mutation takes over.
 
     Domain: one mutation at a time; Wright and Fisher with weak selection.
 
     Source: [SH05]; theory.md 6.2, tested in tests/theory/test_fixation.py.
 
     >>> import mutagrad
-    >>> mutagrad.theory.population.inverse_temperature(101, beta=0.5)
+    >>> mutagrad.theory.population.inverse_temperature(101, "moran", beta=0.5)
     50.0
     """
-    factor = 1 + MODELS.index(check.choice("model", model, MODELS))
+    check.choice("model", model, MODELS)
     check.inverse_temperature(beta)
-    return factor * (check.count("population_size", population_size) - 1) * beta
+    return strength_of_selection(beta, check.count("population_size", population_size) - 1, model)
 
 
-def transition_matrix(s: float, population_size: int, model: str = "moran") -> np.ndarray:
+def transition_matrix(s: float, population_size: int, model: str) -> np.ndarray:
     """Chain of the number of mutants, from 0 to n: T[i, j] is the probability that i become j.
 
     A step is one birth and death (Moran: a parent by fitness, the dead one of all n), or a generation (Wright and Fisher: n
@@ -113,7 +112,7 @@ def transition_matrix(s: float, population_size: int, model: str = "moran") -> n
     Source: [Mo58]; [E04] 3; theory.md 6.1.
 
     >>> import mutagrad
-    >>> mutagrad.theory.population.transition_matrix(0.0, 2).tolist()
+    >>> mutagrad.theory.population.transition_matrix(0.0, 2, "moran").tolist()
     [[1.0, 0.0, 0.0], [0.25, 0.5, 0.25], [0.0, 0.0, 1.0]]
     """
     size = _size(population_size)
@@ -134,7 +133,7 @@ def transition_matrix(s: float, population_size: int, model: str = "moran") -> n
 
 
 def fixation_by(
-    time: float | Sequence[float], s: float, population_size: int, model: str = "moran", copies: int = 1
+    time: float | Sequence[float], s: float, population_size: int, model: str, copies: int = 1
 ) -> np.ndarray:
     """Probability that a mutation is fixed by a time, exactly, from the chain of its number.
 
@@ -156,7 +155,7 @@ def fixation_by(
     Source: theory.md 6.6, tested in tests/theory/test_fixation.py.
 
     >>> import math, mutagrad
-    >>> found = mutagrad.theory.population.fixation_by([0, 10, math.inf], 0.5, 20)
+    >>> found = mutagrad.theory.population.fixation_by([0, 10, math.inf], 0.5, 20, "moran")
     >>> found.round(4).tolist()
     [0.0, 0.2155, 0.3935]
     """
@@ -174,7 +173,7 @@ def fixation_by(
     return found
 
 
-def fixation_time(s: float, population_size: int, model: str = "moran", copies: int = 1) -> float:
+def fixation_time(s: float, population_size: int, model: str, copies: int = 1) -> float:
     """Mean time to fixation of the mutations that are fixed, exactly [generations].
 
     For a neutral one it is about n generations of Moran, and 2n of Wright and Fisher.
@@ -190,7 +189,7 @@ def fixation_time(s: float, population_size: int, model: str = "moran", copies: 
     Source: [E04] 2.12, 3.3; theory.md 6.6, tested in tests/theory/test_fixation.py.
 
     >>> import mutagrad
-    >>> round(mutagrad.theory.population.fixation_time(0.0, 100), 6)
+    >>> round(mutagrad.theory.population.fixation_time(0.0, 100, "moran"), 6)
     99.0
     """
     chain = transition_matrix(s, population_size, model)

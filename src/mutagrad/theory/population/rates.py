@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 from mutagrad import check
+from mutagrad.selection.takeover import FACTORS, strength_of_selection
 from mutagrad.theory.population import arguments
-from mutagrad.theory.population.fixation import inverse_temperature
 
 __all__ = ["LearningRates", "learning_rates"]
 
@@ -27,7 +27,12 @@ class LearningRates(NamedTuple):
 
 
 def learning_rates(
-    sigma: float, beta: float, population_size: int, mutation_rate: float = 0.0, model: str = "wright_fisher"
+    sigma: float,
+    beta: float,
+    population_size: int,
+    mutation_rate: float = 0.0,
+    model: str = "wright_fisher",
+    num_demes: int = 1,
 ) -> LearningRates:
     """Learning rates of a population whose genomes mutate and mix: the part that all share moves by −η∇U.
 
@@ -37,7 +42,9 @@ def learning_rates(
     beta : strength of selection, fitness e^{−βU} [1/loss].
     population_size : n ≥ 1.
     mutation_rate : μ, mutations per genome and generation.
-    model : "moran" or "wright_fisher".
+    model : "wright_fisher", as `mutagrad.population` is unless told otherwise, or "moran".
+    num_demes : D demes between which some births migrate, however few, and not all. ν is 2(n − D) then, in place of 2(n − 1), in
+        Wright and Fisher's model.
 
     Returns
     -------
@@ -45,13 +52,15 @@ def learning_rates(
 
     Raises
     ------
-    ValueError : if a number is out of its range.
+    ValueError : if a number is out of its range, D does not divide n, or there are several demes of Moran's.
 
     Domain: free recombination, or one mutation at a time; βσ\\|∇U\\| ≪ 1, and fitness that hardly differs between genomes,
     4nμ(βσ\\|∇U\\|)² ≪ 1, since mutations that segregate together disturb each other. Per fixed mutation the fixation must be
-    nearly neutral too, νβσ\\|∇U\\| ≪ 1. The slope is that of about n generations ago.
+    nearly neutral too, νβσ\\|∇U\\| ≪ 1. The slope is that of about n generations ago: `response_kernel`. Demes that never mix
+    fix nothing.
 
-    Source: [S22]; rates derived for this project, theory.md 6.3 and 6.4, tested in tests/theory/test_fixation.py.
+    Source: [S22]; rates derived for this project, theory.md 6.3, 6.4 and 6.9, tested in tests/theory/test_fixation.py and
+    tests/theory/test_following.py.
 
     >>> import mutagrad
     >>> rates = mutagrad.theory.population.learning_rates(0.1, 1.0, 101, mutation_rate=0.02, model="moran")
@@ -60,6 +69,14 @@ def learning_rates(
     """
     check.scale("sigma", sigma)
     mutation_rate = arguments.mutations(mutation_rate)
-    kappa = inverse_temperature(population_size, model, beta)
+    size, demes = check.count("population_size", population_size), check.count("num_demes", num_demes)
+    if size % demes:
+        raise ValueError(f"num_demes: got {demes} for {size} genomes; pass one that divides {size}")
+    if check.choice("model", model, FACTORS) == "moran" and demes > 1:
+        raise ValueError(f"num_demes: got {demes} with model 'moran'; pass 1, or model=\"wright_fisher\"")
+    kappa = strength_of_selection(check.inverse_temperature(beta), size - demes, model)
     per_fixed = kappa * sigma**2 / 2
-    return LearningRates(per_fixed / population_size, per_fixed, mutation_rate * per_fixed, kappa)
+    # κ/n by itself: n may be more than a float holds.
+    share = FACTORS[model] * ((size - demes) / size)
+    per_proposed = share * beta * sigma**2 / 2 if share else 0.0
+    return LearningRates(per_proposed, per_fixed, mutation_rate * per_fixed, kappa)
