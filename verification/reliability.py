@@ -31,6 +31,7 @@ from safetensors.numpy import load_file
 from mutagrad.cli import main as command
 from mutagrad.lab.training import train
 from mutagrad.lab.training.options import TrainConfig
+from mutagrad.lab.training.run_folder import read_history
 from mutagrad.run import saved
 from verification import common
 
@@ -84,6 +85,16 @@ def is_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
     return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
 
 
+def is_history(folder: Path, courses: Any, may_lack: bool) -> bool:
+    """Whether a run's history is that of the run that was never stopped, but for what it said is lost."""
+    found = read_history(folder)
+    own, wanted = found.loss.values, courses.loss.values
+    is_lost = np.isnan(own)
+    return (
+        len(own) == len(wanted) and np.array_equal(own[~is_lost], wanted[~is_lost]) and (may_lack or not is_lost.any())
+    )
+
+
 def damage(folder: Path, other: Path, rng: random.Random) -> str:
     """Damage a file of a run folder; what was done."""
     names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
@@ -115,7 +126,7 @@ def damages(number: int) -> str:
     wrong: list[str] = []
     with tempfile.TemporaryDirectory() as place:
         home = Path(place)
-        whole = params(begun(home / "whole", NUMBER))
+        whole, courses = params(begun(home / "whole", NUMBER)), read_history(home / "whole")
         cut, other = begun(home / "cut", CUT // 2), begun(home / "other", CUT + 1, "4")
         called("train", "--quiet", "--resume", str(cut), "--generations", str(CUT))
         for index in range(number):
@@ -127,7 +138,7 @@ def damages(number: int) -> str:
             lines = text.strip().splitlines()
             if status == 2 and len(lines) == 1 and "TRACEBACK" not in text:
                 outcome = "refused in one line"
-            elif status == 0 and is_same(params(folder), whole):
+            elif status == 0 and is_same(params(folder), whole) and is_history(folder, courses, bool(lines)):
                 outcome = "went on, and said what was lost" if lines else "harmless"
             else:
                 outcome = "WRONG"
@@ -185,8 +196,6 @@ def kills(number: int) -> str:
 
 
 def generation_of(folder: Path) -> int:
-    from mutagrad.lab.training.run_folder import read_history
-
     try:
         history = read_history(folder)
     except (OSError, ValueError):
