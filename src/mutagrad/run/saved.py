@@ -65,7 +65,7 @@ class Saved:
         if described is None:
             # What a run left that ended before its first checkpoint is made again.
             for name in (HISTORY, lineage.NAME):
-                (self._folder / name).unlink(missing_ok=True)
+                self._set_aside(name, "earlier")
             self._past = None if history is None else tree.by_name(history)
             self._start = lineage.start_of(state, self._key, self._evaluator)
             return state, history
@@ -174,11 +174,11 @@ class Saved:
         except (OSError, ValueError):
             return False
 
-    def _set_aside(self, name: str) -> None:
-        """Keep a damaged file under another name, and begin it anew."""
+    def _set_aside(self, name: str, why: str = "damaged") -> None:
+        """Keep a file under another name, and begin it anew."""
         path = self._folder / name
         if path.exists():
-            path.replace(path.with_name(f"damaged-{name}"))
+            path.replace(path.with_name(f"{why}-{name}"))
 
     def _say(self, what: str) -> None:
         warnings.warn(f"checkpoint: got {str(self._folder)!r}: {what}", stacklevel=2)
