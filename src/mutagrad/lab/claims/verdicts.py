@@ -17,7 +17,15 @@ from mutagrad.lab.claims.registration import registrations, settings_of
 __all__ = ["committed", "is_stale", "keep", "last_of", "read", "superseded"]
 
 _SCALES = ("paper", "long", "quick")
-_KINDS = {"id": str, "verdict": str, "statement": str, "checks": list, "settings": dict, "date": str, "seconds": int | float}
+_KINDS = {
+    "id": str,
+    "verdict": str,
+    "statement": str,
+    "checks": list,
+    "settings": dict,
+    "date": str,
+    "seconds": int | float,
+}
 _OF_CHECKS = {"what": str, "verdict": str, "is_ours": bool}
 
 
@@ -118,7 +126,9 @@ def read(path: Path) -> dict[str, Any]:
             if not {"value", "error", "low", "high"} <= set(one):
                 raise ValueError("a check has no value, error, low or high")
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"verdict: got {str(path)!r}, which is damaged ({error}); delete it and run the claim") from None
+        raise ValueError(
+            f"verdict: got {str(path)!r}, which is damaged ({error}); delete it and run the claim"
+        ) from None
     return found
 
 
