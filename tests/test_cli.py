@@ -230,12 +230,14 @@ def test_a_terminal_without_sigma_gets_a_question_mark(run, monkeypatch):
 
 
 def test_a_closed_pipe_is_no_traceback():
-    code = "import sys; from mutagrad.cli import main; sys.exit(main(['train', '--help']))"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    process.stdout.close()
-    errors = process.stderr.read()
-    assert process.wait(timeout=60) == 1
-    assert errors == b""
+    """More than a buffer holds, so that it fails while it is printed, and less, so that it fails when all is."""
+    code = "import sys, mutagrad.cli as c; c._claims = lambda html: print('x' * {}) or 0; sys.exit(c.main(['claims']))"
+    for number in (10, 10**6):
+        command, pipe = [sys.executable, "-c", code.format(number)], subprocess.PIPE
+        with subprocess.Popen(command, stdout=pipe, stderr=pipe) as process:
+            process.stdout.close()
+            assert process.stderr.read() == b""
+        assert process.returncode == 1
 
 
 def test_inspect_speaks_before_it_draws(run, tmp_path, capsys):

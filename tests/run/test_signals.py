@@ -119,12 +119,13 @@ def test_a_signal_that_is_swallowed_is_sent_again():
 
 
 def test_a_second_ctrl_c_ends_a_process_that_is_stuck():
-    process = subprocess.Popen([sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGINT)
-    assert process.stdout.readline() == "first\n"
-    # It is told that the first one waits, a second later.
-    while "Ctrl-C again ends at once" not in process.stderr.readline():
-        pass
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=20) == 130
+    command, pipe = [sys.executable, "-c", STUCK], subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "first\n"
+        # It is told that the first one waits, a second later.
+        while "Ctrl-C again ends at once" not in process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 130
