@@ -1,6 +1,8 @@
 """The command line: options stated once, going on, Ctrl-C, and one line for every wrong argument."""
 
 import dataclasses
+import errno
+import io
 import json
 import os
 import shutil
@@ -12,7 +14,11 @@ import numpy as np
 import pytest
 
 from mutagrad.cli import main
+from mutagrad.lab.training.inspect import inspect
 from mutagrad.lab.training.options import TrainConfig, from_saved
+from mutagrad.lab.training.resume import changes
+from mutagrad.run.evolve import RunError
+from mutagrad.run.signals import Terminated
 
 pytestmark = pytest.mark.permissive  # the networks have JAX's default promotion
 
@@ -45,8 +51,7 @@ def run(blobs, tmp_path_factory):
 
 
 def test_every_option_is_in_the_help_and_in_the_configuration(run, capsys):
-    with pytest.raises(SystemExit):
-        main(["train", "--help"])
+    assert main(["train", "--help"]) == 0
     shown = capsys.readouterr().out
     saved = json.loads((run[0] / "config.json").read_text())["settings"]
     for field in dataclasses.fields(TrainConfig):
@@ -122,6 +127,145 @@ def test_inspect_diagnoses_the_last_parameters(run, tmp_path, capsys):
     assert "holds no checkpoint" in capsys.readouterr().err
 
 
+def test_resume_with_nothing_to_do_says_so_and_changes_nothing(run, tmp_path, capsys):
+    out = shutil.copytree(run[0], tmp_path / "run")
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in out.rglob("*") if path.is_file()}
+    for more in ([], ["--generations", "40"], ["--generations", "500", "--target", "0.01"]):
+        assert main(["train", "--resume", str(out), *more]) == 0
+        shown = capsys.readouterr()
+        assert shown.out.startswith("nothing to do: ")
+        assert shown.out.count("\n") == 1
+        assert shown.err == ""
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_resume_says_what_has_changed(run, tmp_path, capsys):
+    out = shutil.copytree(run[0], tmp_path / "run")
+    saved = json.loads((out / "config.json").read_text())
+    assert changes(out) == ""
+    (out / "config.json").write_text(
+        json.dumps(saved | {"versions": saved["versions"] | {"jax": "0.1"}, "device": "abacus"})
+    )
+    told = changes(out)
+    for words in (f"jax {saved['versions']['jax']} where it had 0.1", f"device {saved['device']} where it had abacus"):
+        assert words in told
+    assert "\n" not in told
+    assert main(["train", "--quiet", "--resume", str(out), "--generations", "91"]) == 0
+    assert capsys.readouterr().err == f"mutagrad train: {told}\n"
+    assert json.loads((out / "config.json").read_text())["device"] == saved["device"]
+
+
+def test_a_folder_that_holds_nothing_of_worth_is_a_new_run(blobs, tmp_path, capsys):
+    """As a run leaves it that was killed before its config.json was there."""
+    out = tmp_path / "run"
+    (out / "checkpoint").mkdir(parents=True)
+    (out / "config.tmp").write_text("{")
+    assert main(["train", "--resume", str(out)]) == 2
+    assert f"where nothing has been saved; begin with --out {out}" in capsys.readouterr().err
+    assert train("--data", blobs, "--widths", 4, "--generations", 3, "--sigma", 0.01, "--out", out) == 0
+    assert (out / "params.safetensors").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("")
+    assert train("--data", blobs, "--out", tmp_path / "mine") == 2
+    assert os.listdir(tmp_path / "mine") == ["notes.txt"]
+
+
+def test_home_is_found_in_every_path(run, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(run[0].parent))
+    assert main(["inspect", f"~/{run[0].name}"]) == 0
+    assert f"figure: {run[0]}" in capsys.readouterr().out
+    for arguments in (
+        ["--resume", f"~/{run[0].name}"],
+        [f"--resume=~/{run[0].name}"],
+        ["--resume", f"--out=~/{run[0].name}"],
+    ):
+        assert main(["train", *arguments]) == 0
+        assert str(run[0]) in capsys.readouterr().out
+    config = TrainConfig(data="~/a.npz", data_dir="~/b", out="~/c")
+    assert (config.data, config.data_dir, config.out) == tuple(
+        str(run[0].parent / name) for name in ("a.npz", "b", "c")
+    )
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "words"),
+    [
+        (KeyboardInterrupt(), 130, "ended by Ctrl-C; what had been saved stays"),
+        (Terminated(), 143, "ended by SIGTERM; what had been saved stays"),
+        (OSError(errno.ENOSPC, "No space left on device", "x"), 1, "No space left on device: 'x'"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "x"), 2, "No such file: 'x'"),
+        (RunError("evolve: OSError: full after generation 9;\n error.result", None), 1, "generation 9; error.result"),
+        (MemoryError(), 1, "not enough memory"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating"), 1, "Out of memory allocating"),
+        (BrokenPipeError(), 1, ""),
+    ],
+)
+def test_what_ends_a_command_is_one_line_and_a_status(raised, status, words, monkeypatch, capsys):
+    def fail(config, progress):
+        raise raised
+
+    monkeypatch.setattr("mutagrad.lab.training.train.train", fail)
+    monkeypatch.setattr("mutagrad.cli._discard", lambda: None)
+    assert main(["train"]) == status
+    shown = capsys.readouterr()
+    assert words in shown.err
+    assert shown.err.count("\n") == bool(words)
+    assert shown.out == ""
+
+
+@pytest.mark.parametrize(("asked", "status"), [("Ctrl-C", 130), ("SIGTERM", 143), ("generations", 0)])
+def test_a_run_that_was_ended_has_its_summary_and_its_status(asked, status, run, monkeypatch, capsys):
+    outcome = json.loads((run[0] / "config.json").read_text())["outcome"] | {"stopped": asked}
+    monkeypatch.setattr("mutagrad.lab.training.train.train", lambda config, progress: outcome)
+    assert main(["train"]) == status
+    assert f"stopped by       {asked}" in capsys.readouterr().out
+
+
+def test_a_terminal_without_sigma_gets_a_question_mark(run, monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    assert main(["inspect", str(run[0])]) == 0
+    sys.stdout.flush()
+    assert "s = ?TrH/|?U|" in raw.getvalue().decode("ascii")
+
+
+def test_a_closed_pipe_is_no_traceback():
+    """More than a buffer holds, so that it fails while it is printed, and less, so that it fails when all is."""
+    code = "import sys, mutagrad.cli as c; c._claims = lambda html: print('x' * {}) or 0; sys.exit(c.main(['claims']))"
+    for number in (10, 10**6):
+        command, pipe = [sys.executable, "-c", code.format(number)], subprocess.PIPE
+        with subprocess.Popen(command, stdout=pipe, stderr=pipe) as process:
+            process.stdout.close()
+            assert process.stderr.read() == b""
+        assert process.returncode == 1
+
+
+def test_inspect_speaks_before_it_draws(run, tmp_path, capsys):
+    out = shutil.copytree(run[0], tmp_path / "run")
+    (out / "inspect.png").unlink(missing_ok=True)
+    (out / "inspect.png").mkdir()
+    assert main(["inspect", str(out)]) == 0
+    *text, last = capsys.readouterr().out.splitlines()
+    assert "Φ(−s/2)" in "".join(text)
+    assert last.startswith(f"figure: none, {out / 'inspect.png'} cannot be written (")
+    said = []
+    assert inspect(out, said.append) == "\n".join(said)
+    assert len(said) == 2
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", '"run"', "3", "null", "[" * 10**5, '{"settings": [1]}', '{"settings": null}', "\xff"]
+)
+def test_a_configuration_of_another_kind_is_one_line(content, run, tmp_path, capsys):
+    out = shutil.copytree(run[0], tmp_path / "run")
+    (out / "config.json").write_text(content, encoding="latin-1")
+    for arguments in (["inspect", str(out)], ["train", "--resume", str(out)]):
+        assert main(arguments) == 2
+        error = capsys.readouterr().err
+        assert str(out) in error
+        assert error.count("\n") == 1
+
+
 def test_resume_needs_the_folder_only_and_refuses_other_settings(run, tmp_path, capsys):
     out = shutil.copytree(run[0], tmp_path / "run")
     assert main(["train", "--quiet", "--resume", str(out), "--generations", "95"]) == 0
@@ -173,7 +317,12 @@ def test_convnet_on_images_of_its_own_size(tmp_path, capsys):
     assert "model: got 'convnet'" in capsys.readouterr().err
 
 
-def test_ctrl_c_ends_cleanly_with_everything_saved(blobs, tmp_path):
+@pytest.mark.parametrize(
+    ("asked", "status", "words"),
+    [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")],
+    ids=["int", "term"],
+)
+def test_a_run_that_is_asked_to_end_saves_everything(asked, status, words, blobs, tmp_path):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "mutagrad.cli", "train", "--data", blobs, "--out", str(out), "--widths", "4"]
     process = subprocess.Popen(
@@ -184,10 +333,10 @@ def test_ctrl_c_ends_cleanly_with_everything_saved(blobs, tmp_path):
         character = process.stderr.read(1)
         assert character, shown
         shown += character
-    process.send_signal(signal.SIGINT)
+    process.send_signal(asked)
     printed, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
-    assert "stopped by       Ctrl-C" in printed
+    assert process.returncode == status, errors
+    assert f"stopped by       {words}" in printed
     for name in ("config.json", "history.zarr", "params.safetensors", "training.png", "checkpoint"):
         assert (out / name).exists()
 
@@ -236,14 +385,22 @@ def test_ctrl_c_ends_cleanly_with_everything_saved(blobs, tmp_path):
         (["--out", "/proc/none/run"], "out: got '/proc/none/run', which cannot be written"),
         (["--data", "mnist", "--data-dir", "nowhere"], "nowhere"),
         (["--sgima", "1"], "unrecognized arguments: --sgima 1"),
+        (["--generations", "9" * 20], "generations: got 99999999999999999999; pass a whole number up to 2,147,483,647"),
+        (["--num-offspring", str(2**31 - 1), "--algorithm", "weighted_recombination"], "offspring need about"),
+        (
+            ["--batch-size", "1000000000"],
+            "2,410 parameters and batches of 1,000,000,000 examples need about",
+        ),
+        (["--widths", "4000000,4000000"], "of memory where"),
+        (["--model", "convnet", "--num-maps", "100000000"], "num_maps: got 100000000"),
+        (["--beta", "nan"], "beta: got nan"),
+        (["--num-parents", "0"], "num_parents: got 0"),
+        (["--out", "~nobody-there/run"], "whose home folder is not known"),
     ],
 )
 def test_wrong_arguments_get_one_line_and_status_2(arguments, words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    try:
-        status = main(["train", *arguments])
-    except SystemExit as stop:
-        status = stop.code
+    status = main(["train", *arguments])
     printed = capsys.readouterr()
     assert status == 2
     assert words in printed.err

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,6 +29,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
+@cache
 def _parser() -> _Parser:
     parser = _Parser(
         prog="mutagrad", description="Train by mutation and selection, and know which gradient descent it is."
@@ -150,8 +152,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(command: str, options: dict[str, Any]) -> int:
     """Run a command; what it refuses is said in one line."""
     commands: dict[str, Callable[..., int]] = {
-        "train": _train, "inspect": _inspect, "replay": _replay, "reproduce": _reproduce, "claims": _claims,
-    }  # fmt: skip
+        "train": _train,
+        "inspect": _inspect,
+        "replay": _replay,
+        "reproduce": _reproduce,
+        "claims": _claims,
+    }
     try:
         return commands[command](**options)
     except BrokenPipeError:

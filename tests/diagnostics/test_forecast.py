@@ -105,3 +105,11 @@ def test_bad_input_is_one_line(arguments, name):
     with pytest.raises(ValueError, match=f"^{name}: got") as error:
         forecast(*arguments)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("loss", [0.1, 0.6931472, 1 / 3, -2.3025851, 1e-30, 1e30, 0.0])
+def test_a_loss_that_never_changes_is_not_expected_to(loss):
+    """Means of one number, over windows of other lengths, differ in their last digits."""
+    for kind in (np.float32, np.float64):
+        for number in (200, 301, 777):
+            assert forecast({"loss": np.full(number, loss, kind)}).generations == np.inf

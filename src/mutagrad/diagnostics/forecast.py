@@ -108,7 +108,7 @@ def forecast(history: Any, decrease: float | None = None, coverage: float = 0.8)
         check.positive("decrease", decrease)
     time, loss = time[is_known], loss[is_known]
     windows = _windows(time, loss)
-    is_level = np.ptp(windows[1]) == 0
+    is_level = _is_level(windows[1])
     if decrease is None:
         decrease = abs(now) / 10
         if decrease == 0 and not is_level:
@@ -139,7 +139,7 @@ def _past_error(time: np.ndarray, loss: np.ndarray, now: float) -> float:
         if kept.sum() < FEWEST // 4 or not before > now:
             continue
         made, windows = int(time[kept][-1]), _windows(time[kept], loss[kept])
-        if np.ptp(windows[1]) == 0:
+        if _is_level(windows[1]):
             errors.append(_MOST)
             continue
         found = np.median(_times_to(now, *_samples(*windows), made)) - made
@@ -147,6 +147,11 @@ def _past_error(time: np.ndarray, loss: np.ndarray, now: float) -> float:
         took = (1 - _NOW / 2) * last - made
         errors.append(np.clip(math.log(took / found), -_MOST, _MOST) if 0 < found < math.inf else _MOST)
     return math.sqrt(np.mean(np.square(errors))) if errors else _MOST
+
+
+def _is_level(means: np.ndarray) -> bool:
+    """Whether means are alike but for rounding: those of one number, taken so many times, differ in their last digits."""
+    return bool(np.ptp(means) <= 16 * np.finfo(float).eps * np.max(np.abs(means)))
 
 
 def _windows(time: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,6 +1,5 @@
 """Ctrl-C and SIGTERM: a run that is asked to end does so between two chunks of generations, and keeps everything."""
 
-import _thread
 import os
 import select
 import signal
@@ -184,5 +183,6 @@ def _asked_again(number: signal.Signals) -> int:
     if _current is not None:
         _current.make(number)
         return 0
-    _thread.interrupt_main(number)
+    # A signal of its own to the main thread, so that a call that waits there is woken.
+    signal.pthread_kill(threading.main_thread().ident or 0, number)
     return 1

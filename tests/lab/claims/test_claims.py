@@ -128,6 +128,40 @@ def test_reproduce_writes_everything_and_does_not_run_twice(tmp_path):
     assert "expected ≥ 0.5" in words.sentences(verdict)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda verdict: [],
+        lambda verdict: "holds",
+        lambda verdict: 3,
+        lambda verdict: None,
+        lambda verdict: {},
+        lambda verdict: verdict | {"settings": []},
+        lambda verdict: verdict | {"seconds": "long"},
+        lambda verdict: verdict | {"checks": [3]},
+        lambda verdict: verdict | {"checks": [{"what": "x", "verdict": "holds", "is_ours": False}]},
+    ],
+)
+def test_a_damaged_verdict_is_named_in_one_line_and_kept(damage, tmp_path):
+    verdict = reproduction.reproduce(toy([]), tmp_path, progress=False)
+    path = tmp_path / "T-1" / "verdict.json"
+    assert verdicts.read(path)["verdict"] == "holds"
+    path.write_text(json.dumps(damage(verdict)))
+    before = path.read_bytes()
+    with pytest.raises(
+        ValueError, match=r"^verdict: got '.*verdict.json', which is damaged \(.*\); delete it and run"
+    ) as caught:
+        reproduction.reproduce(toy([]), tmp_path, progress=False)
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("key", [-1, 2**32, 10**20])
+def test_a_key_that_is_none_is_refused(key):
+    with pytest.raises(ValueError, match=f"key: got {key}; pass a whole number from 0"):
+        reproduction.with_key(toy([]), key)
+
+
 def test_an_addition_has_a_verdict_of_its_own(tmp_path):
     checks = (
         (near("x", 1.0, 0.1, "identity", "y", exact=True), 1.0),

@@ -1,5 +1,6 @@
 """What a run folder says of the run's regime, from its history alone, and of the loss around its last parameters."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,7 +75,7 @@ def inspect(folder: str | Path, say: Say = _nobody) -> str:
     ------
     FileNotFoundError, ValueError : if it holds no run, or one whose history lacks what is needed.
     """
-    folder = Path(folder).expanduser()
+    folder = Path(os.path.expanduser(folder))
     settings, history = _read(folder)
     definition = definition_of(settings)
     records = {name: values.values for name, values in history.items() if values.dims == ("generation",)}
@@ -129,7 +130,7 @@ def diagnosis(folder: str | Path, num_workers: int = 1, say: Say = _nobody) -> s
     ------
     FileNotFoundError, ValueError : as `inspect`, and if the data are not found or the run has saved no state.
     """
-    folder = Path(folder).expanduser()
+    folder = Path(os.path.expanduser(folder))
     last = _last(folder)
     found = diagnostics.diagnose(
         jax.random.key(0),
@@ -172,7 +173,7 @@ def landscape(folder: str | Path, say: Say = _nobody) -> str:
     ------
     FileNotFoundError, ValueError : as `diagnosis`.
     """
-    folder = Path(folder).expanduser()
+    folder = Path(os.path.expanduser(folder))
     last = _last(folder)
     data, loss_fn = last.problem.task.data, last.problem.task.loss_fn
     order = np.random.default_rng(0).permutation(len(data.train_targets))

@@ -42,8 +42,16 @@ real = _number(float, "a number")
 
 
 def path(text: str) -> str:
-    """A path; ~ at its beginning is the home folder."""
-    return os.path.expanduser(text)
+    """A path; ~ at its beginning is the home folder.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError : for ~ of somebody who has none.
+    """
+    found = os.path.expanduser(text)
+    if found.startswith("~"):
+        raise argparse.ArgumentTypeError(f"got {text!r}, whose home folder is not known; pass another path")
+    return found
 
 
 def _sigma(text: str) -> str | float:
@@ -174,7 +182,10 @@ class TrainConfig:
                 shown = shown if len(shown) < _LONGEST else f"{shown[:_LONGEST]}…"
                 raise ValueError(f"{field.name}: got {shown}; pass {_words(field.type)}") from None
             if field.name in _PATHS and kept is not None:
-                kept = os.path.expanduser(kept)
+                try:
+                    kept = path(kept)
+                except argparse.ArgumentTypeError as error:
+                    raise ValueError(f"{field.name}: {error}") from None
             object.__setattr__(self, field.name, kept)
 
 

@@ -1,6 +1,7 @@
 """The main job: train a network by mutation and selection, and leave a run folder."""
 
 import dataclasses
+import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -33,7 +34,7 @@ def resumed(folder: str | Path, given: dict[str, Any]) -> TrainConfig:
     ------
     FileNotFoundError, ValueError : if there is no run, or a setting is given that differs and may not.
     """
-    folder = Path(folder).expanduser()
+    folder = Path(os.path.expanduser(folder))
     if resume.is_blank(folder):
         raise FileNotFoundError(f"run: got {str(folder)!r}, where nothing has been saved; begin with --out {folder}")
     saved = run_folder.read_settings(folder)
