@@ -237,11 +237,11 @@ def draw_gradient(data: Any) -> Any:
 
 _SETTINGS = {
     "quick": {
-        "size": 4, "population": 8, "rate": 1.0, "effect": 1.0, "sigma": 0.23, "crossovers": 10.0, "transfer": 0.3, "runs": 128,
+        "size": 4, "population": 8, "rate": 1.0, "effect": 0.8, "sigma": 0.23, "crossovers": 10.0, "transfer": 0.3, "runs": 128,
         "generations": (1600, 6000, 16_000), "other_generations": 4000, "burn": 100, "capacity": 96, "key": 225_071,
     },
     "paper": {
-        "size": 4, "population": 12, "rate": 1.0, "effect": 1.0, "sigma": 0.18, "crossovers": 10.0, "transfer": 0.3, "runs": 256,
+        "size": 4, "population": 12, "rate": 1.0, "effect": 0.6, "sigma": 0.15, "crossovers": 10.0, "transfer": 0.3, "runs": 256,
         "generations": (16_000, 60_000, 160_000), "other_generations": 40_000, "burn": 200, "capacity": 192, "key": 225_072,
     },
 }  # fmt: skip
