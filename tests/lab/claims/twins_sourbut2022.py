@@ -202,7 +202,14 @@ MANY_FOLLOW = ONE_FOLLOWS | {
     "capacity": 256,
     "populations": 128,
 }
-MIXING = {"runs": 32, "generations": (100, 1000, 100), "other_generations": 100, "burn": 50, "key": 1}
+MIXING = {
+    "mixing": ("free",),
+    "runs": 32,
+    "generations": (100, 1000, 100),
+    "other_generations": 100,
+    "burn": 50,
+    "key": 1,
+}
 
 
 def with_a_little_migration(right):
@@ -393,7 +400,7 @@ TWINS = [
         "neighbours without associations",
         in_place(bent_slope, "next_order", without_associations),
         "tangent of the turn from −∇U, away from steep directions, σ² = σ₀²/4, free",
-        MIXING | {"generations": (100, 100, 12_000)},
+        MIXING | {"generations": (100, 100, 8000)},
     ),
     Twin(
         "S22-5",

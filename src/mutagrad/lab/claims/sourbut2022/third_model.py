@@ -1,6 +1,7 @@
 """S22-5: many mutations in flight that mix freely; the part of the genome that all share follows the gradient."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,7 +18,6 @@ from mutagrad.report.figures import panels
 
 __all__ = ["CLAIMS"]
 
-_KINDS = ("free", "crossover", "transfer")
 _TO_NOTHING = np.array([1 / 3, -2.0, 8 / 3])
 """Weights at which a parabola through the values at the three sizes is at 0."""
 _LIMIT = {
@@ -32,9 +32,9 @@ _CHANCE = "what births by chance move the mean genome by, over its error: mean s
 
 
 def _cases(settings: dict[str, Any]) -> list[tuple[str, int, int]]:
-    """Recombination, size and generations: all sizes of free recombination, the second of the others."""
+    """Recombination, size and generations: all sizes of free recombination, which is the first, and the second of the others."""
     free = [("free", i, number) for i, number in enumerate(settings["generations"])]
-    return free + [(kind, 1, settings["other_generations"]) for kind in _KINDS[1:]]
+    return free + [(kind, 1, settings["other_generations"]) for kind in settings["mixing"][1:]]
 
 
 def _name(what: str, kind: str, i: int) -> str:
@@ -85,23 +85,22 @@ def expect_gradient(settings: dict[str, Any]) -> list[Expected]:
     return stated
 
 
-def _moves(
-    settings: dict[str, Any], kind: str, sigma: float, generations: int, key: jax.Array
-) -> tuple[np.ndarray, np.ndarray]:
-    """(runs, N) twice: by how much the fixed part of each population moves a generation, and by how much chance its mean genome.
+def _runs(settings: dict[str, Any], kind: str) -> Callable[[jax.Array, float, int], tuple[np.ndarray, np.ndarray]]:
+    """``run(key, sigma, generations)`` of many populations, by how much a generation moves the fixed part, and chance.
 
     Genomes are judged at the same point all the time: by the loss there of their difference from the mean genome. Chance is what
-    the mean genome moves by beyond what it must in the mean: that of its parents, weighed by fitness. Its mean is 0.
+    the mean genome moves by beyond what it must in the mean: that of its parents, weighed by fitness. Its mean is 0. Both are
+    (runs, N).
     """
     place, rates = place_of(settings), {"crossover": settings["crossovers"], "transfer": settings["transfer"]}
     slope, curvatures = jnp.asarray(place.gradient, jnp.float32), jnp.asarray(place.curvatures, jnp.float32)
     algorithm = mutagrad.population(
-        float(sigma), 1.0, settings["population"], settings["rate"],
-        recombination=kind, recombination_rate=rates.get(kind), capacity=settings["capacity"],
+        1.0, 1.0, settings["population"], settings["rate"], recombination=kind, recombination_rate=rates.get(kind),
+        capacity=settings["capacity"],
     )  # fmt: skip
 
     @jax.jit
-    def run(keys):
+    def run(keys, sigma, generations):
         def one(key):
             def body(i, carry):
                 state, selected, dropped = carry
@@ -116,7 +115,8 @@ def _moves(
             def beyond(state):
                 return jnp.mean(algorithm.ask(key, state).stacked(), axis=0) - state.ancestor
 
-            start = algorithm.init(jnp.zeros(settings["size"])), jnp.zeros(settings["size"]), jnp.int32(0)
+            size = settings["size"]
+            start = algorithm.init(jnp.zeros(size)).with_sigma(sigma), jnp.zeros(size), jnp.int32(0)
             first, early, _ = before = jax.lax.fori_loop(0, settings["burn"], body, start)
             last, late, dropped = jax.lax.fori_loop(settings["burn"], settings["burn"] + generations, body, before)
             moved = last.ancestor - first.ancestor
@@ -125,9 +125,12 @@ def _moves(
 
         return jax.vmap(one)(keys)
 
-    moves, chance, dropped = run(jax.random.split(key, settings["runs"]))
-    assert not np.any(dropped), "capacity: a mutation found no place; pass a larger one"
-    return np.asarray(moves, float), np.asarray(chance, float)
+    def moves(key: jax.Array, sigma: float, generations: int) -> tuple[np.ndarray, np.ndarray]:
+        moved, chance, dropped = run(jax.random.split(key, settings["runs"]), jnp.float32(sigma), generations)
+        assert not np.any(dropped), "capacity: a mutation found no place; pass a larger one"
+        return np.asarray(moved, float), np.asarray(chance, float)
+
+    return moves
 
 
 def _measured(moves: np.ndarray, place: Place, unit: float) -> tuple[np.ndarray, np.ndarray]:
@@ -158,15 +161,13 @@ def run_gradient(job: Job) -> Outcome:
     cases, found, squares = _cases(settings), {}, []
     values, errors = np.empty((2, len(cases), 3))
     every = sum(generations for _, _, generations in cases)
-    done = 0
+    done, runs = 0, {kind: _runs(settings, kind) for kind in settings["mixing"]}
     for row, (kind, i, generations) in enumerate(cases):
         name = f"moves {kind} {i} of {sorted(settings.items())}"
         kept = job.load(name)
         if kept is None:
-            own = jax.random.fold_in(job.key, row)
-            kept = dict(
-                zip(("moves", "chance"), _moves(settings, kind, place.sigmas[i], generations, own), strict=True)
-            )
+            both = runs[kind](jax.random.fold_in(job.key, row), place.sigmas[i], generations)
+            kept = dict(zip(("moves", "chance"), both, strict=True))
         job.keep(name, kept, is_last=True)
         chance = kept["chance"]
         squares.append(len(chance) * chance.mean(0) ** 2 / chance.var(0, ddof=1))
@@ -217,7 +218,8 @@ def draw_gradient(data: Any) -> Any:
     figure, axes = panels(2)
     sizes = np.linspace(0, 1.1, 50)
     for axis, what in zip(axes, ("turn", "length"), strict=True):
-        for kind, marker, shift in zip(_KINDS, "osD", (0, -0.02, 0.02), strict=True):
+        kinds = dict.fromkeys(case.split()[0] for case in data.case.values)
+        for kind, marker, shift in zip(kinds, "osD", (0, -0.02, 0.02), strict=False):
             one = data.isel(case=[i for i, case in enumerate(data.case.values) if case.startswith(kind)]).sel(what=what)
             axis.errorbar(one["size"] + shift, one.value, 3 * one.error, fmt=marker, markersize=4, label=kind)
         free = data.sel(what=what).isel(case=slice(0, len(SIZES)))
@@ -237,11 +239,13 @@ def draw_gradient(data: Any) -> Any:
 
 _SETTINGS = {
     "quick": {
-        "size": 4, "population": 8, "rate": 1.0, "effect": 0.8, "sigma": 0.23, "crossovers": 10.0, "transfer": 0.3, "runs": 128,
+        "mixing": ("free", "crossover", "transfer"), "size": 4, "population": 8, "rate": 1.0, "effect": 0.8, "sigma": 0.23,
+        "crossovers": 10.0, "transfer": 0.3, "runs": 128,
         "generations": (1600, 6000, 16_000), "other_generations": 4000, "burn": 100, "capacity": 96, "key": 225_071,
     },
     "paper": {
-        "size": 4, "population": 12, "rate": 1.0, "effect": 0.6, "sigma": 0.15, "crossovers": 10.0, "transfer": 0.3, "runs": 256,
+        "mixing": ("free", "crossover", "transfer"), "size": 4, "population": 12, "rate": 1.0, "effect": 0.6, "sigma": 0.15,
+        "crossovers": 10.0, "transfer": 0.3, "runs": 256,
         "generations": (16_000, 60_000, 160_000), "other_generations": 40_000, "burn": 200, "capacity": 192, "key": 225_072,
     },
 }  # fmt: skip
