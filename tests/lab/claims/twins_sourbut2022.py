@@ -400,7 +400,7 @@ TWINS = [
         "neighbours without associations",
         in_place(bent_slope, "next_order", without_associations),
         "tangent of the turn from −∇U, away from steep directions, σ² = σ₀²/4, free",
-        MIXING | {"generations": (100, 100, 8000)},
+        MIXING | {"generations": (100, 100, 12_000)},
     ),
     Twin(
         "S22-5",
@@ -446,14 +446,14 @@ TWINS = [
         "half of the slope of shares",
         in_place(strategies, "natural", of_plain_slope),
         "mean change times f̄ at right angles to the natural gradient of f̄",
-        {"draws": 4000, "paths": 50, "settling": 5, "waiting": 5},
+        {"draws": 1000, "paths": 50, "settling": 5, "waiting": 5},
     ),
     Twin(
         "S22-12",
         "an information that is a tenth larger",
         in_place(natural, "information", times(1.1)),
         "mean change times f̄ along the natural gradient of f̄",
-        {"draws": 8000, "paths": 50, "settling": 5, "waiting": 5},
+        {"draws": 4000, "paths": 50, "settling": 5, "waiting": 5},
     ),
     Twin(
         "S22-12",
