@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from mutagrad.lab.claims.sourbut2022.moving_parts import along_a_slope, large, of_mixing, response
+from mutagrad.lab.claims.sourbut2022.moving_parts import (
+    along_a_slope,
+    large,
+    of_mixing,
+    response,
+    turn_of_next_order,
+)
 from mutagrad.theory.population import transition_matrix
 
 
@@ -63,3 +69,15 @@ def test_small_mutations_follow_the_gradient():
     assert abs(across / along) < 1e-3
     assert np.isclose(along * size / (size - 1) / sigma, 1, atol=5e-3)
     assert np.isclose(along_a_slope(size, sigma).step, 1, atol=2e-3)
+
+
+def test_the_turn_of_small_mutations_is_like_the_square_of_sigma():
+    """The turn over that of the next order nears 1, and what it lacks falls like σ²: three sizes extrapolate to 1."""
+    size, curvatures = 5, (1.0, 0.1)
+    sizes = np.array([0.0025, 0.005, 0.01])
+    over = []
+    for square in sizes:
+        along, across = large(size, np.sqrt(square), curvatures).step
+        over.append(across / along / turn_of_next_order(size, np.sqrt(square), curvatures))
+    assert np.isclose(np.polyval(np.polyfit(sizes, over, 2), 0.0), 1, atol=2e-3)
+    assert over[2] < over[1] < over[0] < 1

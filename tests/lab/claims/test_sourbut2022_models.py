@@ -9,7 +9,7 @@ import scipy.stats
 
 import mutagrad
 from mutagrad import law, theory
-from mutagrad.lab.claims.sourbut2022 import momentum, mutation_rates, pairs, populations, two_loci
+from mutagrad.lab.claims.sourbut2022 import momentum, mutation_rates, natural, pairs, populations, two_loci
 from mutagrad.types import Mutation
 
 pytestmark = pytest.mark.permissive
@@ -184,3 +184,21 @@ def test_where_carried_mutation_rates_settle():
         assert np.abs(law.settled @ law.rates).max() < 1e-12
         found = math.exp(law.settled @ law.u) / mutation_rates._best(rule, number)
         assert found == pytest.approx(ratio, abs=0.005)
+
+
+def test_neutral_squares_of_two_genomes():
+    # One of two genomes carries the mutation for a number of generations T that is geometric with ½: E[T] = 2, E[T²] = 6.
+    assert two_loci.neutral_squares(2) == pytest.approx((6 / 16, 2 / 4))
+
+
+def test_the_natural_gradient_by_its_definition_is_that_of_shahshahani():
+    rng = np.random.default_rng(3)
+    for number in (2, 3, 5):
+        p, payoffs = rng.dirichlet(np.full(number, 3.0)), rng.uniform(0.5, 2, (number, number))
+        one = natural.natural(tuple(p), payoffs)
+        closed = theory.population.shahshahani_gradient(p, (payoffs + payoffs.T) @ p)
+        np.testing.assert_allclose(one.gradient, closed, atol=1e-5)
+        # Of changes that add up to 0 the metric is Σ dp²/p.
+        change = rng.normal(size=number)
+        change -= change.mean()
+        assert change @ one.metric @ change == pytest.approx(np.sum(change**2 / p), rel=1e-4)

@@ -11,6 +11,7 @@ import mutagrad
 from mutagrad import law, theory
 from mutagrad.lab.claims.sourbut2022 import (
     asymmetric,
+    bent_slope,
     deadline,
     emergent_rate,
     environments,
@@ -19,8 +20,10 @@ from mutagrad.lab.claims.sourbut2022 import (
     following,
     lattice,
     momentum,
+    moving_optimum,
     moving_parts,
     mutation_rates,
+    natural,
     response,
     second_model,
     strategies,
@@ -119,35 +122,92 @@ CHAINS = {
 }
 
 
-def half_as_much_again(right):
-    """Learning rates that are half as large again."""
+def a_tenth_larger(right):
+    """Learning rates that are a tenth larger."""
 
     def rates(*arguments, **options):
         found = right(*arguments, **options)
-        return found._replace(per_generation=1.5 * found.per_generation)
+        return found._replace(per_generation=1.1 * found.per_generation)
 
     return rates
 
 
+def without_associations(right):
+    """The next order of fixation where neighbours select a mutation by half as much: they do the other half by associations."""
+    return lambda *given: right(*given)._replace(around=right(*given).around / 2)
+
+
+def towards_steep_directions(right):
+    """The next order of fixation where curvature makes a mutation fitter by what it makes it less fit."""
+    return lambda *given: right(*given)._replace(own=-right(*given).own, around=-right(*given).around)
+
+
+def without_a_turn(right):
+    """The law of large mutations along −∇U."""
+
+    def law(*given):
+        found = right(*given)
+        return found._replace(step=found.step * np.array([1, 0]))
+
+    return law
+
+
+def of_next_order(right):
+    """The law of large mutations whose turn is that of the next order."""
+
+    def law(*given):
+        found = right(*given)
+        return found._replace(step=found.step[0] * np.array([1, moving_parts.turn_of_next_order(*given)]))
+
+    return law
+
+
+def of_plain_slope(right):
+    """The natural gradient with the slope of shares in its place, as long as it."""
+
+    def found(shares, payoffs):
+        one = right(shares, payoffs)
+        slope = (payoffs + payoffs.T) @ np.array(shares)
+        slope = slope - slope.mean()
+        return one._replace(gradient=slope * np.linalg.norm(one.gradient) / np.linalg.norm(slope))
+
+    return found
+
+
 def speeding_up(right):
-    """An optimum that moves a quarter faster at the end than at first."""
+    """An optimum that moves a tenth faster at the end than at first."""
 
     def place(velocity, generation, stop):
-        return right(velocity, generation, stop) * (1 + 0.125 * jnp.minimum(generation, stop) / stop)
+        return right(velocity, generation, stop) * (1 + 0.05 * jnp.minimum(generation, stop) / stop)
 
     return place
 
 
-FOLLOWING = {
+ONE_FOLLOWS = {
     "curvatures": (1.0, 0.5),
     "strength": 0.08,
     "slopes": (0.7,),
-    "lineages": 2048,
+    "lineages": 8192,
     "strength_of_population": 0.08,
     "genomes": 10,
     "capacity": 128,
     "slopes_of_populations": (0.8,),
     "populations": 64,
+    "key": 1,
+}
+MANY_FOLLOW = ONE_FOLLOWS | {
+    "lineages": 64,
+    "strength_of_population": 0.02,
+    "genomes": 20,
+    "capacity": 256,
+    "populations": 128,
+}
+MIXING = {
+    "mixing": ("free",),
+    "runs": 32,
+    "generations": (100, 1000, 100),
+    "other_generations": 100,
+    "burn": 50,
     "key": 1,
 }
 
@@ -302,31 +362,52 @@ TWINS = [
     ),
     Twin(
         "S22-14",
-        "a lineage's learning rate that is half as large again",
-        in_place(theory, "learning_rate", times(1.5)),
+        "a lineage's learning rate that is a tenth larger",
+        in_place(theory, "learning_rate", times(1.1)),
         "lag over v/ηλ, λ = 1, one lineage",
-        FOLLOWING,
+        ONE_FOLLOWS,
     ),
     Twin(
         "S22-14",
-        "a population's learning rate that is half as large again",
-        in_place(theory.population, "learning_rates", half_as_much_again),
+        "a population's learning rate that is a tenth larger",
+        in_place(theory.population, "learning_rates", a_tenth_larger),
         "lag over v/ηλ, λ = 1, a population",
-        FOLLOWING,
+        MANY_FOLLOW,
     ),
     Twin(
         "S22-14",
-        "an optimum that becomes a quarter faster",
+        "an optimum that becomes a tenth faster",
         in_place(following, "optimum", speeding_up),
-        "mean loss in the second half",
-        FOLLOWING,
+        "mean loss in the second half of the time over that in the first, less 1, one lineage",
+        ONE_FOLLOWS,
+    ),
+    Twin(
+        "S22-14",
+        "noise of a temperature that is a tenth higher",
+        in_place(moving_optimum, "at_rest", times(1.1)),
+        "mean loss long after the optimum stops over N/2κ, one lineage",
+        ONE_FOLLOWS,
     ),
     Twin(
         "S22-5",
-        "a learning rate that is half as large again",
-        in_place(theory.population, "learning_rates", half_as_much_again),
-        "mean step of the fixed part along −∇U over ½μνβσ²|∇U|, σ = σ₀/2, free",
-        {"effect": 2.0, "sigmas": 2, "runs": 32, "generations": 500, "burn": 50},
+        "a learning rate that is a tenth larger",
+        in_place(theory.population, "learning_rates", a_tenth_larger),
+        "mean step of the fixed part along −∇U over ½μνβσ²|∇U|, σ² = σ₀²/4, free",
+        MIXING | {"generations": (100, 100, 4000)},
+    ),
+    Twin(
+        "S22-5",
+        "neighbours without associations",
+        in_place(bent_slope, "next_order", without_associations),
+        "tangent of the turn from −∇U, away from steep directions, σ² = σ₀²/4, free",
+        MIXING | {"generations": (100, 100, 12_000)},
+    ),
+    Twin(
+        "S22-5",
+        "a turn towards steep directions",
+        in_place(bent_slope, "next_order", towards_steep_directions),
+        "tangent of the turn from −∇U, away from steep directions, σ² = σ₀²/2, free",
+        MIXING,
     ),
     Twin(
         "S22-9",
@@ -344,10 +425,10 @@ TWINS = [
     ),
     Twin(
         "S22-9",
-        "a response that is half as large again",
-        in_place(theory.population, "breeders_equation", times(1.5)),
-        "selection along −βG∇U: slope over 1, free recombination",
-        {"runs": 32, "generations": 500, "burn": 50, "price_generations": 2},
+        "a covariance over n − 1",
+        in_place(theory.population, "breeders_equation", times(10 / 9)),
+        "selection along −βG∇U, less the next order in β: slope over 1, free recombination",
+        {"runs": 32, "generations": 2500, "burn": 50, "price_generations": 2, "key": 1},
     ),
     Twin(
         "S22-12",
@@ -358,6 +439,20 @@ TWINS = [
             lambda right: lambda *given: (1.25 * right(*given)[0], right(*given)[1]),
         ),
         "mean change of strategy 1",
+        {"draws": 4000, "paths": 50, "settling": 5, "waiting": 5},
+    ),
+    Twin(
+        "S22-12",
+        "half of the slope of shares",
+        in_place(strategies, "natural", of_plain_slope),
+        "mean change times f̄ at right angles to the natural gradient of f̄",
+        {"draws": 1000, "paths": 50, "settling": 5, "waiting": 5},
+    ),
+    Twin(
+        "S22-12",
+        "an information that is a tenth larger",
+        in_place(natural, "information", times(1.1)),
+        "mean change times f̄ along the natural gradient of f̄",
         {"draws": 4000, "paths": 50, "settling": 5, "waiting": 5},
     ),
     Twin(
@@ -409,6 +504,20 @@ TWINS = [
         in_place(moving_parts, "large", of_larger_curvatures),
         "mean fixed mutation along −∇U over its linear law, σ = 2",
         {"key": 1, "parts": ("large",), "sigmas": (2.0,), "large_runs": 256, "large_generations": 1000},
+    ),
+    Twin(
+        "S22-6",
+        "mutations that do not turn",
+        in_place(moving_parts, "large", without_a_turn),
+        "tangent of the turn from −∇U to the mean fixed mutation, σ = 0.25",
+        {"key": 1, "parts": ("large",), "sigmas": (0.25,), "large_runs": 512, "large_generations": 4000},
+    ),
+    Twin(
+        "S22-6",
+        "a turn of the next order",
+        in_place(moving_parts, "large", of_next_order),
+        "tangent of the turn from −∇U to the mean fixed mutation, σ = 0.5",
+        {"key": 1, "parts": ("large",), "sigmas": (0.5,), "large_runs": 256, "large_generations": 2000},
     ),
     Twin(
         "S22-6",

@@ -10,6 +10,7 @@ import numpy as np
 import mutagrad
 from mutagrad import theory
 from mutagrad.lab.claims.claims import Job
+from mutagrad.lab.claims.sourbut2022.turnover import turnover_of
 
 __all__ = [
     "BINS",
@@ -182,7 +183,7 @@ def runs_of(job: Job, key: jax.Array, follower: Follower, velocity: float, runs:
         response = theory.population.breeders_equation(genomes.covariance(directions), curvatures * apart)
         after, info = algorithm.tell(key, state, losses)
         # Of a mutation that found no place nothing is known.
-        is_whole = info.turnover.num_dropped == 0  # type: ignore[attr-defined]  # it is a GenomeInfo
+        is_whole = turnover_of(info).num_dropped == 0
         told = jnp.stack([jnp.mean(losses), jnp.mean(response)])
         return after, jnp.where(is_whole, jnp.append(apart, told), jnp.nan)
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mutagrad.lab.claims.sourbut2022.populations import Population, time_to_an_end
+from mutagrad.lab.claims.sourbut2022.turnover import turnover_of
 from mutagrad.theory.population import fixation_by, transition_matrix
 from mutagrad.types import Algorithm
 
@@ -24,6 +25,7 @@ __all__ = [
     "of_mixing",
     "response",
     "travel",
+    "turn_of_next_order",
 ]
 
 MODEL = "wright_fisher"
@@ -122,6 +124,17 @@ def large(number: int, sigma: float, curvatures: tuple[float, float]) -> Large:
     return Large(step, squares - np.outer(step, step), time)
 
 
+def turn_of_next_order(number: int, sigma: float, curvatures: tuple[float, float]) -> float:
+    """The tangent of the turn in `large` to first order in σ².
+
+    Let fixation be of the probability 1/n + u₁s + u₂s², s = −∇U·ε − ½ε·Hε. Then the mean of ε is along
+    −∇U + (u₂/u₁)σ²(2H∇U + ∇U TrH).
+    """
+    up, none, down = (_fixed(number, s) for s in (0.01, 0.0, -0.01))
+    first, second = (up - down) / 0.02, (up + down - 2 * none) / (2 * 0.01**2)
+    return second / first * sigma**2 * (curvatures[0] - curvatures[1])
+
+
 def of_large(number: int, curvatures: tuple, runs: int, generations: int) -> Callable[[jax.Array, float], np.ndarray]:
     """``run(key, sigma) -> (runs, 3)`` sums in populations where one mutation at a time segregates.
 
@@ -214,7 +227,7 @@ def travel(
                 everyone = algorithm.ask(own, state).stacked()
                 mean = jnp.mean(everyone, axis=0)
                 after, info = algorithm.tell(own, state, losses_fn(everyone - state.ancestor, i, numbers))
-                turnover = info.turnover  # type: ignore[attr-defined]  # it is a GenomeInfo
+                turnover = turnover_of(info)
                 is_now = (first <= i) & (i < last)
                 moved = jnp.where(is_now, turned(after.ancestor - state.ancestor, frequency * i), 0)
                 # What the mean genome did in the generation before is known now.

@@ -1,7 +1,8 @@
 """S22-5: many mutations in flight that mix freely; the part of the genome that all share follows the gradient."""
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,255 +10,243 @@ import numpy as np
 
 import mutagrad
 from mutagrad import theory
-from mutagrad.lab.claims.checks import PLANNED, Expected, near
+from mutagrad.lab.claims.checks import PLANNED, Expected, below, near
 from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
-from mutagrad.lab.claims.quadratics import power_law
-from mutagrad.lab.claims.sourbut2022.two_loci import NextOrder, next_order
+from mutagrad.lab.claims.sourbut2022.bent_slope import SIZES, Place, alone, place_of, planned, step_of
+from mutagrad.lab.claims.sourbut2022.turnover import turnover_of
 from mutagrad.report.figures import panels
 
 __all__ = ["CLAIMS"]
 
-_KINDS = ("free", "crossover", "transfer")
+_TO_NOTHING = np.array([1 / 3, -2.0, 8 / 3])
+"""Weights at which a parabola through the values at the three sizes is at 0."""
+_LIMIT = {
+    "turn": "tangent of the turn from −∇U, away from steep directions, three sizes extrapolated to σ = 0, free",
+    "length": "mean step of the fixed part along −∇U over ½μνβσ²|∇U|, three sizes extrapolated to σ = 0, free",
+}
+_ORDER = {
+    "turn": "turn per σ² over that of the next order, three sizes extrapolated to σ = 0, free",
+    "length": "shortening per σ² over that of the next order, three sizes extrapolated to σ = 0, free",
+}
+_CHANCE = "what births by chance move the mean genome by, over its error: mean square over all components"
 
 
-class _Place(NamedTuple):
-    """A point of a quadratic: ∇U (N,) and curvatures (N,), β = 1, and σ, (S,) smallest last."""
-
-    gradient: np.ndarray
-    curvatures: np.ndarray
-    sigmas: np.ndarray
-
-    @property
-    def across(self) -> np.ndarray:
-        """The part of H∇U across ∇U."""
-        turned = self.curvatures * self.gradient
-        return turned - self.gradient * (turned @ self.gradient) / (self.gradient @ self.gradient)
-
-
-def _mixed(settings: dict[str, Any], kind: str) -> NextOrder:
-    """The next order of fixation where genomes mix so: at two places of a chromosome for crossover, on average over them."""
-    size, rate = settings["population"], settings["transfer"]
-    if kind != "crossover":
-        return next_order(size, 1 / 2 if kind == "free" else 2 * rate * (1 - rate))
-    # The distance of two random places has the density 2(1 − d); Haldane's map.
-    nodes, weights = np.polynomial.legendre.leggauss(8)
-    distances = (nodes + 1) / 2
-    orders = [next_order(size, -math.expm1(-2 * settings["crossovers"] * d) / 2) for d in distances]
-    return NextOrder(*np.average(orders, axis=0, weights=weights * (1 - distances)))
-
-
-def _background(settings: dict[str, Any], kind: str = "free") -> float:
-    """By how many σ²H∇U curvature changes the step: by the mutation's own gain, and by that of the mutations around it."""
-    order = _mixed(settings, kind)
-    return -2 * order.own - settings["rate"] * order.around
-
-
-def _place(settings: dict[str, Any]) -> _Place:
-    """The place at which the largest effects turn the step by the angle "turn" and νβσ|∇U| is "effect"."""
-    quadratic = power_law(settings["size"], settings["exponent"])
-    slope = np.asarray(quadratic.curvatures * quadratic.start, float)
-    place = _Place(slope, np.asarray(quadratic.curvatures, float), np.ones(1))
-    share = np.linalg.norm(place.across) / np.linalg.norm(slope)
-    sigma = math.sqrt(settings["turn"] / _background(settings) / share)
-    norm = settings["effect"] / (2 * (settings["population"] - 1) * sigma)
-    sigmas = sigma * 2.0 ** -np.arange(settings["sigmas"])
-    return place._replace(gradient=slope * norm / np.linalg.norm(slope), sigmas=sigmas)
-
-
-def _next_order(settings: dict[str, Any], kind: str, sigma: float) -> tuple[float, float]:
-    """By which angle the step turns from −∇U, and by which share it is shorter than ½μνβσ²|∇U|.
-
-    The mean of ε over fixed mutations to third order in effects: ε is normal, −∇U·ε is s and ½ε·Hε what bends it.
-    """
-    place, order, rate = _place(settings), _mixed(settings, kind), settings["rate"]
-    slope, norm = place.gradient, np.linalg.norm(place.gradient)
-    turn = sigma**2 * _background(settings, kind) * np.linalg.norm(place.across) / norm
-    curved = _background(settings, kind) * (place.curvatures * slope) @ slope / norm**2
-    curved -= (order.own + rate * order.bend) * place.curvatures.sum()
-    steep = -(3 * order.cube + rate * order.spread) * norm**2
-    return float(turn), float(sigma**2 * (curved + steep))
-
-
-def _planned(settings: dict[str, Any], sigma: float) -> float:
-    """Error of a component of the mean step over its length: ½νβσ|∇U| of each of the mutations that are fixed, with chance 1."""
-    fixed = settings["rate"] * settings["generations"] * settings["runs"]
-    norm = np.linalg.norm(_place(settings).gradient)
-    return float(1 / ((settings["population"] - 1) * sigma * norm * math.sqrt(fixed)))
-
-
-def _cases(settings: dict[str, Any]) -> list[tuple[str, int]]:
-    """Recombination and σ: all σ of free recombination, the second of the others."""
-    return [("free", i) for i in range(settings["sigmas"])] + [(kind, 1) for kind in _KINDS[1:]]
+def _cases(settings: dict[str, Any]) -> list[tuple[str, int, int]]:
+    """Recombination, size and generations: all sizes of free recombination, which is the first, and the second of the others."""
+    free = [("free", i, number) for i, number in enumerate(settings["generations"])]
+    return free + [(kind, 1, settings["other_generations"]) for kind in settings["mixing"][1:]]
 
 
 def _name(what: str, kind: str, i: int) -> str:
-    of = f"σ = σ₀/{2**i}, {kind}"
+    of = f"σ² = σ₀²/{2**i}, {kind}"
     return {
-        "angle": f"1 − cosine of the mean step of the fixed part with −∇U, {of}",
+        "turn": f"tangent of the turn from −∇U, away from steep directions, {of}",
         "length": f"mean step of the fixed part along −∇U over ½μνβσ²|∇U|, {of}",
-        "turn": f"turn from −∇U, away from steep directions, over its next order, {of}",
+        "off": f"square of the mean step off the plane of ∇U and H∇U, over that along −∇U, {of}",
     }[what]
 
 
 def expect_gradient(settings: dict[str, Any]) -> list[Expected]:
     """The intervals of S22-5."""
-    place, stated = _place(settings), []
-    for kind, i in _cases(settings):
-        turn, shorter = _next_order(settings, kind, place.sigmas[i])
-        error, dimensions = _planned(settings, place.sigmas[i]), settings["size"] - 1
-        spread = math.hypot(turn * error, math.sqrt(dimensions / 2) * error**2)
-        room = 2 * shorter
-        why = f"half of the square of the turn, {turn:.2g}, the order after it, and six planned errors of {spread:.2g}"
-        angle = turn**2 / 2
-        stated.append(near(_name("angle", kind, i), angle, room * angle + PLANNED * spread, "theory", why))
-        why = f"shorter by {shorter:.2g}, the order after it, {shorter**2:.2g}, and six planned errors of {error:.2g}; n for "
+    place, stated, errors = place_of(settings), [], []
+    for kind, i, generations in _cases(settings):
+        turn, shorter = step_of(settings, kind, place.sigmas[i])
+        across, along = planned(settings, kind, place.sigmas[i], generations)
+        errors.append((across, along))
+        own = alone(settings, kind)
+        why = f"{turn:.3g} to next order, known to {shorter:.2g} of it, and six planned errors of {across:.2g}; "
+        why += f"{turn * (1 + own) / 2:.2g} without associations, and {turn * own:.2g} if mutations came one at a time"
+        room = turn * shorter + PLANNED * across
+        stated.append(near(_name("turn", kind, i), turn, room, "theory", why, ours=True))
+        why = f"shorter by {shorter:.2g}, the order after it, {shorter**2:.2g}, and six planned errors of {along:.2g}; n for "
         why += f"n − 1 is longer by {1 / (settings['population'] - 1):.2g}"
-        room = shorter**2 + PLANNED * error
+        room = shorter**2 + PLANNED * along
         stated.append(near(_name("length", kind, i), 1 - shorter, room, "theory", why, ours=True))
-    turn, shorter = _next_order(settings, "free", place.sigmas[0])
-    error = _planned(settings, place.sigmas[0]) / turn
-    why = f"the turn {turn:.2g}, the order after it, {shorter:.2g} of it, and six planned errors of {error:.2g}; one at a "
-    why += f"time turns it by {-2 * _mixed(settings, 'free').own / _background(settings):.2g} of that"
-    stated.append(near(_name("turn", "free", 0), 1, shorter + PLANNED * error, "theory", why, ours=True))
+        spread = math.sqrt(2 * (settings["size"] - 2)) * across**2
+        why = f"curvature leaves the plane by the order after the next, {shorter**2:.2g}; six planned errors of {spread:.2g}"
+        stated.append(near(_name("off", kind, i), 0, shorter**4 + PLANNED * spread, "theory", why))
+    # A parabola through three sizes leaves the fourth order, by the product of the sizes.
+    own = alone(settings, "free")
+    turn, shorter = step_of(settings, "free", place.sigmas[0])
+    left, over = shorter**3 * math.prod(SIZES), _TO_NOTHING / np.array(SIZES)
+    across, along = np.array(errors[: len(SIZES)]).T
+    for what, one, first, source in (("turn", across, turn, "−∇U"), ("length", along, shorter, "")):
+        error, value = float(np.linalg.norm(_TO_NOTHING * one)), 0.0 if source else 1.0
+        why = f"{left:.2g} for the fourth order and six planned errors of {error:.2g}"
+        why += "" if source else f"; n for n − 1 is longer by {1 / (settings['population'] - 1):.2g}"
+        stated.append(near(_LIMIT[what], value, left + PLANNED * error, "theory", why, ours=not source))
+        error = float(np.linalg.norm(over * one)) / first
+        why = f"{left:.2g} for the order after that of a parabola, and six planned errors of {error:.2g}; "
+        why += f"{(1 + own) / 2:.2g} for a turn without associations, and {own:.2g} one at a time"
+        stated.append(near(_ORDER[what], 1, left + PLANNED * error, "theory", why, ours=True))
+    number = settings["size"] * len(errors)
+    why = f"1 if parents are drawn by fitness; then what it leaves has the mean of the fixed part; {number} components"
+    stated.append(below(_CHANCE, 1 + PLANNED * math.sqrt(2 / number), "error", why))
     return stated
 
 
-def _moves(settings: dict[str, Any], kind: str, sigma: float, key: jax.Array) -> np.ndarray:
-    """(runs, N) by how much the fixed part of each population moves a generation.
+def _runs(settings: dict[str, Any], kind: str) -> Callable[[jax.Array, float, int], tuple[np.ndarray, np.ndarray]]:
+    """``run(key, sigma, generations)`` of many populations, by how much a generation moves the fixed part, and chance.
 
-    Genomes are judged at the same point all the time: by the loss there of their difference from the mean genome.
+    Genomes are judged at the same point all the time: by the loss there of their difference from the mean genome. Chance is what
+    the mean genome moves by beyond what it must in the mean: that of its parents, weighed by fitness. Its mean is 0. Both are
+    (runs, N).
     """
-    place, rates = _place(settings), {"crossover": settings["crossovers"], "transfer": settings["transfer"]}
+    place, rates = place_of(settings), {"crossover": settings["crossovers"], "transfer": settings["transfer"]}
     slope, curvatures = jnp.asarray(place.gradient, jnp.float32), jnp.asarray(place.curvatures, jnp.float32)
     algorithm = mutagrad.population(
-        float(sigma), 1.0, settings["population"], settings["rate"],
-        recombination=kind, recombination_rate=rates.get(kind), capacity=settings["capacity"],
+        1.0, 1.0, settings["population"], settings["rate"], recombination=kind, recombination_rate=rates.get(kind),
+        capacity=settings["capacity"],
     )  # fmt: skip
 
     @jax.jit
-    def run(keys):
+    def run(keys, sigma, generations):
         def one(key):
             def body(i, carry):
-                state, dropped = carry
+                state, selected, dropped = carry
                 own = jax.random.fold_in(key, i)
                 genomes = algorithm.ask(own, state).stacked()
                 apart = genomes - jnp.mean(genomes, axis=0, keepdims=True)
-                state, info = algorithm.tell(own, state, apart @ slope + jnp.square(apart) @ curvatures / 2)
-                return state, dropped + info.turnover.num_dropped  # type: ignore[attr-defined]  # it is a GenomeInfo
+                losses = apart @ slope + jnp.square(apart) @ curvatures / 2
+                state, info = algorithm.tell(own, state, losses)
+                selected += jax.nn.softmax(-losses) @ apart
+                return state, selected, dropped + turnover_of(info).num_dropped
 
-            start = algorithm.init(jnp.zeros(settings["size"])), jnp.int32(0)
-            first, _ = before = jax.lax.fori_loop(0, settings["burn"], body, start)
-            last, dropped = jax.lax.fori_loop(
-                settings["burn"], settings["burn"] + settings["generations"], body, before
-            )
-            return (last.ancestor - first.ancestor) / settings["generations"], dropped
+            def beyond(state):
+                return jnp.mean(algorithm.ask(key, state).stacked(), axis=0) - state.ancestor
+
+            size = settings["size"]
+            start = algorithm.init(jnp.zeros(size)).with_sigma(sigma), jnp.zeros(size), jnp.int32(0)
+            first, early, _ = before = jax.lax.fori_loop(0, settings["burn"], body, start)
+            last, late, dropped = jax.lax.fori_loop(settings["burn"], settings["burn"] + generations, body, before)
+            moved = last.ancestor - first.ancestor
+            chance = moved + beyond(last) - beyond(first) - (late - early)
+            return moved / generations, chance / generations, dropped
 
         return jax.vmap(one)(keys)
 
-    moves, dropped = run(jax.random.split(key, settings["runs"]))
-    assert not np.any(dropped), "capacity: a mutation found no place; pass a larger one"
-    return np.asarray(moves, float)
+    def moves(key: jax.Array, sigma: float, generations: int) -> tuple[np.ndarray, np.ndarray]:
+        moved, chance, dropped = run(jax.random.split(key, settings["runs"]), jnp.float32(sigma), generations)
+        assert not np.any(dropped), "capacity: a mutation found no place; pass a larger one"
+        return np.asarray(moved, float), np.asarray(chance, float)
+
+    return moves
 
 
-def _measured(moves: np.ndarray, place: _Place, unit: float) -> np.ndarray:
-    """1 − cosine, step along −∇U over ``unit``, and turn; the square of what is across is without bias."""
-    downhill = -place.gradient / np.linalg.norm(place.gradient)
-    flat = place.across / np.linalg.norm(place.across)
-    mean = moves.mean(0)
-    along = mean @ downhill
-    off = moves - np.outer(moves @ downhill, downhill)
-    across = np.sum(off.mean(0) ** 2) - np.sum(off.var(0, ddof=1)) / len(moves)
-    return np.array([across / along**2 / 2 - 3 * (across / along**2) ** 2 / 8, along / unit, mean @ flat / along])
+def _measured(moves: np.ndarray, place: Place, unit: float) -> tuple[np.ndarray, np.ndarray]:
+    """Turn, step along −∇U over ``unit``, and square off the plane, and their errors over runs.
 
-
-def _with_errors(moves: np.ndarray, place: _Place, unit: float, turn: float) -> tuple[np.ndarray, np.ndarray]:
-    """The three, and their errors over runs: of the last two by the jackknife, of the first as it is if the law's turn holds.
-
-    The square of a mean that is near 0 scatters less than a jackknife says of a run in which chance made it large.
+    The square of what is off is without bias. It is near 0, so that its error is that of a square about 0.
     """
-    number = len(moves)
-    without = np.array([_measured(np.delete(moves, i, axis=0), place, unit) for i in range(number)])
-    measured, errors = _measured(moves, place, unit), np.sqrt((number - 1) * without.var(0))
-    downhill = -place.gradient / np.linalg.norm(place.gradient)
-    along = moves.mean(0) @ downhill
-    across = np.cov((moves - np.outer(moves @ downhill, downhill)).T) / number
-    law = turn * along * place.across / np.linalg.norm(place.across)
-    errors[0] = math.sqrt(2 * np.sum(across**2) + 4 * law @ across @ law) / along**2 / 2
-    return measured, errors
+    downhill, flat = -place.gradient / np.linalg.norm(place.gradient), place.across / np.linalg.norm(place.across)
+    number, along, turned = len(moves), moves @ downhill, moves @ flat
+    off = moves - np.outer(along, downhill) - np.outer(turned, flat)
+    length, spread = along.mean(), np.cov(off.T) / number
+    tangent = turned.mean() / length
+    values = tangent, length / unit, (np.sum(off.mean(0) ** 2) - np.trace(spread)) / length**2
+    rest = turned - tangent * along
+    errors = (
+        rest.std(ddof=1) / length / math.sqrt(number),
+        along.std(ddof=1) / unit / math.sqrt(number),
+        math.sqrt(2 * np.sum(spread**2) + 4 * off.mean(0) @ spread @ off.mean(0)) / length**2,
+    )
+    return np.array(values), np.array(errors)
 
 
 def run_gradient(job: Job) -> Outcome:
     """Mean steps of the fixed part of independent populations at one point, for every σ and way to mix."""
     import xarray
 
-    settings, place = job.settings, _place(job.settings)
-    cases, found = _cases(settings), {}
+    settings, place = job.settings, place_of(job.settings)
+    cases, found, squares = _cases(settings), {}, []
     values, errors = np.empty((2, len(cases), 3))
-    for row, (kind, i) in enumerate(cases):
+    every = sum(generations for _, _, generations in cases)
+    done, runs = 0, {kind: _runs(settings, kind) for kind in settings["mixing"]}
+    for row, (kind, i, generations) in enumerate(cases):
         name = f"moves {kind} {i} of {sorted(settings.items())}"
-        kept = job.load(name) or {
-            "moves": _moves(settings, kind, place.sigmas[i], jax.random.fold_in(job.key, row)),
-        }
+        kept = job.load(name)
+        if kept is None:
+            both = runs[kind](jax.random.fold_in(job.key, row), place.sigmas[i], generations)
+            kept = dict(zip(("moves", "chance"), both, strict=True))
         job.keep(name, kept, is_last=True)
-        rates = theory.population.learning_rates(float(place.sigmas[i]), 1.0, settings["population"], settings["rate"])
-        unit = rates.per_generation * float(np.linalg.norm(place.gradient))
-        values[row], errors[row] = _with_errors(
-            kept["moves"], place, unit, _next_order(settings, kind, place.sigmas[i])[0]
+        chance = kept["chance"]
+        squares.append(len(chance) * chance.mean(0) ** 2 / chance.var(0, ddof=1))
+        rates = theory.population.learning_rates(
+            float(place.sigmas[i]), 1.0, settings["population"], settings["rate"], "wright_fisher"
         )
-        found[_name("angle", kind, i)] = (values[row, 0], errors[row, 0])
-        found[_name("length", kind, i)] = (values[row, 1], errors[row, 1])
-        job.progress((row + 1) / len(cases))
-    turn, _ = _next_order(settings, "free", place.sigmas[0])
-    found[_name("turn", "free", 0)] = (values[0, 2] / turn, errors[0, 2] / turn)
-    orders = np.array([_next_order(settings, kind, place.sigmas[i]) for kind, i in cases])
+        unit = rates.per_generation * float(np.linalg.norm(place.gradient))
+        values[row], errors[row] = _measured(kept["moves"] - chance, place, unit)
+        for column, what in enumerate(("turn", "length", "off")):
+            found[_name(what, kind, i)] = (values[row, column], errors[row, column])
+        done += generations
+        job.progress(done / every)
+    found |= _limits(settings, values, errors)
+    found[_CHANCE] = (np.mean(squares), math.sqrt(2 / np.size(squares)))
     data = xarray.Dataset(
         {
             "value": (("case", "what"), values),
             "error": (("case", "what"), errors),
-            "order": (("case", "part"), orders),
-            "effect": ("case", [settings["effect"] / 2**i for _, i in cases]),
+            "size": ("case", [SIZES[i] for _, i, _ in cases]),
+            "order": ("part", list(step_of(settings, "free", place.sigmas[0]))),
+            "limit": (("part", "what_of"), [found[_LIMIT[what]] for what in _LIMIT]),
         },
         coords={
-            "case": [f"{kind} {i}" for kind, i in cases],
-            "what": ["angle", "length", "turn"],
-            "part": ["turn", "shorter"],
+            "case": [f"{kind} {i}" for kind, i, _ in cases],
+            "what": ["turn", "length", "off"],
+            "part": ["turn", "length"],
+            "what_of": ["mean", "error"],
         },
     )
     return Outcome(found, data, draw_gradient)
 
 
+def _limits(settings: dict[str, Any], values: np.ndarray, errors: np.ndarray) -> dict[str, tuple[float, float]]:
+    """What a parabola through the three sizes has at σ = 0, and what it and its slope there have of the next order."""
+    found = {}
+    orders, sizes = step_of(settings, "free", place_of(settings).sigmas[0]), np.array(SIZES)
+    for column, (what, order) in enumerate(zip(_LIMIT, orders, strict=True)):
+        one, error = values[: len(sizes), column], errors[: len(sizes), column]
+        found[_LIMIT[what]] = (float(_TO_NOTHING @ one), float(np.linalg.norm(_TO_NOTHING * error)))
+        # The next order is what vanishes like σ²: of the turn itself, and of 1 less the length.
+        off, weights = one if column == 0 else 1 - one, _TO_NOTHING / sizes / order
+        found[_ORDER[what]] = (float(weights @ off), float(np.linalg.norm(weights * error)))
+    return found
+
+
 def draw_gradient(data: Any) -> Any:
-    """1 − cosine and length of the mean step against the size of the effects."""
-    figure, (left, right) = panels(2)
-    effects = np.geomspace(float(data.effect.min()) / 1.5, float(data.effect.max()) * 1.5, 50)
-    turn, shorter = data.order.values[0] / float(data.effect[0]) ** 2
-    for kind, marker, shift in zip(_KINDS, "osD", (1, 0.9, 1.1), strict=True):
-        rows = [i for i, case in enumerate(data.case.values) if case.startswith(kind)]
-        one = data.isel(case=rows)
-        for axis, what in ((left, 0), (right, 1)):
-            axis.errorbar(
-                one.effect * shift, one.value[:, what], 3 * one.error[:, what], fmt=marker, markersize=4, label=kind
-            )
-    left.plot(effects, (turn * effects**2) ** 2 / 2, "k--", linewidth=1, label="next order")
-    right.plot(effects, 1 - shorter * effects**2, "k--", linewidth=1, label="next order")
-    left.set_yscale("symlog", linthresh=1e-4)
-    left.set(xscale="log", xlabel="νβσ|∇U|", ylabel="1 − cosine of the mean step with −∇U")
-    right.set(xscale="log", xlabel="νβσ|∇U|", ylabel="mean step over ½μνβσ²|∇U|")
-    for axis in (left, right):
-        axis.set_xticks(marks := sorted(set(data.effect.values.tolist())), [f"{one:g}" for one in marks])
-        axis.minorticks_off()
-    right.legend(frameon=False, fontsize=8, loc="lower left")
+    """Turn and length of the mean step against the square of σ."""
+    figure, axes = panels(2)
+    sizes = np.linspace(0, 1.1, 50)
+    for axis, what in zip(axes, ("turn", "length"), strict=True):
+        kinds = dict.fromkeys(case.split()[0] for case in data.case.values)
+        for kind, marker, shift in zip(kinds, "osD", (0, -0.02, 0.02), strict=False):
+            one = data.isel(case=[i for i, case in enumerate(data.case.values) if case.startswith(kind)]).sel(what=what)
+            axis.errorbar(one["size"] + shift, one.value, 3 * one.error, fmt=marker, markersize=4, label=kind)
+        free = data.sel(what=what).isel(case=slice(0, len(SIZES)))
+        axis.plot(
+            sizes, np.polyval(np.polyfit(free["size"], free.value, 2), sizes), "C0", linewidth=1, label="parabola"
+        )
+        mean, error = data.limit.sel(part=what).values
+        axis.errorbar(0, mean, 3 * error, fmt="o", color="C0", markersize=4, fillstyle="none", label="extrapolated")
+        order = float(data.order.sel(part=what)) * sizes
+        axis.plot(sizes, order if what == "turn" else 1 - order, "k--", linewidth=1, label="next order")
+        axis.set(xlabel="σ²/σ₀²")
+    axes[0].set(ylabel="tangent of the turn from −∇U")
+    axes[1].set(ylabel="mean step over ½μνβσ²|∇U|")
+    axes[0].legend(frameon=False, fontsize=8, loc="upper left")
     return figure
 
 
 _SETTINGS = {
     "quick": {
-        "size": 10, "exponent": 1.0, "population": 10, "rate": 0.5, "effect": 1.0, "turn": 0.05, "sigmas": 3, "crossovers": 10.0,
-        "transfer": 0.3, "runs": 640, "generations": 1600, "burn": 100, "capacity": 96, "key": 225051,
+        "mixing": ("free", "crossover", "transfer"), "size": 4, "population": 8, "rate": 1.0, "effect": 0.8, "sigma": 0.23,
+        "crossovers": 10.0, "transfer": 0.3, "runs": 128,
+        "generations": (1600, 6000, 16_000), "other_generations": 4000, "burn": 100, "capacity": 96, "key": 225_071,
     },
     "paper": {
-        "size": 10, "exponent": 1.0, "population": 12, "rate": 0.5, "effect": 1.0, "turn": 0.05, "sigmas": 4, "crossovers": 10.0,
-        "transfer": 0.3, "runs": 1024, "generations": 20_000, "burn": 200, "capacity": 192, "key": 225052,
+        "mixing": ("free", "crossover", "transfer"), "size": 4, "population": 12, "rate": 1.0, "effect": 0.6, "sigma": 0.15,
+        "crossovers": 10.0, "transfer": 0.3, "runs": 256,
+        "generations": (16_000, 60_000, 160_000), "other_generations": 40_000, "burn": 200, "capacity": 192, "key": 225_072,
     },
 }  # fmt: skip
 
@@ -267,14 +256,14 @@ CLAIMS = [
         "sourbut2022",
         "third model",
         "many mutations in flight that recombine freely: the part that all genomes share moves along −∇U as effects shrink; P: "
-        "by ½μνβσ²|∇U| a generation, and curvature turns it by a next order in σ²",
+        "by ½μνβσ²|∇U| a generation, and the mutations around it shorten the step and turn it by a next order in σ²",
         _SETTINGS,
         run_gradient,
         lambda settings: Needs(
-            float(len(_cases(settings)) * settings["runs"] * settings["generations"] * settings["population"]), 1e9, 1e6
+            float(sum(one for *_, one in _cases(settings)) * settings["runs"] * settings["population"]), 1e9, 1e6
         ),
-        "quadratic with $λ_k = k^{{−{exponent}}}$, N = {size}; n = {population}, μ = {rate}, {runs} populations of {generations} "
-        "generations",
+        "quadratic with $λ_k = \\cos(π(k − ½)/N)$, N = {size}; n = {population}, μ = {rate}, {runs} populations of {generations} "
+        "generations; bars are three errors",
         expect_gradient,
     ),
 ]

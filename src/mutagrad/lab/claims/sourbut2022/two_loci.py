@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special, stats
 
-__all__ = ["NextOrder", "next_order"]
+__all__ = ["NextOrder", "neutral_squares", "next_order"]
 
 # Who carries the focal mutation and the neighbour: both, the focal one, the neighbour, none.
 _CARRIED = np.array([[1.0, 1.0], [1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
@@ -101,6 +101,16 @@ def _fixed_with_neighbour(size: int, parted: float, effects: tuple[float, ...]) 
         on, off = fixed[place[1, 0, c - 1, size - c]], fixed[place[0, 1, c, size - c - 1]]
         total += others[c] * (c / size * on + (1 - c / size) * off - alone[1])
     return size * total
+
+
+@functools.cache
+def neutral_squares(size: int) -> tuple[float, float]:
+    """Of a new neutral mutation among n genomes, p its share: the mean of (Σp(1 − p))² over its life, and that of Σp²."""
+    share = np.arange(1, size) / size
+    between = np.eye(size - 1) - stats.binom.pmf(np.arange(1, size)[None], size, share[:, None])
+    one = share * (1 - share)
+    times = np.linalg.solve(between.T, np.eye(size - 1)[0])
+    return float(times @ (2 * one * np.linalg.solve(between, one) - one**2)), float(times @ share**2)
 
 
 @functools.cache
