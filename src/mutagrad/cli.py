@@ -117,15 +117,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     2 : it was refused: an argument is wrong, or what it names is missing or damaged. Nothing was done.
     130 : Ctrl-C ended it, and 143 : SIGTERM did. A training run has saved everything first.
 
-    Whatever is not 0 comes with one line on standard error, but for a run that was ended by a signal, which says so in its
-    summary.
+    Whatever is not 0 comes with one line on standard error, but where nobody reads, and for a run that was ended by a signal,
+    which says so in its summary.
 
     >>> from mutagrad.cli import main
     >>> main(["train", "--generations", "0"])
     2
     """
     with _streams(), heard(), warnings.catch_warnings():
-        warnings.formatwarning = lambda message, *rest: f"mutagrad: {_one_line(message)}\n"
+        warnings.showwarning = _warned
         command = ""
         try:
             try:
@@ -181,8 +181,15 @@ def _run(command: str, options: dict[str, Any]) -> int:
 
 
 def _refused(command: str, error: Exception | str, status: int = _REFUSED) -> int:
-    print(f"mutagrad {command}: {_one_line(error) or type(error).__name__}", file=sys.stderr)
+    with suppress(OSError):
+        print(f"mutagrad {command}: {_one_line(error) or type(error).__name__}", file=sys.stderr)
     return status
+
+
+def _warned(message: Any, *rest: Any) -> None:
+    """A warning is a line without the place in the program that it came from."""
+    with suppress(OSError):
+        print(f"mutagrad: {_one_line(message)}", file=sys.stderr)
 
 
 def _ended(command: str, reason: str) -> int:
@@ -209,7 +216,7 @@ def _streams() -> Iterator[None]:
         yield
     finally:
         for stream in changed:
-            with suppress(OSError):
+            with suppress(OSError, ValueError):
                 stream.reconfigure(errors="strict")
 
 

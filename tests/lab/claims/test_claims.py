@@ -13,7 +13,7 @@ import xarray
 
 import mutagrad
 from mutagrad.cli import main
-from mutagrad.lab.claims import reproduction, words
+from mutagrad.lab.claims import reproduction, verdicts, words
 from mutagrad.lab.claims.checks import above, allowed, below, combine, compare, near
 from mutagrad.lab.claims.claims import Claim, Job, Needs, Outcome
 from mutagrad.lab.claims.ensemble import Experiment, descend, simulate
