@@ -285,6 +285,9 @@ def test_resume_needs_the_folder_only_and_refuses_other_settings(run, tmp_path, 
     del config["settings"]["task"]
     (out / "config.json").write_text(json.dumps(config))
     assert main(["train", "--resume", str(out)]) == 2
+    assert "whose config.json was altered since the run wrote it" in capsys.readouterr().err
+    (out / "manifest.json").unlink()
+    assert main(["train", "--resume", str(out)]) == 2
     assert "settings: got those of another version, with or without task" in capsys.readouterr().err
     (out / "config.json").write_text("{")
     assert main(["train", "--resume", str(out)]) == 2

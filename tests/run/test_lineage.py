@@ -139,7 +139,7 @@ def test_what_is_not_the_run_is_refused(tmp_path):
     assert 17 <= kept.generation < NUMBER
     middle = next(block for block in journal._blocks(whole) if block.first == 1)
     lineage.write_bytes(whole[: middle.start] + b"?" + whole[middle.start + 1 :])
-    refused = r"^lineage: got '.*', in which generations 2 to 17 are damaged; replay up to 1, or take a checkpoint$"
+    refused = r"^lineage: got '.*', in which generations 2 to \d+ are damaged; replay up to 1, or take a checkpoint$"
     with pytest.raises(ValueError, match=refused):
         mutagrad.replay(tmp_path / "run", algorithm, START)
 

@@ -1,8 +1,9 @@
 """Algorithms: a generation from any parts, and the named assemblies of them, a line each."""
 
 from mutagrad.algorithms.generation import mutation_selection
+from mutagrad.algorithms.genomes.effects import mutation_effect
 from mutagrad.algorithms.genomes.genealogy import record_genealogy, tree_sequence
-from mutagrad.algorithms.genomes.genomes import Genomes, GenomeState, mutation_effect
+from mutagrad.algorithms.genomes.genomes import Genomes, GenomeState
 from mutagrad.algorithms.genomes.population import GenomeInfo, population
 from mutagrad.algorithms.named import (
     boltzmann,

@@ -44,7 +44,7 @@ def warn_at_the_end(state: Any) -> None:
     while hasattr(state, "inner"):
         state = state.inner
     for line in getattr(state, "remarks", ()):
-        warnings.warn(line, stacklevel=3)
+        warnings.warn(line, stacklevel=4)
 
 
 def _left_alone(algorithm: Algorithm, params: Params) -> list[str]:

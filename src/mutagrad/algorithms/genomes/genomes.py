@@ -12,14 +12,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mutagrad import check, keys, tree
 from mutagrad.algorithms.genomes import bits
-from mutagrad.mutation import densities
-from mutagrad.types import Mutation, Params
+from mutagrad.types import Params
 
-__all__ = ["GenomeState", "Genomes", "density_of", "effect_of", "effects_of", "mutation_effect"]
+__all__ = ["FREE", "GenomeState", "Genomes", "effect_of", "effects_of"]
 
 FREE = -1
 """The birth of a slot of the table that holds no mutation."""
@@ -167,57 +165,6 @@ def effects_of(sample_fn: Callable[[jax.Array, Params], Params], state: GenomeSt
     """The effects of all mutations, leaves with a leading axis (L,); those of free slots are 0."""
     scales = jnp.where(state.is_segregating, state.scales, 0)
     return jax.vmap(partial(effect_of, sample_fn), in_axes=(0, 0, None))(state.seeds, scales, state.ancestor)
-
-
-def density_of(mutation: Any) -> Mutation:
-    """``mutation``, gaussian unless given, or a ValueError if it is none whose effects add up."""
-    density = densities.gaussian() if mutation is None else mutation
-    if not isinstance(density, Mutation):
-        raise ValueError(f"mutation: got {mutation!r}; pass one such as mutagrad.mutation.gaussian()")
-    if density.check_fn is not None:
-        raise ValueError(
-            f"mutation: got {density.name}, whose mutations depend on the value that they change, so that several do not add up; "
-            "pass one such as mutagrad.mutation.gaussian()"
-        )
-    return density
-
-
-def mutation_effect(seed: Any, sigma: Any, params: Params, mutation: Mutation | None = None) -> Params:
-    """The effect of a mutation of `mutagrad.population`, made again from its seed: what it adds to each parameter.
-
-    Parameters
-    ----------
-    seed : its two words, such as those of ``state.seeds``, or of the metadata of `mutagrad.tree_sequence`.
-    sigma : σ with which it arose, of ``state.scales`` or of the metadata [parameter].
-    params : any of the shapes and dtypes of the run's; their values do not matter.
-    mutation : the density of the run; `mutagrad.mutation.gaussian` unless given.
-
-    Returns
-    -------
-    pytree of the structure of ``params``; ``None`` for leaves that do not mutate.
-
-    Raises
-    ------
-    ValueError : for a seed that is not two words of 32 bits, a σ that is not positive, or another kind of mutation.
-
-    Source: tested in tests/algorithms/test_genealogy.py.
-
-    >>> import jax.numpy as jnp, mutagrad
-    >>> effect = mutagrad.mutation_effect(seed=[2718281828, 1828459045], sigma=0.1, params=jnp.zeros(1000))
-    >>> round(float(jnp.std(effect)), 2)
-    0.1
-    """
-    density = density_of(mutation)
-    check.scale("sigma", sigma)
-    words = np.asarray(seed)
-    if words.shape != (2,) or words.dtype.kind not in "iu" or not all(0 <= int(word) < 2**32 for word in words):
-        shown = " ".join(repr(seed).split())[:80]
-        raise ValueError(f"seed: got {shown}; pass the two words of one mutation, whole numbers from 0 to 2**32 - 1")
-    scale = jnp.asarray(sigma, jnp.result_type(float))
-    return _effect(density.sample_fn, jnp.asarray(words, jnp.uint32), scale, density.checked(params))
-
-
-_effect = jax.jit(effect_of, static_argnums=0)
 
 
 @partial(

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from mutagrad import check, tree
 from mutagrad.algorithms.genomes import bits
-from mutagrad.algorithms.genomes.genomes import FREE, Genomes, GenomeState, density_of, effects_of
+from mutagrad.algorithms.genomes.effects import density_of
+from mutagrad.algorithms.genomes.genomes import FREE, Genomes, GenomeState, effects_of
 from mutagrad.algorithms.genomes.reproduction import Rules, Turnover, reproduce
 from mutagrad.algorithms.start import Parents
 from mutagrad.evaluation.local import Evaluator, resolve

@@ -240,7 +240,5 @@ def _read(folder: Path) -> tuple[TrainConfig, Any]:
     except KeyError as error:
         raise ValueError(f"run: got {str(folder)!r}, whose history.zarr is damaged ({error})") from None
     if history is None:
-        raise FileNotFoundError(
-            f"run: got {str(folder)!r}, which holds no history.zarr yet; let the run save itself first"
-        )
+        raise FileNotFoundError(f"run: got {str(folder)!r}, which holds no history yet; let the run save itself first")
     return settings, history

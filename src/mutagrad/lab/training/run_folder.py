@@ -159,7 +159,7 @@ def read_history(folder: Path) -> Any:
     try:
         records = journal.read(folder / "checkpoint" / HISTORY).columns
     except FileNotFoundError:
-        return None
+        return _exported(folder)
     if not records or not len(next(iter(records.values()))):
         return None
     number = len(next(iter(records.values())))
@@ -169,6 +169,19 @@ def read_history(folder: Path) -> Any:
         known = int(np.searchsorted(measured["measured_generation"], number, side="right"))
         measured = {name: values[:known] for name, values in measured.items()}
     return as_dataset(records, measured)
+
+
+def _exported(folder: Path) -> Any:
+    """history.zarr, where the journals are not at hand."""
+    import xarray
+
+    path = next(
+        (path for path in (folder / "history.zarr", folder / f"history.zarr{_REPLACED}") if path.exists()), None
+    )
+    if path is None:
+        return None
+    with xarray.open_zarr(path, consolidated=False) as history:
+        return history.load()
 
 
 def read_measurements(folder: Path) -> dict[str, np.ndarray]:
