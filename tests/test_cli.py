@@ -17,6 +17,7 @@ from mutagrad.cli import main
 from mutagrad.lab.training.inspect import inspect
 from mutagrad.lab.training.options import TrainConfig, from_saved
 from mutagrad.lab.training.resume import changes
+from mutagrad.lab.training.run_folder import write_config
 from mutagrad.run.evolve import RunError
 from mutagrad.run.signals import Terminated
 
@@ -143,9 +144,7 @@ def test_resume_says_what_has_changed(run, tmp_path, capsys):
     out = shutil.copytree(run[0], tmp_path / "run")
     saved = json.loads((out / "config.json").read_text())
     assert changes(out) == ""
-    (out / "config.json").write_text(
-        json.dumps(saved | {"versions": saved["versions"] | {"jax": "0.1"}, "device": "abacus"})
-    )
+    write_config(out, saved | {"versions": saved["versions"] | {"jax": "0.1"}, "device": "abacus"})
     told = changes(out)
     for words in (f"jax {saved['versions']['jax']} where it had 0.1", f"device {saved['device']} where it had abacus"):
         assert words in told
@@ -159,7 +158,7 @@ def test_a_folder_that_holds_nothing_of_worth_is_a_new_run(blobs, tmp_path, caps
     """As a run leaves it that was killed before its config.json was there."""
     out = tmp_path / "run"
     (out / "checkpoint").mkdir(parents=True)
-    (out / "config.tmp").write_text("{")
+    (out / "config.json.tmp").write_text("{")
     assert main(["train", "--resume", str(out)]) == 2
     assert f"where nothing has been saved; begin with --out {out}" in capsys.readouterr().err
     assert train("--data", blobs, "--widths", 4, "--generations", 3, "--sigma", 0.01, "--out", out) == 0
