@@ -89,7 +89,7 @@ def interruptible() -> Iterator[Request]:
 def deferred() -> Iterator[None]:
     """What signals ask for within this block is done at its end: there are imports that an exception makes abort."""
     came: list[int] = []
-    previous: dict[int, Callable[[int, Any], Any]] = {}
+    previous: dict[signal.Signals, Callable[[int, Any], Any]] = {}
     if threading.current_thread() is threading.main_thread():
         for number in _REASONS:
             handler = signal.getsignal(number)
@@ -103,7 +103,7 @@ def deferred() -> Iterator[None]:
         for number, handler in previous.items():
             signal.signal(number, handler)
     if came:
-        previous[came[0]](came[0], None)
+        previous[signal.Signals(came[0])](came[0], None)
 
 
 def _terminate(number: int, frame: Any) -> None:
