@@ -125,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     2
     """
     with _streams(), heard(), warnings.catch_warnings():
-        warnings.showwarning = _warned
+        warnings.showwarning = _warned  # type: ignore[assignment]
         command = ""
         try:
             try:

@@ -89,10 +89,12 @@ def interruptible() -> Iterator[Request]:
 def deferred() -> Iterator[None]:
     """What signals ask for within this block is done at its end: there are imports that an exception makes abort."""
     came: list[int] = []
-    previous = {number: signal.getsignal(number) for number in _REASONS}
-    previous = {number: handler for number, handler in previous.items() if callable(handler)}
-    if threading.current_thread() is not threading.main_thread():
-        previous = {}
+    previous: dict[signal.Signals, Callable[[int, Any], Any]] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in _REASONS:
+            handler = signal.getsignal(number)
+            if callable(handler) and not isinstance(handler, int):
+                previous[number] = handler
     for number in previous:
         signal.signal(number, lambda number, frame: came.append(number))
     try:
