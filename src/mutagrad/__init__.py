@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from mutagrad.run.lineage import Replayed, replay
     from mutagrad.run.loop import Chunk, default_record, generation_key, generations
     from mutagrad.run.minibatches import Minibatches, minibatches
-    from mutagrad.run.observers import History, stop_after, stop_at_loss, stop_on_plateau
+    from mutagrad.run.observers import History, stop_after, stop_at_loss, stop_on_failures, stop_on_plateau
     from mutagrad.types import (
         Algorithm,
         Definition,
@@ -65,7 +65,7 @@ _PLACES = {
     "run.lineage": "Replayed replay",
     "run.loop": "Chunk default_record generation_key generations",
     "run.minibatches": "Minibatches minibatches",
-    "run.observers": "History stop_after stop_at_loss stop_on_plateau",
+    "run.observers": "History stop_after stop_at_loss stop_on_failures stop_on_plateau",
     "types": "Algorithm Definition Descent Info Mutation PopulationState Selection State UnknownDefinition",
 }
 _ROOMS = ("diagnostics", "estimates", "evaluation", "law", "mutation", "selection", "theory", "tree")
@@ -132,6 +132,7 @@ __all__ = [
     "selection",
     "stop_after",
     "stop_at_loss",
+    "stop_on_failures",
     "stop_on_plateau",
     "theory",
     "tree",

@@ -109,6 +109,24 @@ def test_stop_on_plateau():
         assert earlier[-100:-50].mean() - earlier[-50:].mean() > 0.01 * earlier[-100:-50].mean()
 
 
+def test_stop_on_failures():
+    """Whether the loss fails for good, or for fewer generations on end than were asked for, wherever chunks end."""
+
+    def failing(x, generation):
+        return jnp.where((generation >= 20) & (generation % 50 != 0), jnp.nan, 1.0) * jnp.sum(jnp.square(x))
+
+    def run(number):
+        return mutagrad.evolve(
+            KEY, ALGORITHM, jnp.ones(3), failing, 400, lambda key, generation: generation, progress=False,
+            observers=[mutagrad.stop_on_failures(number)],
+        )  # fmt: skip
+
+    result = run(49)
+    assert result.stopped.startswith("no offspring had a finite loss for 49 generations; try a smaller σ")
+    assert 69 <= int(result.state.generation) < 400
+    assert run(50).stopped == "generations"
+
+
 def test_stop_after():
     result = evolved(10**9, record=lambda state, info: info.parent_loss, observers=[mutagrad.stop_after(0.5)])
     assert result.stopped == "0.5 seconds"

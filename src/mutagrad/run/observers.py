@@ -18,6 +18,7 @@ __all__ = [
     "Progress",
     "stop_after",
     "stop_at_loss",
+    "stop_on_failures",
     "stop_on_plateau",
 ]
 
@@ -144,6 +145,44 @@ def stop_after(seconds: float) -> Observer:
     check.positive("seconds", seconds)
     start = time.monotonic()
     return lambda chunk: f"{seconds:g} seconds" if time.monotonic() - start > seconds else None
+
+
+def stop_on_failures(num_generations: int = 100) -> Observer:
+    """Stop when for so many generations on end no offspring had a finite loss: nothing can be selected then.
+
+    `mutagrad train` does so by itself.
+
+    >>> import jax, jax.numpy as jnp, mutagrad
+    >>> loss_fn = lambda x: jnp.where(jnp.all(x == 1), 1.0, jnp.nan)  # finite at the start alone
+    >>> run = mutagrad.evolve(
+    ...     jax.random.key(0), mutagrad.elitist(sigma=0.1, num_offspring=8), jnp.ones(3), loss_fn, 100_000,
+    ...     observers=[mutagrad.stop_on_failures(20)], progress=False,
+    ... )
+    >>> run.stopped
+    'no offspring had a finite loss for 20 generations; try a smaller σ, and look at what the loss does beside the parent'
+    """
+    number = check.count("num_generations", num_generations)
+    failed = 0
+
+    def observe(chunk: Chunk) -> str | None:
+        nonlocal failed
+        if not isinstance(chunk.records, dict) or "best_loss" not in chunk.records:
+            raise ValueError(
+                "record: got records without 'best_loss', which stop_on_failures reads; record what mutagrad.default_record does"
+            )
+        has_any = np.isfinite(np.asarray(chunk.records["best_loss"]))
+        # How many failed on end before, between and after those that did not.
+        spans = np.diff(np.flatnonzero(np.r_[True, has_any, True])) - 1
+        spans[0] += failed
+        failed = int(spans[-1])
+        if spans.max() < number:
+            return None
+        return (
+            f"no offspring had a finite loss for {number} generations; try a smaller σ, and look at what the loss does beside the "
+            "parent"
+        )
+
+    return observe
 
 
 def _column(chunk: Chunk, who: str) -> Any:

@@ -41,9 +41,10 @@ def superseded(claim: Claim) -> list[dict[str, Any]]:
 
 
 def last_of(claim: Claim) -> dict[str, Any] | None:
-    """The last verdict of a claim, at the largest scale that there is."""
+    """The last verdict of a claim, at the largest scale that decides it, or at the largest where none does."""
     found = committed()
-    return next((found[claim.id, scale] for scale in _SCALES if (claim.id, scale) in found), None)
+    own = [found[claim.id, scale] for scale in _SCALES if (claim.id, scale) in found]
+    return next((verdict for verdict in own if verdict["verdict"] != "undecided"), own[0] if own else None)
 
 
 def is_stale(claim: Claim, verdict: dict[str, Any]) -> bool:

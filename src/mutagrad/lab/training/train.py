@@ -14,7 +14,7 @@ from mutagrad.lab.training.options import MAY_CHANGE, TrainConfig, to_saved
 from mutagrad.lab.training.problem import Problem, check_settings, set_up
 from mutagrad.run.evolve import Result, RunError, evolve
 from mutagrad.run.lock import locked
-from mutagrad.run.observers import stop_after
+from mutagrad.run.observers import stop_after, stop_on_failures
 from mutagrad.run.signals import interruptible
 
 __all__ = ["resumed", "train"]
@@ -143,7 +143,7 @@ def _run(
     measurements = observers.Measurements(problem, folder)
     if not measurements.columns["measured_generation"]:
         measurements.measure(problem.state)
-    watching: list[Any] = [measurements]
+    watching: list[Any] = [measurements, stop_on_failures()]
     if config.seconds is not None:
         watching.append(stop_after(config.seconds))
     if config.target is not None:
