@@ -220,6 +220,9 @@ def draw_failures(data: Any) -> Any:
     for axis, draw in zip(axes, (_draw_demes, _draw_games, _draw_large, _draw_moving), strict=True):
         draw(axis, data)
         axis.legend(frameon=False, fontsize=8)
+        if axis.get_xscale() == "log":
+            axis.set_xticks(marks := sorted(data.attrs["sigmas"]), [f"{one:g}" for one in marks])
+            axis.minorticks_off()
     return figure
 
 
