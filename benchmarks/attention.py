@@ -15,10 +15,10 @@ training images of their own.
 MNIST (``--data mnist``): every pixel is the mean of four, so that an image has 14 × 14. The step of every method, σ or learning
 rate, falls along a cosine to a twentieth. Evolution has Gumbel noise on its scores in training, the same for all offspring, which
 falls alike; with it and without it the network reads by argmax. The settings are the best of four tries a method by validation
-loss, of 7.5 million evaluations each. Recombination had some thirty more, of 6 to 24 million, with the same key: by them were found
-the noise, that A and a start at 0 (``first``), that mutations of the last layer are smaller (``answer``), batches of 128, and the
-size of the network. Methods that need less than half of the seconds for all the evaluations run once more with as many evaluations
-as the seconds allow, and the cosine is as long.
+loss, of 7.5 million evaluations each. Recombination had some thirty more, of 6 to 24 million, with the same key. They found the
+noise, that A and a start at 0 (``first``), that mutations of the last layer are smaller (``answer``), batches of 128, and
+the size of the network. Methods that need less than half of the seconds for all the evaluations run once more with as many
+evaluations as the seconds allow, and the cosine is as long.
 Run with ``python -m benchmarks.attention``; it draws into docs/figures.
 """
 
