@@ -178,8 +178,8 @@ def stop_on_failures(num_generations: int = 100) -> Observer:
         if spans.max() < number:
             return None
         return (
-            f"no offspring had a finite loss for {number} generations; try a smaller σ, and look at what the loss does beside the "
-            "parent"
+            f"no offspring had a finite loss for {number} generations; try a smaller σ, and look at what the loss does beside "
+            "the parent"
         )
 
     return observe
