@@ -97,10 +97,12 @@ KEPT = {
     ),
     "run/test_continue.py::test_a_result_goes_on": ("all the data", "a list"),
     "run/test_continue.py::test_leaves_without_entries_are_saved_and_found_again": (),
+    "run/test_damage.py::test_what_no_words_tell_is_told_by_the_program": ("beta", "turns"),
     "run/test_doors.py::test_a_record_of_any_shape_goes_on_from_a_checkpoint": ("nested",),
     "run/test_doors.py::test_leaves_of_no_size_work": ("elitist-vectorized", "weighted*-mapped"),
     "run/test_evolve.py::test_two_processes_agree_to_the_bit": (),
     "run/test_hints.py::test_where_there_is_nothing_to_say": ("8",),
+    "run/test_lineage.py::test_a_new_run_starts_from_what_was_replayed": ("population",),
     "run/test_lineage.py::test_every_generation_is_made_again": (
         "elitist-threefry2x32",
         "recombination-rbg",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mutagrad
-from mutagrad.run import saved
+from mutagrad.run import saved, sums
 
 KEY, START, CUT, NUMBER = jax.random.key(0), jnp.ones(6), 40, 60
 ALGORITHM = mutagrad.adapt_sigma(mutagrad.elitist(0.1, 6))
@@ -124,6 +124,16 @@ def test_no_whole_checkpoint_is_an_error_and_touches_nothing(folder, tmp_path):
     assert sorted(path.relative_to(tried) for path in tried.rglob("*")) == before
 
 
+def test_a_checkpoint_of_another_version_of_the_library_is_refused(folder, tmp_path):
+    tried = shutil.copytree(folder, tmp_path / "tried")
+    for path in tried.glob("*.json"):
+        described = sums.read_signed(path)
+        del described["identity"]["program"]
+        sums.write_signed(path, described)
+    with pytest.raises(ValueError, match=r"in which no checkpoint is whole \(.* is of another version of this library"):
+        run(tried)
+
+
 def test_other_algorithms_are_refused(folder, tmp_path):
     """σ, M and the rule are told apart; the key and the model are too (tests/run/test_continue.py)."""
     tried = shutil.copytree(folder, tmp_path / "tried")
@@ -141,6 +151,30 @@ def test_other_algorithms_are_refused(folder, tmp_path):
     run(tmp_path / "fixed", 5, algorithm=fixed)
     with pytest.raises(ValueError, match=r"^checkpoint: got '.*', saved by a run of .*σ = 0.1.* and this is .*σ = 0.2"):
         run(tmp_path / "fixed", algorithm=mutagrad.elitist(0.2, 6))
+
+
+@pytest.mark.parametrize("other", ["beta", "rate", "sigma", "turns", "schedule"])
+def test_what_no_words_tell_is_told_by_the_program(other, tmp_path):
+    """Populations, turns and schedules have no definition in words; their numbers are told apart all the same."""
+
+    def made(changed):
+        value = 2.0 if changed else 1.0
+        if other in ("turns", "schedule"):
+            turns = [mutagrad.elitist(0.1, 6), mutagrad.elitist(0.01, 6)]
+            if other == "turns":
+                return mutagrad.alternate(turns, [1, 2 + changed])
+            return mutagrad.schedule_sigma(turns[0], lambda generation: value * 0.9 ** generation.astype(jnp.float32))
+        numbers = {"sigma": 0.1, "beta": 1.0, "rate": 0.1} | {
+            other: {"sigma": 0.1, "beta": 1.0, "rate": 0.1}[other] * value
+        }
+        return mutagrad.population(numbers["sigma"], numbers["beta"], 20, numbers["rate"], capacity=64)
+
+    run(tmp_path, 5, algorithm=made(False))
+    run(tmp_path, 6, algorithm=made(False))
+    with pytest.raises(
+        ValueError, match=r"^checkpoint: got '.*', saved by .*; continue with the algorithm that it was saved"
+    ):
+        run(tmp_path, 9, algorithm=made(True))
 
 
 def test_other_versions_are_said(folder, whole, tmp_path, monkeypatch):

@@ -117,6 +117,25 @@ def test_a_result_that_went_on_is_where_its_lineage_starts(tmp_path):
         mutagrad.replay(tmp_path, algorithm, first, 5)
 
 
+@pytest.mark.parametrize("name", ["elitist", "truncation", "population"])
+def test_a_new_run_starts_from_what_was_replayed(name, tmp_path):
+    """With all parents, or with all the variation of a population, whose generations go on."""
+    algorithm = ALGORITHMS[name]()
+    run(tmp_path, algorithm)
+    again = mutagrad.replay(tmp_path, algorithm, START, 20)
+    new = run(None, algorithm, 21 if name == "population" else 1, again)
+    if name == "population":
+        whole = run(None, algorithm, 21)
+        assert_same(new.state, whole.state)
+        assert_same(run(None, algorithm, 21, again.parents).state, whole.state)
+    else:
+        assert_same(
+            mutagrad.evolve(jax.random.key(3), algorithm, again.to_start_from(), loss_fn, 1, progress=False).params,
+            new.params,
+        )
+        assert loss_fn(new.params) <= loss_fn(again.params) or name == "truncation"
+
+
 def test_what_is_not_the_run_is_refused(tmp_path):
     algorithm = mutagrad.elitist(0.1, 8)
     for number in (17, NUMBER):

@@ -4,6 +4,7 @@ A folder holds two checkpoints, STEP/ as Orbax writes them (the interface of orb
 change this module alone), and beside each STEP.json, written last: what it is of, its leaves, and the sums of its files.
 """
 
+import hashlib
 import platform
 import re
 import shutil
@@ -16,11 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import mutagrad
 from mutagrad.run import sums
 
 __all__ = ["Checkpoints", "folder_of", "identity_of", "versions"]
 
 _KEPT = 2
+_WRITTEN = {"generation", "identity", "leaves", "versions", "files", "run", "start", "records"}
+"""What STEP.json says."""
 
 
 def folder_of(folder: str | PathLike) -> Path:
@@ -36,18 +40,38 @@ def versions() -> dict[str, str]:
     device = jax.devices()[0]
     return {
         "jax": jax.__version__,
+        "mutagrad": mutagrad.__version__,
         "device": f"{device.platform} ({device.device_kind})" if device.platform != "cpu" else "cpu",
         "machine": platform.machine(),
         "x64": str(bool(jax.config.read("jax_enable_x64"))),
     }
 
 
-def identity_of(key: jax.Array, algorithm: Any) -> dict[str, str]:
-    """What makes two runs different: the key, and the algorithm, in words."""
+def identity_of(key: jax.Array, algorithm: Any, state: Any) -> dict[str, str]:
+    """What makes two runs different: the key, and the algorithm, in words, by its first σ and by its program.
+
+    The program is what JAX makes of ``tell``: numbers and functions that no words tell are in it.
+    """
     data = np.asarray(jax.random.key_data(key))
     # A function in it has another address in every process.
-    words = re.sub(r" at 0x[0-9a-f]+", "", repr(algorithm))
-    return {"key": f"{jax.random.key_impl(key)} {data.tobytes().hex()}", "algorithm": words}
+    words = _without_addresses(repr(algorithm))
+    sigma = repr(float(np.mean(algorithm.init(state.params, lambda params: jnp.zeros(())).sigma)))
+    losses = jnp.zeros(len(algorithm.ask(key, state)))
+    program = jax.make_jaxpr(lambda *given: algorithm.tell(*given)[0])(key, state, losses)
+    digest = hashlib.sha256(_without_addresses(str(program)).encode())
+    for constant in program.consts:
+        digest.update(np.ascontiguousarray(constant).tobytes())
+    return {
+        "key": f"{jax.random.key_impl(key)} {data.tobytes().hex()}",
+        "algorithm": words,
+        "sigma": sigma,
+        "program": digest.hexdigest(),
+        "leaves": str([_kind(leaf) for leaf in _by_path(state).values() if hasattr(leaf, "dtype")]),
+    }
+
+
+def _without_addresses(text: str) -> str:
+    return re.sub(r" at 0x[0-9a-f]+", "", text)
 
 
 class Checkpoints:
@@ -98,6 +122,9 @@ class Checkpoints:
         described = sums.read_signed(path)
         if described is None or described.get("generation") != step:
             return None, f"{step}.json was altered"
+        is_known = described.keys() >= _WRITTEN and described["identity"].keys() == self._identity.keys()
+        if not is_known:
+            return None, f"{step}.json is of another version of this library"
         why = sums.damaged(self._folder / str(step), described["files"])
         return described, why and f"{step}/{why}"
 
@@ -202,6 +229,19 @@ class Checkpoints:
         if then["algorithm"] != now["algorithm"]:
             raise ValueError(
                 f"checkpoint: got {str(self._folder)!r}, saved by a run of {then['algorithm']}, and this is {now['algorithm']}; "
+                "continue with the algorithm that it was saved with, or pass another folder"
+            )
+        if then["sigma"] != now["sigma"]:
+            raise ValueError(
+                f"checkpoint: got {str(self._folder)!r}, saved by a run that began with σ = {float(then['sigma']):g}, and this "
+                f"algorithm with {float(now['sigma']):g}; continue with the algorithm that it was saved with, or pass another "
+                "folder"
+            )
+        # Another version of JAX, or of this library, writes another program of the same algorithm.
+        is_same = described["versions"] == versions() and then["leaves"] == now["leaves"]
+        if is_same and then["program"] != now["program"]:
+            raise ValueError(
+                f"checkpoint: got {str(self._folder)!r}, saved by an algorithm of other numbers or functions than this one has; "
                 "continue with the algorithm that it was saved with, or pass another folder"
             )
 

@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from mutagrad import check, tree
+from mutagrad.algorithms.genomes.genomes import GenomeState
 from mutagrad.evaluation.everyone import sees_everyone
 from mutagrad.evaluation.losses import check_loss_fn
 from mutagrad.run.hints import Hints, warn_at_the_end
-from mutagrad.run.lineage import evaluator_of, recorder
+from mutagrad.run.lineage import Replayed, evaluator_of, recorder
 from mutagrad.run.loop import Chunk, default_record, generations
 from mutagrad.run.minibatches import Minibatches, changes
 from mutagrad.run.observers import History, Observer, Progress
@@ -78,6 +79,10 @@ def _constant_loss(loss_fn: Callable, batches: Any) -> Callable:
 
 def _start(algorithm: Algorithm, params: Any, loss_fn: Callable, batches: Any) -> tuple[Any, Any, int]:
     """State, history and evaluations to begin with."""
+    if isinstance(params, Replayed):
+        params = params.to_start_from()
+    if isinstance(params, GenomeState):
+        params = Result(params.params, params, None, "")
     if isinstance(params, Result):
         state, history, evaluations = params.state, params.history, params.num_evaluations
         _check_state(algorithm, state)
@@ -135,7 +140,8 @@ def evolve(
     ----------
     key : a key: the same key gives the same run. Generation t uses `mutagrad.generation_key` of it.
     algorithm : any algorithm, such as ``mutagrad.adapt_sigma(mutagrad.elitist(sigma=0.01, num_offspring=20))``.
-    params : pytree to start from; several parents as `mutagrad.parents`; or a `Result`, whose run goes on.
+    params : pytree to start from; several parents as `mutagrad.parents`; a `Result`, whose run goes on; what `mutagrad.replay`
+        made, for a new run from there; or the `GenomeState` of a population, which goes on from it.
     loss_fn : ``loss_fn(params)``, or ``loss_fn(params, batch)`` where there are batches; a scalar or per-example losses. With
         ``evaluation=mutagrad.executor()`` it may be any Python. As with ``jax.jit``, one function is one program: where data
         that it reads change between runs, pass another function, or the data as ``batches``.
@@ -194,7 +200,9 @@ def evolve(
     with ExitStack() as held:
         saved = None
         if checkpoint is not None:
-            saved = Saved(checkpoint, key, algorithm, recorder(algorithm, state), evaluator_of(algorithm, evaluation))
+            saved = Saved(
+                checkpoint, key, algorithm, state, recorder(algorithm, state), evaluator_of(algorithm, evaluation)
+            )
             held.callback(saved.release)
             given = int(state.generation)
             state, past = saved.restore(state, past)

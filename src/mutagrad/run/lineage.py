@@ -7,7 +7,6 @@ populations of genomes, it also holds the losses that selection saw.
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ import numpy as np
 from mutagrad import check, keys, tree
 from mutagrad.algorithms.descent import descend, with_finite_ancestors
 from mutagrad.algorithms.genomes.genomes import GenomeState
+from mutagrad.algorithms.start import Parents
 from mutagrad.evaluation.local import Evaluator, resolve
 from mutagrad.offspring import Offspring
 from mutagrad.run import journal
@@ -51,6 +51,15 @@ class Replayed(NamedTuple):
     num_bytes_of_params: int
     num_generations: int
 
+    def to_start_from(self) -> Any:
+        """What a new run starts from: the params, the parents, or the population with its variation."""
+        if isinstance(self.parents, GenomeState):
+            return self.parents
+        several, one = jax.tree.leaves(self.parents), jax.tree.leaves(self.params)
+        if all(np.shape(a) == np.shape(b) for a, b in zip(several, one, strict=True)):
+            return self.params
+        return Parents(self.parents, len(several[0]))
+
     def __repr__(self) -> str:
         each = self.num_bytes / max(self.num_generations, 1)
         return (
@@ -72,7 +81,7 @@ def replay(folder: str | PathLike, algorithm: Algorithm, params: Any, generation
 
     Returns
     -------
-    Replayed, whose ``params`` a new run can start from.
+    Replayed: pass it to `mutagrad.evolve` in place of the params, and a new run starts from there.
 
     Raises
     ------
@@ -279,9 +288,21 @@ def _advance_of(algorithm: Algorithm, has_losses: bool, mode: Any) -> Callable:
         return after(own, algorithm.ask(own, state), state, previous, row)
 
     @jax.jit
-    def scanned(key: jax.Array, state: Any, previous: Any, rows: dict[str, jax.Array]) -> tuple[Any, Any, jax.Array]:
-        (state, previous), is_same = jax.lax.scan(partial(body, key), (state, previous), rows)
-        return state, previous, is_same
+    def looped(key: jax.Array, state: Any, previous: Any, rows: dict[str, jax.Array], number: jax.Array) -> tuple:
+        def one(index: jax.Array, carry: tuple) -> tuple:
+            carry, is_same = carry
+            carry, same = body(key, carry, {name: column[index] for name, column in rows.items()})
+            return carry, is_same.at[index].set(same)
+
+        carry, is_same = jax.lax.fori_loop(0, number, one, ((state, previous), jnp.zeros(_AT_ONCE, bool)))
+        return (*carry, is_same)
+
+    def together(key: jax.Array, state: Any, previous: Any, rows: dict[str, Any]) -> tuple[Any, Any, np.ndarray]:
+        # Of one length, so that it is compiled once.
+        number = len(rows["checksum"])
+        rows = {name: np.resize(column, (_AT_ONCE, *column.shape[1:])) for name, column in rows.items()}
+        state, previous, is_same = looped(key, state, previous, rows, jnp.int32(number))
+        return state, previous, np.asarray(is_same)[:number]
 
     after_alone = jax.jit(after)
 
@@ -296,7 +317,7 @@ def _advance_of(algorithm: Algorithm, has_losses: bool, mode: Any) -> Callable:
 
     def advance(key: jax.Array, state: Any, previous: Any, rows: dict[str, Any]) -> tuple[Any, Any, Any]:
         try:
-            return scanned(key, state, previous, rows)
+            return together(key, state, previous, rows)
         except ValueError as error:
             # Of algorithms that take turns, the candidates depend on a number that must be known.
             if "traced state" not in str(error):

@@ -24,6 +24,7 @@ __all__ = ["HISTORY", "Saved", "history_of", "is_consumed", "last_state"]
 
 HISTORY = "history.journal"
 _SECONDS = 60.0
+_FIRST_SECONDS = 5.0
 
 
 class Saved:
@@ -33,7 +34,7 @@ class Saved:
 
     Parameters
     ----------
-    folder, key, algorithm : as in `mutagrad.evolve`. recorder : of the lineage, from `lineage.recorder`, or ``None``.
+    folder, key, algorithm : as in `mutagrad.evolve`. state : of the algorithm. recorder : of the lineage, or ``None``.
     evaluator : that the run uses. seconds : between two checkpoints.
     """
 
@@ -42,6 +43,7 @@ class Saved:
         folder: str | PathLike,
         key: jax.Array,
         algorithm: Any,
+        state: Any,
         recorder: Callable | None,
         evaluator: Evaluator,
         seconds: float | None = None,
@@ -51,8 +53,10 @@ class Saved:
         self._evaluator = evaluator
         self._held = ExitStack()
         self._held.enter_context(locked(self._folder, "checkpoint"))
-        self._checkpoints = Checkpoints(self._folder, identity_of(key, algorithm))
-        self._run, self._state, self._last = secrets.token_hex(8), None, time.monotonic()
+        self._checkpoints = Checkpoints(self._folder, identity_of(key, algorithm, state))
+        self._run, self._state = secrets.token_hex(8), None
+        # The first checkpoint comes soon.
+        self._last = time.monotonic() - max(self._seconds - _FIRST_SECONDS, 0)
         self._journals: dict[str, journal.Journal] = {}
         self._pending: dict[str, list[tuple[int, dict[str, Any]]]] = {}
         self._past: dict[str, Any] | None = None
@@ -66,6 +70,10 @@ class Saved:
             # What a run left that ended before its first checkpoint is made again.
             for name in (HISTORY, lineage.NAME):
                 self._set_aside(name, "earlier")
+            if (self._folder / f"earlier-{HISTORY}").exists():
+                self._say(
+                    "a run ended here before its first checkpoint; it begins anew, and its journals are kept as earlier-…"
+                )
             self._past = None if history is None else tree.by_name(history)
             self._start = lineage.start_of(state, self._key, self._evaluator)
             return state, history
@@ -202,7 +210,7 @@ def last_state(folder: str | PathLike, key: jax.Array, algorithm: Any, state: An
     ValueError : if there is none, or it is of another run.
     """
     place = folder_of(folder)
-    checkpoints = Checkpoints(place, identity_of(key, algorithm))
+    checkpoints = Checkpoints(place, identity_of(key, algorithm, state))
     described = checkpoints.newest()
     if described is None:
         raise ValueError(f"checkpoint: got {str(folder)!r}, which holds none; let the run save itself first")

@@ -103,8 +103,8 @@ def population(
     recombination_rate : mean number of crossovers, or probability of transfer.
     num_replaced : how many genomes die and are born in a generation. n, the default, is Wright and Fisher's model. 1 is Moran's,
         whose generation here is one birth; where `mutagrad.theory.population` speaks of generations, it has n of them.
-    num_demes : D, which divides n. Parents are of the deme of their offspring.
-    migration : probability that the parents of a genome are of another deme.
+    num_demes : D, which divides n. Parents are of the deme of their offspring. Deme d has the genomes from d·n/D on.
+    migration : probability that the parents of a genome are of another deme, each of the others alike.
     capacity : how many mutations may segregate at once, rounded up to a multiple of 32. Unless given, six standard deviations
         more than neutral ones in one deme. Mutations beyond that do not arise; they are counted in ``state.num_dropped``, and
         `mutagrad.evolve` warns of them at the end: where demes mix little, pass a larger one. A run that goes on keeps the room
