@@ -61,6 +61,7 @@ KEPT = {
     "diagnostics/test_diagnosis.py::test_sigma_is_found_from_far_off": ("0.0001", "1.0", "10000.0"),
     "diagnostics/test_forecast.py::test_coverage_on_runs_on_quadratics": (),
     "diagnostics/test_kind.py::test_noise_has_no_best_sigma_and_no_forecast": ("0-noise alone",),
+    "diagnostics/test_kind.py::test_the_batch_that_is_all_the_data_is_not_asked_to_grow": ("0.01",),
     "diagnostics/test_kind.py::test_the_kind_is_named": (
         "tanh network",
         "sign network",

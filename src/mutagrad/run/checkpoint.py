@@ -9,6 +9,7 @@ import platform
 import re
 import shutil
 import warnings
+from importlib import metadata
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import mutagrad
 from mutagrad.run import sums
 
 __all__ = ["Checkpoints", "folder_of", "identity_of", "versions"]
 
 _KEPT = 2
-_WRITTEN = {"generation", "identity", "leaves", "versions", "files", "run", "start", "records"}
+_WRITTEN = {"generation", "identity", "leaves", "versions", "files", "run", "start", "records", "first", "evaluations"}
 """What STEP.json says."""
 
 
@@ -40,11 +40,18 @@ def versions() -> dict[str, str]:
     device = jax.devices()[0]
     return {
         "jax": jax.__version__,
-        "mutagrad": mutagrad.__version__,
+        "mutagrad": _own_version(),
         "device": f"{device.platform} ({device.device_kind})" if device.platform != "cpu" else "cpu",
         "machine": platform.machine(),
         "x64": str(bool(jax.config.read("jax_enable_x64"))),
     }
+
+
+def _own_version() -> str:
+    try:
+        return metadata.version("mutagrad")
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def identity_of(key: jax.Array, algorithm: Any, state: Any) -> dict[str, str]:
@@ -95,7 +102,8 @@ class Checkpoints:
         """
         found: list[str] = []
         is_altered = False
-        steps = sorted((int(path.name) for path in self._folder.glob("*") if path.name.isdigit()), reverse=True)
+        names = {path.name.removesuffix(".json") for path in self._folder.glob("*")}
+        steps = sorted((int(name) for name in names if _is_step(name)), reverse=True)
         for step in steps:
             described, why = self._described(step)
             if described is not None and not why:
@@ -151,11 +159,11 @@ class Checkpoints:
                 "that was never stopped, bit for bit"
             )
         ocp = _orbax()
-        like = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in wanted.items() if leaf.size}
+        like = {name: np.empty_like(_plain(leaf)) for name, leaf in wanted.items() if leaf.size}
         with ocp.StandardCheckpointer() as checkpointer:
             place = self._folder / str(described["generation"]) / "default"
             saved = checkpointer.restore(place, like) if like else {}
-        leaves = [jnp.asarray(saved[name]) if leaf.size else leaf for name, leaf in wanted.items()]
+        leaves = [_as_it_was(saved[name], leaf) if leaf.size else leaf for name, leaf in wanted.items()]
         return jax.tree.unflatten(jax.tree.structure(state), leaves)
 
     def save(self, state: Any, about: dict[str, Any]) -> None:
@@ -167,11 +175,11 @@ class Checkpoints:
         """
         self.wait()
         step = int(state.generation)
-        if sums.read_signed(self._folder / f"{step}.json") is not None:
+        if self._described(step)[1] == "":
             return
         leaves = _by_path(state)
         # Copied: the next chunk may consume the state. Orbax saves no arrays without entries.
-        content = {name: np.array(leaf) for name, leaf in leaves.items() if leaf.size}
+        content = {name: np.array(_plain(leaf)) for name, leaf in leaves.items() if leaf.size}
         self._unsealed = about | {
             "generation": step,
             "identity": self._identity,
@@ -195,7 +203,7 @@ class Checkpoints:
         described["files"] = sums.sums_of(self._folder / str(step), sync=True)
         sums.write_signed(self._folder / f"{step}.json", described)
         for path in self._folder.glob("*.json"):
-            if path.stem.isdigit() and not (self._folder / path.stem).exists():
+            if _is_step(path.stem) and not (self._folder / path.stem).exists():
                 path.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -212,7 +220,7 @@ class Checkpoints:
             ocp = _orbax()
             # What is not whole is moved away, since a step is not written twice.
             for path in list(self._folder.glob("*")):
-                if path.name.isdigit() and path.is_dir() and self._described(int(path.name))[1]:
+                if _is_step(path.name) and path.is_dir() and self._described(int(path.name))[1]:
                     (self._folder / f"{path.name}.json").unlink(missing_ok=True)
                     shutil.rmtree(aside := path.with_name(f"damaged-{path.name}"), ignore_errors=True)
                     path.rename(aside)
@@ -259,6 +267,27 @@ def _orbax() -> Any:
 
 def _by_path(state: Any) -> dict[str, jax.Array]:
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _plain(leaf: Any) -> Any:
+    """A leaf as numbers: keys by their data."""
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _as_it_was(saved: Any, leaf: Any) -> jax.Array:
+    return (
+        jax.random.wrap_key_data(jnp.asarray(saved), impl=jax.random.key_impl(leaf))
+        if _is_key(leaf)
+        else jnp.asarray(saved)
+    )
+
+
+def _is_step(name: str) -> bool:
+    return name.isascii() and name.isdecimal()
 
 
 def _kind(leaf: Any) -> list[Any]:

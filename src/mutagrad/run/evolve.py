@@ -204,13 +204,10 @@ def evolve(
                 checkpoint, key, algorithm, state, recorder(algorithm, state), evaluator_of(algorithm, evaluation)
             )
             held.callback(saved.release)
-            given = int(state.generation)
-            state, past = saved.restore(state, past)
-            # Those of the checkpoint, where it is another run than the one given.
-            evaluations = evaluations if int(state.generation) == given else 0
+            state, past, evaluations = saved.restore(state, past, evaluations)
         per_generation = len(algorithm.ask(key, state, is_resampled=changes(batches)))
         if past is not None:
-            past = _same_records(past, key, algorithm, state, per_generation, record)
+            past = _same_records(past, key, algorithm, state, per_generation, record, saved is not None)
             evaluations = evaluations or int(state.generation) * per_generation
         history = History(past)
         watching: list[Any] = [history]
@@ -243,10 +240,14 @@ def _observed(
     """The chunks of a run shown to all that watch it, and what is left in the end."""
     first = int(state.generation)
 
-    def result(stopped: str) -> Result:
-        done = (int(state.generation) - first) * per_generation
-        return Result(state.params, state, history.records, stopped, evaluations + done)
+    def made(state: Any) -> int:
+        return evaluations + (int(state.generation) - first) * per_generation
 
+    def result(stopped: str) -> Result:
+        return Result(state.params, state, history.records, stopped, made(state))
+
+    if saved is not None:
+        saved.evaluations_fn = made
     stopped, closing = "", [*watching, *([] if saved is None else [saved])]
     try:
         with interruptible() as interrupted:
@@ -297,16 +298,25 @@ def _close(observers: Sequence[Any]) -> Exception | None:
 
 
 def _same_records(
-    past: Any, key: jax.Array, algorithm: Algorithm, state: Any, number: int, record: Callable[[Any, Info], Any]
+    past: Any,
+    key: jax.Array,
+    algorithm: Algorithm,
+    state: Any,
+    number: int,
+    record: Callable[[Any, Info], Any],
+    is_saved: bool,
 ) -> Any:
-    """The history so far, in the structure of what is recorded; a ValueError if that is something else."""
+    """The history so far, in the structure of what is recorded; a ValueError if that is something else.
+
+    A journal has its dtypes for good; a history in memory takes others in.
+    """
 
     def recorded(key: jax.Array, state: Any) -> Any:
         return jax.tree.map(jnp.asarray, record(*algorithm.tell(key, state, jnp.zeros(number))))
 
     wanted = jax.eval_shape(recorded, key, state)
     if jax.tree.structure(past) == jax.tree.structure(wanted):  # type: ignore[operator]
-        return _of_shapes(past, wanted)
+        return _of_kinds(past, wanted, is_saved)
     # A checkpoint knows the names of what was recorded, and no structure.
     names, found = set(tree.by_name(wanted)), set(past if isinstance(past, dict) else tree.by_name(past))
     if names != found:
@@ -314,15 +324,19 @@ def _same_records(
         raise ValueError(
             f"record: got other records than the history that it goes on with ({other}); record what was recorded before"
         )
-    return _of_shapes(tree.from_names(past, wanted), wanted)
+    return _of_kinds(tree.from_names(past, wanted), wanted, is_saved)
 
 
-def _of_shapes(past: Any, wanted: Any) -> Any:
+def _of_kinds(past: Any, wanted: Any, is_saved: bool) -> Any:
     for (path, leaf), one in zip(jax.tree_util.tree_leaves_with_path(past), jax.tree.leaves(wanted), strict=True):
-        if np.shape(leaf)[1:] != one.shape:
+        own, other = (one.shape, np.shape(leaf)[1:])
+        if is_saved and own == other:
+            own, other = one.dtype, np.asarray(leaf).dtype
+        if own != other:
+            what = "shape" if isinstance(own, tuple) else "dtype"
             raise ValueError(
-                f"record{jax.tree_util.keystr(path)}: got shape {one.shape} where the history that it goes on with has "
-                f"{np.shape(leaf)[1:]}; record what was recorded before"
+                f"record{jax.tree_util.keystr(path)}: got {what} {own} where the history that it goes on with has {other}; "
+                "record what was recorded before"
             )
     return past
 

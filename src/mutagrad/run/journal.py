@@ -10,6 +10,7 @@ from an earlier generation only appends.
 """
 
 import json
+import math
 import os
 import struct
 import time
@@ -24,6 +25,8 @@ __all__ = ["Journal", "Rows", "read"]
 
 _MARK = b"MGJ1"
 _HEAD = struct.Struct("<4sIIQI")
+_MOST_READ = 2**33
+"""Bytes of the largest file that is read: more would not fit into memory twice."""
 _LARGEST = 2**28
 """Bytes of a block, or of one row if that is larger."""
 
@@ -159,6 +162,8 @@ def read(path: Path) -> Rows:
     ValueError : if the file is no journal, or damaged at its head.
     OSError : if it cannot be read.
     """
+    if path.stat().st_size > _MOST_READ:
+        raise ValueError(f"journal: got {str(path)!r} of {path.stat().st_size:,} bytes, more than is read; restore it")
     data = path.read_bytes()
     head = _described(data)
     if head is None:
@@ -186,7 +191,10 @@ def _pieces(data: bytes, size: int) -> list[tuple[_Block, int]]:
     """Blocks with how many of their rows count, in the order of generations: a later block replaces what follows its first."""
     pieces: list[tuple[_Block, int]] = []
     for block in _blocks(data):
-        if not block.rows or block.stop - block.start != block.rows * size:
+        # Between two blocks no more is lost than the file has room for.
+        end = pieces[-1][0].first + pieces[-1][1] if pieces else 0
+        is_near = block.first <= end + len(data) // max(size, 1) + 1
+        if not block.rows or block.stop - block.start != block.rows * size or not is_near:
             continue
         while pieces and pieces[-1][0].first >= block.first:
             pieces.pop()
@@ -228,6 +236,21 @@ def _blocks(data: bytes) -> Iterator[_Block]:
 
 
 def _described(data: bytes) -> dict[str, Any] | None:
-    """What the first whole block without rows says; ``None`` if there is none."""
+    """What the first whole block without rows says; ``None`` if there is none, or it says what no writer would."""
     block = next((block for block in _blocks(data) if not block.rows), None)
-    return None if block is None else json.loads(data[block.start : block.stop])
+    if block is None:
+        return None
+    try:
+        found = json.loads(data[block.start : block.stop])
+        row = 0
+        for dtype, shape in found["columns"].values():
+            kind = np.dtype(dtype)
+            if not isinstance(dtype, str) or kind.hasobject or not kind.itemsize:
+                return None
+            if not all(isinstance(size, int) and 0 <= size < 2**40 for size in shape):
+                return None
+            row += kind.itemsize * math.prod(shape)
+        is_right = isinstance(found["attributes"], dict) and row < 2**40
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    return found if is_right else None

@@ -28,6 +28,7 @@ from mutagrad.types import Algorithm, Descent, Info, Params, UnknownDefinition
 __all__ = ["NAME", "Replayed", "evaluator_of", "recorder", "replay", "start_of"]
 
 NAME = "lineage.journal"
+_COLUMNS = ({"winner", "sigma", "checksum"}, {"losses", "parent_loss", "sigma", "checksum"}, {"losses", "checksum"})
 _AT_ONCE = 256
 """Generations of one compiled loop."""
 
@@ -41,7 +42,7 @@ class Replayed(NamedTuple):
     parents : what descends: the params, several parents, or the state of a population of genomes.
     generation : which one, the start being 0.
     num_bytes : of the lineage on disk. num_bytes_of_params : of one generation's parents.
-    num_generations : that the lineage holds.
+    num_generations : that the lineage holds. last : the last one of them.
     """
 
     params: Params
@@ -50,6 +51,7 @@ class Replayed(NamedTuple):
     num_bytes: int
     num_bytes_of_params: int
     num_generations: int
+    last: int
 
     def to_start_from(self) -> Any:
         """What a new run starts from: the params, the parents, or the population with its variation."""
@@ -63,7 +65,7 @@ class Replayed(NamedTuple):
     def __repr__(self) -> str:
         each = self.num_bytes / max(self.num_generations, 1)
         return (
-            f"Replayed(generation {self.generation:,} of {self.num_generations:,}, bit for bit by its checksums; {each:.3g} "
+            f"Replayed(generation {self.generation:,} of {self.last:,}, bit for bit by its checksums; {each:.3g} "
             f"bytes a generation where its parameters take {self.num_bytes_of_params:,})"
         )
 
@@ -104,9 +106,12 @@ def replay(folder: str | PathLike, algorithm: Algorithm, params: Any, generation
     number = max((len(column) for column in rows.columns.values()), default=0)
     try:
         key, begun, sum_of_start = _key_of(rows.attributes), rows.attributes["generation"], rows.attributes["checksum"]
-        mode = rows.attributes["evaluation"]
-    except (KeyError, TypeError, ValueError):
-        raise ValueError(f"lineage: got {str(path)!r}, which does not say how its run began; restore it") from None
+        mode, begun, sum_of_start = rows.attributes["evaluation"], int(begun), int(sum_of_start)
+        is_known = rows.columns.keys() in _COLUMNS
+    except (KeyError, TypeError, ValueError, OverflowError):
+        is_known = False
+    if not is_known:
+        raise ValueError(f"lineage: got {str(path)!r}, which does not say how its run began; restore it")
     wanted = begun + number if generation is None else check.count("generation", generation, 0)
     if not begun <= wanted <= begun + number:
         raise ValueError(f"generation: got {wanted}; the lineage holds those from {begun} to {begun + number}")
@@ -131,8 +136,8 @@ def replay(folder: str | PathLike, algorithm: Algorithm, params: Any, generation
                 f"{jax.__version__}; pass the algorithm of the run, and use the versions that ran it"
             )
     parents = _descending(state)
-    size = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(parents))
-    return Replayed(state.params, parents, wanted, path.stat().st_size, size, number)
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(parents))
+    return Replayed(state.params, parents, wanted, path.stat().st_size, size, number, begun + number)
 
 
 def start_of(state: Any, key: jax.Array, evaluator: Evaluator) -> dict[str, Any]:
@@ -222,7 +227,8 @@ def _checksum(parents: Any) -> jax.Array:
         leaf = jnp.asarray(leaf)
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
-        leaf = leaf.astype(jnp.uint8) if leaf.dtype == bool else leaf
+        if leaf.dtype == bool or leaf.dtype.name in ("int4", "uint4", "int2", "uint2"):
+            leaf = leaf.astype(jnp.int8)
         if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
             leaf = jnp.stack([leaf.real, leaf.imag])
         width = leaf.dtype.itemsize

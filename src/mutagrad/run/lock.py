@@ -36,7 +36,9 @@ def locked(folder: Path, what: str) -> Iterator[None]:
     ValueError: checkpoint: got '...', which process ... is writing to; wait until it has ended, or pass another folder
     """
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / _NAME, os.O_RDWR | os.O_CREAT, 0o644)
+    if (folder / _NAME).is_symlink():
+        raise ValueError(f"{what}: got {str(folder)!r}, whose {_NAME} is a link; remove it")
+    descriptor = os.open(folder / _NAME, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
     try:
         if not _taken(descriptor):
             owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "another"

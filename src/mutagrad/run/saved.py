@@ -2,6 +2,7 @@
 
 import errno
 import secrets
+import shutil
 import time
 import warnings
 from collections.abc import Callable
@@ -61,10 +62,12 @@ class Saved:
         self._pending: dict[str, list[tuple[int, dict[str, Any]]]] = {}
         self._past: dict[str, Any] | None = None
         self._start: dict[str, Any] = {}
+        self._first = 0
+        self.evaluations_fn: Callable[[Any], int] = lambda state: 0
         self._has_warned = False
 
-    def restore(self, state: Any, history: Any) -> tuple[Any, Any]:
-        """State and history of the newest whole checkpoint, or those given if there is none."""
+    def restore(self, state: Any, history: Any, evaluations: int) -> tuple[Any, Any, int]:
+        """State, history and evaluations of the newest whole checkpoint, or those given if there is none."""
         described = self._checkpoints.newest()
         if described is None:
             # What a run left that ended before its first checkpoint is made again.
@@ -75,22 +78,45 @@ class Saved:
                     "a run ended here before its first checkpoint; it begins anew, and its journals are kept as earlier-…"
                 )
             self._past = None if history is None else tree.by_name(history)
+            recorded = max((len(one) for one in (self._past or {}).values()), default=0)
+            self._first = int(state.generation) - recorded
             self._start = lineage.start_of(state, self._key, self._evaluator)
-            return state, history
+            return state, history, evaluations
         state = self._checkpoints.restore(described, state)
-        self._run = described["run"]
+        self._run, self._first = described["run"], described["first"]
         past = history_of(self._folder, described)
         self._past = past.columns
         if past.lost:
-            self._say(f"{_spans(past.lost)} of its history are lost to damage and are NaN, or 0, in it")
-            self._set_aside(HISTORY)
-        self._start = described["start"]
-        if not self._has_lineage():
+            self._say(f"{_spans(past.lost, self._first)} of its history are lost to damage and are NaN, or 0, in it")
+            self._rewrite(past.columns)
+        own = self._lineage_start(int(state.generation))
+        if own is None:
             if self._recorder is not None:
                 self._say("its lineage is damaged or missing, and begins anew here")
             self._set_aside(lineage.NAME)
-            self._start = lineage.start_of(state, self._key, self._evaluator)
-        return state, past.columns
+        self._start = own or lineage.start_of(state, self._key, self._evaluator)
+        return state, past.columns, described["evaluations"]
+
+    def _rewrite(self, columns: dict[str, Any]) -> None:
+        """Put what is left of a damaged history in its place, and keep the damaged one."""
+        path, new = self._folder / HISTORY, self._folder / f"{HISTORY}.new"
+        new.unlink(missing_ok=True)
+        with journal.Journal(new, columns, {"run": self._run}) as file:
+            file.append(0, columns)
+        if path.exists():
+            shutil.copyfile(path, path.with_name(f"damaged-{HISTORY}"))
+        new.replace(path)
+
+    def _lineage_start(self, generation: int) -> dict[str, Any] | None:
+        """How the lineage began, in its own words; ``None`` if it is damaged, of another run, or of later generations."""
+        try:
+            found = journal.read(self._folder / lineage.NAME).attributes
+            is_own = found.pop("run") == self._run and found["generation"] <= generation
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return (
+            found if is_own and found.keys() == {"evaluation", "generation", "checksum", "key", "generator"} else None
+        )
 
     def record(self, record: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         """What the loop is to record: (what ``record`` does, the lineage)."""
@@ -100,7 +126,7 @@ class Saved:
         """Append what was recorded, and save the state if it is time to; ``chunk.records`` are as `record` has them."""
         records, descent = chunk.records
         first = chunk.generation - chunk.num_generations
-        self._append(HISTORY, first, tree.by_name(records))
+        self._append(HISTORY, first - self._first, tree.by_name(records))
         if descent is not None:
             self._append(lineage.NAME, first - self._start["generation"], descent)
         self._state = chunk.state
@@ -139,7 +165,8 @@ class Saved:
         for one in self._journals.values():
             one.sync()
         kinds = {name: [one.dtype.name, list(one.shape[1:])] for name, one in (self._past or {}).items()}
-        self._checkpoints.save(self._state, {"run": self._run, "start": self._start, "records": kinds})
+        about = {"run": self._run, "start": self._start, "records": kinds, "first": self._first}
+        self._checkpoints.save(self._state, about | {"evaluations": self.evaluations_fn(self._state)})
         self._last = time.monotonic()
 
     def _append(self, name: str, first: int, columns: dict[str, Any]) -> None:
@@ -175,12 +202,6 @@ class Saved:
             self._say(
                 f"it cannot be written now ({_words(error)}); the run goes on, and tries again about every minute"
             )
-
-    def _has_lineage(self) -> bool:
-        try:
-            return journal.read(self._folder / lineage.NAME).attributes.get("run") == self._run
-        except (OSError, ValueError):
-            return False
 
     def _set_aside(self, name: str, why: str = "damaged") -> None:
         """Keep a file under another name, and begin it anew."""
@@ -219,7 +240,7 @@ def last_state(folder: str | PathLike, key: jax.Array, algorithm: Any, state: An
 
 def history_of(folder: Any, described: dict[str, Any]) -> journal.Rows:
     """What was recorded up to a checkpoint; what is damaged or of another run is lost."""
-    number = described["generation"]
+    number = described["generation"] - described["first"]
     kinds = {name: (np.dtype(dtype), tuple(shape)) for name, (dtype, shape) in described["records"].items()}
     try:
         found = journal.read(folder / HISTORY)
@@ -240,7 +261,7 @@ def history_of(folder: Any, described: dict[str, Any]) -> journal.Rows:
         if np.issubdtype(dtype, np.inexact) or dtype.name == "bfloat16":
             column[known:] = np.nan
         columns[name] = column
-    if known < number:
+    if known < number and columns:
         lost.append(range(known, number))
     return journal.Rows(columns, {}, lost)
 
@@ -250,8 +271,12 @@ def is_consumed(state: Any) -> bool:
     return any(leaf.is_deleted() for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array))
 
 
-def _spans(lost: list[range]) -> str:
-    return "generations " + ", ".join(f"{one.start + 1} to {one.stop}" for one in lost[:5]) + (" …" if lost[5:] else "")
+def _spans(lost: list[range], first: int) -> str:
+    return (
+        "generations "
+        + ", ".join(f"{first + one.start + 1} to {first + one.stop}" for one in lost[:5])
+        + (" …" if lost[5:] else "")
+    )
 
 
 def _words(error: Exception) -> str:

@@ -64,7 +64,9 @@ def read_signed(path: Path) -> dict[str, Any] | None:
 def write_whole(path: Path, text: str) -> None:
     """Write a text file whole or not at all, also if the machine stops."""
     temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
+    # A link that somebody left under that name is not followed.
+    temporary.unlink(missing_ok=True)
+    with open(temporary, "x", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -42,9 +42,7 @@ def replay(folder: str | Path, generation: int | None = None, out: str | None = 
         )
     start = Result(problem.state.params, problem.state, None, "")
     found = replay_lineage(folder / "checkpoint", problem.algorithm, start, generation)
-    lines = [
-        f"replayed         generation {found.generation:,} of {found.num_generations:,}, each with its own checksum"
-    ]
+    lines = [f"replayed         generation {found.generation:,} of {found.last:,}, each with its own checksum"]
     try:
         newest = last_state(folder / "checkpoint", problem.key, problem.algorithm, problem.state)
     except ValueError as error:

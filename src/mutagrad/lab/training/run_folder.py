@@ -228,5 +228,6 @@ def write_arrays(folder: Path, name: str, tree: Any) -> None:
 
     arrays = {jax.tree_util.keystr(path): jnp.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
     temporary = folder / f"{name}.tmp"
+    temporary.unlink(missing_ok=True)
     save_file(arrays, str(temporary))
     temporary.replace(folder / f"{name}.safetensors")
