@@ -1,5 +1,6 @@
 """Whatever happens to the folder of a run: it goes on as the run that was never stopped, or is refused in one line."""
 
+import contextlib
 import shutil
 import warnings
 
@@ -112,6 +113,84 @@ def test_the_newest_whole_checkpoint_is_taken_and_the_other_kept(folder, whole, 
     np.testing.assert_array_equal(result.params, whole.params)
     np.testing.assert_array_equal(result.history["loss"], whole.history["loss"])
     assert (tried / f"damaged-{CUT}").is_dir()
+
+
+def test_a_damaged_history_stays_as_it_is_when_nothing_is_left_to_do(folder, tmp_path):
+    """What is lost is lost once: the rest outlives sittings without a generation."""
+    tried = shutil.copytree(folder, tmp_path / "tried")
+    whole = (tried / saved.HISTORY).read_bytes()
+    block = next(one for one in saved.journal._blocks(whole) if one.first == 1)
+    (tried / saved.HISTORY).write_bytes(whole[: block.start] + b"?" + whole[block.start + 1 :])
+    with pytest.warns(UserWarning, match="of its history are lost to damage"):
+        lost = np.isnan(run(tried, CUT).history["loss"])
+    assert lost.sum() == block.rows
+    for number in (CUT, NUMBER):
+        np.testing.assert_array_equal(np.isnan(run(tried, number).history["loss"])[:CUT], lost)
+
+
+@pytest.mark.parametrize("how", ["removed", "altered"])
+def test_a_checkpoint_that_was_lost_is_written_again(how, folder, tmp_path):
+    tried = shutil.copytree(folder, tmp_path / "tried")
+    if how == "removed":
+        shutil.rmtree(tried / str(CUT))
+    else:
+        next(path for path in (tried / str(CUT)).rglob("*") if path.is_file()).write_bytes(b"?")
+    with pytest.warns(UserWarning, match=f"the run goes on from generation {CUT // 2}"):
+        run(tried, CUT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(tried, CUT)
+    shutil.rmtree(tried / str(CUT))
+    shutil.rmtree(tried / str(CUT // 2))
+    with pytest.raises(ValueError, match="no checkpoint is whole"):
+        run(tried, CUT)
+
+
+def test_a_kill_after_the_lineage_was_lost(folder, whole, tmp_path, monkeypatch):
+    """A lineage that began anew is gone on with, although no checkpoint knows of it."""
+    tried = shutil.copytree(folder, tmp_path / "tried")
+    (tried / "lineage.journal").unlink()
+    monkeypatch.setattr(saved.Saved, "close", lambda own: own.release())
+    with pytest.warns(UserWarning, match="its lineage is damaged or missing"):
+        run(tried, CUT + 5)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(run(tried).params, whole.params)
+    assert mutagrad.replay(tried, ALGORITHM, run(None, CUT)).last == NUMBER
+
+
+@pytest.mark.parametrize("name", [".lock", "5.json.tmp", saved.HISTORY])
+def test_links_are_not_written_through(name, tmp_path):
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(tmp_path / "victim")
+    with warnings.catch_warnings(), contextlib.suppress(ValueError):
+        warnings.simplefilter("ignore")
+        run(tmp_path / "run", 5)
+    assert (tmp_path / "victim").read_text() == "mine"
+
+
+def test_a_result_without_history_goes_on_in_a_folder(tmp_path):
+    """Its history begins where it begins, and evaluations are counted once."""
+    earlier = run(None, CUT)._replace(history=None)
+    earlier = earlier._replace(num_evaluations=0)
+    run(tmp_path / "run", 50, start=earlier)
+    result, uncut = run(tmp_path / "run", start=earlier), run(None, start=earlier)
+    np.testing.assert_array_equal(result.history["loss"], uncut.history["loss"])
+    assert result.num_evaluations == uncut.num_evaluations == (NUMBER - CUT) * 7
+
+
+def test_leaves_that_are_no_plain_numbers(tmp_path):
+    start = {"x": START, "key": jax.random.key(3), "small": jnp.array([1, -2], jnp.int4)}
+
+    def run(folder, number):
+        options = {"checkpoint": folder, "progress": False}
+        return mutagrad.evolve(KEY, ALGORITHM, start, lambda p: jnp.sum(p["x"] ** 2), number, **options)
+
+    run(tmp_path, 5)
+    again = run(tmp_path, 9)
+    np.testing.assert_array_equal(again.params["x"], run(None, 9).params["x"])
+    assert again.params["key"] == start["key"]
+    assert mutagrad.replay(tmp_path, ALGORITHM, start).generation == 9
 
 
 def test_no_whole_checkpoint_is_an_error_and_touches_nothing(folder, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mutagrad.run.journal import Journal, read
+from mutagrad.run.journal import Journal, _block, read
 
 
 def rows(first, stop, shift=0):
@@ -124,6 +124,29 @@ def test_other_columns_and_other_runs_are_refused(tmp_path):
     (tmp_path / "b").write_bytes(os.urandom(10_000))
     with pytest.raises(ValueError, match=r"^journal: got '.*', which is none, or damaged at its head; restore it$"):
         read(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"[]", b"NaN", b"{}", b"[" * 100_000, b'{"columns": {"a": ["O", []]}, "attributes": {}}',
+        b'{"columns": {"a": ["nonsense", []]}, "attributes": {}}', b'{"columns": {"a": ["S0", []]}, "attributes": {}}',
+        b'{"columns": {"a": ["float32", [-1]]}, "attributes": {}}', b'{"columns": {"a": ["float32", [1e9]]}, "attributes": {}}',
+        b'{"columns": {"a": ["float32", [1099511627775, 9]]}, "attributes": {}}', b'{"columns": {}, "attributes": []}',
+    ],
+)  # fmt: skip
+def test_a_head_that_no_writer_makes(head, tmp_path):
+    (tmp_path / "a").write_bytes(_block(0, 0, head) * 2)
+    with pytest.raises(ValueError, match=r"which is none, or damaged at its head; restore it$"):
+        read(tmp_path / "a")
+
+
+def test_a_block_of_a_distant_generation_takes_no_memory(tmp_path):
+    """Its checksum is right; the file has no room for what would lie between."""
+    path = written(tmp_path / "a", (0, 5))
+    payload = b"".join(np.ascontiguousarray(one).tobytes() for _, one in sorted(rows(0, 1).items()))
+    path.write_bytes(path.read_bytes() + _block(1, 2**60, payload))
+    assert_holds(path, 5)
 
 
 def test_a_head_that_claims_terabytes_takes_no_memory(tmp_path):
