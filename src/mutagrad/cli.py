@@ -125,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     2
     """
     with _streams(), heard(), warnings.catch_warnings():
-        warnings.showwarning = _warned  # type: ignore[assignment]
+        warnings.showwarning = _warned
         command = ""
         try:
             try:
@@ -186,7 +186,14 @@ def _refused(command: str, error: Exception | str, status: int = _REFUSED) -> in
     return status
 
 
-def _warned(message: Any, *rest: Any) -> None:
+def _warned(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,
+    line: str | None = None,
+) -> None:
     """A warning is a line without the place in the program that it came from."""
     with suppress(OSError):
         print(f"mutagrad: {_one_line(message)}", file=sys.stderr)

@@ -213,7 +213,7 @@ def draw_following(data: Any) -> Any:
             one[:, 1], one[:, 2], 3 * one[:, 3], fmt="os"[colour], color=f"C{colour}", markersize=4, label=words
         )
     left.axvline(0, color="0.7", linewidth=0.8)
-    left.text(0.1, 0.97, "the optimum stops", fontsize=8, color="0.4", va="top", transform=left.get_xaxis_transform())
+    left.text(0.1, 0.97, "the optimum\nstops", fontsize=8, color="0.4", va="top", transform=left.get_xaxis_transform())
     left.set(yscale="log", xlabel="time, in 1/ηλ of the flattest direction", ylabel="κ times the mean loss")
     near_stop = data.sel(bin=slice(-5, 4))
     middle.plot(near_stop.bin, near_stop["lineage optimum"], "k", linewidth=1.2, label="optimum")
