@@ -71,9 +71,8 @@ class Saved:
         described = self._checkpoints.newest()
         if described is None:
             # What a run left that ended before its first checkpoint is made again.
-            for name in (HISTORY, lineage.NAME):
-                self._set_aside(name, "earlier")
-            if (self._folder / f"earlier-{HISTORY}").exists():
+            earlier = [self._set_aside(name, "earlier") for name in (HISTORY, lineage.NAME)]
+            if any(earlier):
                 self._say(
                     "a run ended here before its first checkpoint; it begins anew, and its journals are kept as earlier-…"
                 )
@@ -134,7 +133,9 @@ class Saved:
             self._checkpoints.poll()
             if time.monotonic() - self._last > self._seconds:
                 self._save()
-        except Exception as error:
+        except (
+            Exception
+        ) as error:  # of many kinds, from Orbax's threads; what is not saved in the end is raised by `close`
             self._failed(error)
 
     def close(self) -> None:
@@ -203,11 +204,13 @@ class Saved:
                 f"it cannot be written now ({_words(error)}); the run goes on, and tries again about every minute"
             )
 
-    def _set_aside(self, name: str, why: str = "damaged") -> None:
-        """Keep a file under another name, and begin it anew."""
+    def _set_aside(self, name: str, why: str = "damaged") -> bool:
+        """Keep a file under another name, so that it begins anew; whether there was one."""
         path = self._folder / name
-        if path.exists():
+        is_there = path.exists()
+        if is_there:
             path.replace(path.with_name(f"{why}-{name}"))
+        return is_there
 
     def _say(self, what: str) -> None:
         warnings.warn(f"checkpoint: got {str(self._folder)!r}: {what}", stacklevel=2)
@@ -242,25 +245,19 @@ def history_of(folder: Any, described: dict[str, Any]) -> journal.Rows:
     """What was recorded up to a checkpoint; what is damaged or of another run is lost."""
     number = described["generation"] - described["first"]
     kinds = {name: (np.dtype(dtype), tuple(shape)) for name, (dtype, shape) in described["records"].items()}
+    columns = {name: np.zeros((number, *shape), dtype) for name, (dtype, shape) in kinds.items()}
+    known, lost = 0, []
     try:
-        found = journal.read(folder / HISTORY)
+        found = journal.read(folder / HISTORY).first(number)
+        own = {name: (one.dtype, one.shape[1:]) for name, one in found.columns.items()}
+        if found.attributes.get("run") == described["run"] and own == kinds:
+            known, lost = max((len(one) for one in found.columns.values()), default=0), list(found.lost)
     except (OSError, ValueError):
-        found = None
-    if found is not None and found.attributes.get("run") == described["run"]:
-        same = {name: (one.dtype, one.shape[1:]) for name, one in found.columns.items()} == kinds
-        found = found.first(number) if same else None
-    else:
-        found = None
-    columns, lost = {}, list(found.lost) if found is not None else []
-    known = 0
-    for name, (dtype, shape) in kinds.items():
-        column = np.zeros((number, *shape), dtype)
-        known = 0 if found is None else len(found.columns[name])
-        if found is not None:
-            column[:known] = found.columns[name]
-        if np.issubdtype(dtype, np.inexact) or dtype.name == "bfloat16":
+        pass
+    for name, column in columns.items():
+        column[:known] = found.columns[name] if known else 0
+        if np.issubdtype(column.dtype, np.inexact) or column.dtype.name == "bfloat16":
             column[known:] = np.nan
-        columns[name] = column
     if known < number and columns:
         lost.append(range(known, number))
     return journal.Rows(columns, {}, lost)
@@ -272,11 +269,8 @@ def is_consumed(state: Any) -> bool:
 
 
 def _spans(lost: list[range], first: int) -> str:
-    return (
-        "generations "
-        + ", ".join(f"{first + one.start + 1} to {first + one.stop}" for one in lost[:5])
-        + (" …" if lost[5:] else "")
-    )
+    spans = ", ".join(f"{first + one.start + 1} to {first + one.stop}" for one in lost[:5])
+    return f"generations {spans}{' …' if lost[5:] else ''}"
 
 
 def _words(error: Exception) -> str:
