@@ -1,6 +1,9 @@
 """Ordinary Python losses, alone or through a pool, give the trajectory of the JAX loss that computes the same numbers."""
 
+import contextlib
 import multiprocessing
+import re
+import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import exact_losses
@@ -31,6 +34,18 @@ def processes():
     # The workers are started anew: a fork of a process with JAX's threads in it may hang.
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         yield pool
+
+
+@contextlib.contextmanager
+def failing(first, last="the history counts them$"):
+    """A run that says what the first failed evaluation did, and at the end how many there were; nothing else."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        yield
+    texts = [str(one.message) for one in found]
+    assert len(texts) == 2, texts
+    assert re.search(first, texts[0]), texts
+    assert re.search(last, texts[1]), texts
 
 
 def assert_same_run(mine, theirs):
@@ -103,10 +118,13 @@ def test_batches_and_a_scalar_loss():
 
 def test_failures_are_nan_counted_and_never_win(processes):
     """The exception stays where it was raised: in this process, or a worker."""
-    with pytest.warns(UserWarning, match="^loss_fn: an evaluation raised ArithmeticError: outside"):
+    with failing("^loss_fn: an evaluation raised ArithmeticError: outside"):
         alone = evolved(exact_losses.failing_loss, 30, evaluation=mutagrad.executor())
-    with pytest.warns(UserWarning, match="^loss_fn: an evaluation raised ArithmeticError: outside"):
+    with failing("^loss_fn: an evaluation raised ArithmeticError: outside"):
         pooled = evolved(exact_losses.failing_loss, 30, evaluation=mutagrad.executor(processes))
+    np.testing.assert_array_equal(alone.history["num_exceptions"], pooled.history["num_exceptions"])
+    # The parent never fails here.
+    np.testing.assert_array_equal(alone.history["num_exceptions"], alone.history["num_nonfinite"])
     np.testing.assert_array_equal(alone.history["num_nonfinite"], pooled.history["num_nonfinite"])
     assert 0 < alone.history["num_nonfinite"].sum() < 150
     assert alone.params["w"].max() <= 1.2
@@ -126,7 +144,7 @@ def test_a_dead_worker_ends_the_run_with_everything_kept():
     algorithm = mutagrad.elitist(0.02, 5)
     with (
         ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool,
-        pytest.raises(mutagrad.RunError, match="pool: a worker died.*; pass a new pool") as caught,
+        pytest.raises(mutagrad.RunError, match="pool: a worker died.*; go on from the last result") as caught,
     ):
         evolved(exact_losses.dying_loss, 200, algorithm=algorithm, evaluation=mutagrad.executor(pool))
     assert "\n" not in str(caught.value)
@@ -169,9 +187,9 @@ def test_ordinary_python_without_an_executor_is_told_how(loss_fn):
     assert evolved(loss_fn, 2, evaluation=mutagrad.executor()).stopped == "generations"
 
 
-@pytest.mark.parametrize("pool", [3, "processes", mutagrad.executor])
+@pytest.mark.parametrize("pool", [0, -1, True, 2.5, "processes", mutagrad.executor])
 def test_what_is_no_pool_is_refused(pool):
-    with pytest.raises(ValueError, match="^pool: got .*; pass a concurrent.futures.Executor"):
+    with pytest.raises(ValueError, match="^pool: got .*; pass a number of processes, a concurrent.futures.Executor"):
         mutagrad.executor(pool)
 
 
@@ -192,7 +210,7 @@ def test_a_generation_that_raises_as_a_whole_has_failed_as_a_whole():
             raise OSError("disk")
         return np.sum(np.square(params), axis=1)
 
-    with pytest.warns(UserWarning, match="OSError: disk"):
+    with failing("OSError: disk", "^loss_fn: 5 evaluations failed .5 raised.; the history"):
         result = evolved(flaky, 6, SMALL, jnp.ones(3), evaluation=mutagrad.executor(is_batched=True))
     assert result.history["num_nonfinite"].tolist() == [0, 0, 4, 0, 0, 0]
 
@@ -204,6 +222,6 @@ def test_none_is_a_failed_evaluation():
         calls.append(params)
         return None if len(calls) == 4 else float(np.sum(np.square(params)))
 
-    with pytest.warns(UserWarning, match="it returned None"):
+    with failing("it returned None", "^loss_fn: 1 evaluations? failed .1 raised.; the history"):
         result = evolved(forgetful, 3, SMALL, jnp.ones(3), evaluation=mutagrad.executor())
     assert result.history["num_nonfinite"].tolist() == [1, 0, 0]

@@ -11,8 +11,8 @@ import numpy as np
 from mutagrad import tree
 from mutagrad.evaluation.local import Evaluator
 from mutagrad.evaluation.losses import Losses, told
-from mutagrad.evaluation.pool import Failure
 from mutagrad.types import Mutation, Params
+from mutagrad.worker import Failure
 
 __all__ = ["AGAIN", "Candidates", "Evaluated", "evaluate_in_python", "losses_in_python", "not_finite"]
 
@@ -46,9 +46,9 @@ class Evaluated(NamedTuple):
     num_examples: Any
 
 
-def not_finite(loss: float, reason: str = "") -> ValueError:
+def not_finite(loss: float, what: str = "") -> ValueError:
     """What to raise where the parent itself has no finite loss."""
-    why = f"; it raised {reason}" if reason else ""
+    why = f"; it {what}" if what else ""
     return ValueError(
         f"loss_fn: got {loss} at the params, before any mutation{why}; pass params at which the loss is finite"
     )
@@ -101,7 +101,7 @@ def losses_in_python(evaluator: Evaluator, loss_fn: Callable, candidates: Any, m
     if isinstance(losses, Losses):
         return losses
     if isinstance(losses[0], Failure) and must_tell:
-        raise not_finite(float(losses[0]), losses[0].reason)
+        raise not_finite(float(losses[0]), losses[0].words)
     return told([_number(one) for one in losses], len(candidates), None)
 
 

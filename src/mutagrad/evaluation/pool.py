@@ -1,46 +1,218 @@
-"""Evaluation of ordinary Python losses, one by one or through any pool of ``concurrent.futures``."""
+"""Evaluation of ordinary Python losses: in this process, in workers, or through any pool of ``concurrent.futures``."""
 
-from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Executor
+import queue
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 
+from mutagrad import check
 from mutagrad.evaluation.local import Evaluator
+from mutagrad.evaluation.workers import Workers, not_sendable
 from mutagrad.offspring import Offspring
+from mutagrad.worker import Failure, call
 
-__all__ = ["Failure", "executor"]
+__all__ = ["COUNTS", "Evaluated", "Kept", "Outside", "executor"]
 
-
-class Failure(float):
-    """The NaN of an evaluation that raised, with the words of what it raised."""
-
-    reason: str
-
-    def __new__(cls, reason: str) -> "Failure":
-        """A NaN with a reason."""
-        self = super().__new__(cls, "nan")
-        self.reason = reason
-        return self
-
-    def __reduce__(self) -> tuple:
-        return Failure, (self.reason,)
+_POLICIES = {"exception": "skip", "nonfinite": "skip", "timeout": "skip", "worker": "retry", "shape": "stop"}
+"""What is done with an evaluation that failed, by the kind of failure."""
+COUNTS = {
+    "exception": "num_exceptions",
+    "timeout": "num_timeouts",
+    "worker": "num_dead_workers",
+    "shape": "num_misshapen",
+    "retry": "num_retries",
+}
+"""By what name the history counts them; what is not finite is in ``num_nonfinite``, whatever the kind."""
 
 
-def executor(pool: Executor | None = None, *, is_batched: bool = False) -> Evaluator:
+class Kept(Protocol):
+    """Evaluations of an unfinished generation, as `mutagrad.run.kept` has them on disk."""
+
+    def has_some(self) -> bool:
+        """Whether there are evaluations of an earlier sitting that have not been taken."""
+
+    def take(self, index: int, params: Any) -> Any:
+        """The outcome of a candidate in an earlier sitting; ``None`` if it is not known."""
+
+    def mark(self, index: int, params: Any) -> None:
+        """A candidate is now evaluated."""
+
+    def add(self, index: int, outcome: Any) -> None:
+        """Keep the outcome of a candidate that was marked."""
+
+    def ended(self) -> None:
+        """All of the generation are known."""
+
+
+class Evaluated(list):
+    """Outcomes in the order of the candidates: arrays, or `Failure`; ``counts`` of the failures and of what was tried again."""
+
+    counts: Counter
+
+
+class Outside:
+    """``evaluate_fn`` of `executor`: what happens to the evaluations of one generation."""
+
+    def __init__(
+        self,
+        pool: Any,
+        is_batched: bool,
+        timeout: float | None,
+        policies: Mapping[str, str],
+        retries: int,
+        kept: Kept | None,
+    ):
+        self._pool, self._is_batched, self._timeout = pool, is_batched, timeout
+        self._policies, self._retries, self._kept = policies, retries, kept
+
+    def __repr__(self) -> str:
+        # The same for any pool: a run may go on with another.
+        return "mutagrad.executor()"
+
+    def keeping(self, kept: Kept) -> "Outside":
+        """The same, which looks first at what is kept, and keeps what it evaluates."""
+        return Outside(self._pool, self._is_batched, self._timeout, self._policies, self._retries, kept)
+
+    def __call__(self, loss_fn: Callable, offspring: Offspring) -> "Evaluated | np.ndarray":
+        """The outcomes of all candidates."""
+        candidates = _Whole(offspring) if self._is_batched else _Single(offspring)
+        evaluated = self._evaluated(loss_fn, candidates)
+        if not self._is_batched:
+            return evaluated
+        if isinstance(evaluated[0], np.ndarray) and not evaluated.counts:
+            return evaluated[0]
+        whole = Evaluated([evaluated[0]] * len(offspring) if isinstance(evaluated[0], Failure) else list(evaluated[0]))
+        # A call is of as many evaluations as there are candidates.
+        whole.counts = Counter({kind: number * len(whole) for kind, number in evaluated.counts.items()})
+        return whole
+
+    def _evaluated(self, loss_fn: Callable, candidates: Sequence[Any]) -> Evaluated:
+        kept = self._kept
+        found: list[Any] = [None] * len(candidates)
+        if kept is not None:
+            found = [kept.take(index, one) for index, one in enumerate(candidates)] if kept.has_some() else found
+            candidates = _Marked(candidates, kept)
+        attempts: Counter = Counter()
+        todo = deque(index for index, one in enumerate(found) if one is None)
+        for index, outcome in self._outcomes(loss_fn, 1 + self._is_batched, candidates, todo):
+            attempts[index] += 1
+            if self._is_to_be_tried_again(outcome, attempts[index]):
+                todo.append(index)
+                continue
+            found[index] = outcome
+            if kept is not None:
+                kept.add(index, outcome)
+        if kept is not None:
+            kept.ended()
+        # Among candidates the lengths are compared when all have come.
+        for index in _of_other_length(found):
+            found[index] = Failure(
+                f"got {found[index].size} losses back where the first candidate has another number", "shape"
+            )
+            self._is_to_be_tried_again(found[index], self._retries + 1)
+        result = Evaluated(found)
+        result.counts = Counter(one.kind for one in found if isinstance(one, Failure))
+        if (again := sum(attempts.values()) - len(attempts)) > 0:
+            result.counts["retry"] = again
+        return result
+
+    def _outcomes(
+        self, loss_fn: Callable, rank: int, candidates: Sequence[Any], todo: deque[int]
+    ) -> Iterator[tuple[int, Any]]:
+        if isinstance(self._pool, Workers):
+            return self._pool.outcomes(loss_fn, rank, candidates, todo, self._timeout)
+        own = partial(call, loss_fn, rank)
+        return _here(own, candidates, todo) if self._pool is None else _through(self._pool, own, candidates, todo)
+
+    def _is_to_be_tried_again(self, outcome: Any, attempts: int) -> bool:
+        is_failure = isinstance(outcome, Failure)
+        kind = outcome.kind if is_failure else "nonfinite"
+        policy = self._policies[kind]
+        if policy == "skip" or not (is_failure or not np.all(np.isfinite(np.asarray(outcome, np.float64)))):
+            return False
+        if policy == "retry":
+            return attempts <= self._retries
+        what = f"got {outcome} back"
+        if is_failure:
+            what = outcome.words if kind == "shape" else f"an evaluation {outcome.words}"
+        remedy = (
+            "return floating losses: a number, or a vector of one for each example"
+            if kind == "shape"
+            else f"the run stops there, as on_failure={{{kind!r}: 'stop'}} asks for"
+        )
+        raise ValueError(f"loss_fn: {what}; {remedy}")
+
+
+class _Single(Sequence):
+    """The candidates of a generation, each made when it is asked for, as NumPy arrays."""
+
+    def __init__(self, offspring: Any):
+        self._offspring = offspring
+
+    def __len__(self) -> int:
+        return len(self._offspring)
+
+    def __getitem__(self, index: Any) -> Any:
+        return jax.tree.map(np.asarray, self._offspring[index])
+
+
+class _Whole(_Single):
+    """All candidates of a generation at once, as one."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: Any) -> Any:
+        if index:
+            raise IndexError(index)
+        return jax.tree.map(np.asarray, self._offspring.stacked())
+
+
+class _Marked(_Single):
+    """Candidates that are noted when they are asked for."""
+
+    def __init__(self, candidates: Sequence[Any], kept: Kept):
+        self._offspring, self._kept = candidates, kept
+
+    def __getitem__(self, index: Any) -> Any:
+        params = self._offspring[index]
+        self._kept.mark(index, params)
+        return params
+
+
+def executor(
+    pool: int | Executor | None = None,
+    *,
+    is_batched: bool = False,
+    timeout: float | None = None,
+    on_failure: str | Mapping[str, str] | None = None,
+    retries: int = 2,
+) -> Evaluator:
     """Evaluate an ordinary Python loss: NumPy, a simulator, a subprocess.
 
     ``loss_fn(params)``, or ``loss_fn(params, batch)``, is called with NumPy arrays and returns a number, or a vector of
-    per-example losses. A call that raises is a failed evaluation, of loss NaN; it loses, and `mutagrad.evolve` counts it.
+    per-example losses. A failed evaluation has the loss NaN: it loses, and the history of `mutagrad.evolve` counts it.
 
     Parameters
     ----------
-    pool : any ``concurrent.futures.Executor``: processes, threads, or a cluster's. For processes the loss must be a function
-        that they can import. Without one, candidates are evaluated one by one in this process.
+    pool : a number of processes, which are started when first needed, replaced when they die, and given the loss once a
+        generation; or any ``concurrent.futures.Executor``: processes, threads, a cluster's. For processes the loss must be a
+        function that they can import. Without one, candidates are evaluated one by one in this process.
     is_batched : whether the loss takes all candidates of a generation at once, floating leaves with a leading axis (n,), and
         returns (n,) losses, or (n, examples). It is then called once a generation.
+    timeout : how long an evaluation may take [s]; its process is then ended. For a number of processes alone: nothing ends what
+        another pool, or this process, evaluates.
+    on_failure : what to do with an evaluation that failed, "skip" (it loses), "retry" (the same params and batch again, up to
+        ``retries`` times, then skip) or "stop" (the run ends, and keeps what it has); one for all kinds, or some of
+        ``{"exception": "skip", "nonfinite": "skip", "timeout": "skip", "worker": "retry", "shape": "stop"}``, which are the
+        defaults. "nonfinite" is a loss that is NaN or infinite, "worker" a process that died, "shape" what is no number and no
+        vector of numbers, or a vector of another length than the parent's.
+    retries : how often an evaluation is tried again at most.
 
     Returns
     -------
@@ -48,7 +220,7 @@ def executor(pool: Executor | None = None, *, is_batched: bool = False) -> Evalu
 
     Raises
     ------
-    ValueError : if ``pool`` has no ``submit``.
+    ValueError : if ``pool`` is none, or an argument is outside its domain.
 
     >>> import jax, numpy as np, mutagrad
     >>> def simulate(params):                                            # any Python: no JAX in it
@@ -60,47 +232,85 @@ def executor(pool: Executor | None = None, *, is_batched: bool = False) -> Evalu
     >>> simulate(result.params) < 1.5
     True
     """
-    if pool is not None and not hasattr(pool, "submit"):
+    is_number = pool is not None and hasattr(pool, "__index__") and not isinstance(pool, bool)
+    if (is_number and int(pool) < 1) or not (pool is None or is_number or hasattr(pool, "submit")):  # type: ignore[arg-type]
         raise ValueError(
-            f"pool: got {pool!r}; pass a concurrent.futures.Executor such as ProcessPoolExecutor(), or None for this process"
+            f"pool: got {pool!r}; pass a number of processes, a concurrent.futures.Executor, or None for this process"
         )
-
-    def evaluate(loss_fn: Callable, offspring: Offspring) -> list | np.ndarray:
-        if is_batched:
-            params = jax.tree.map(np.asarray, offspring.stacked())
-            found = _result(pool, partial(_call, loss_fn, params))
-            return [found] * len(offspring) if isinstance(found, Failure) else found
-        candidates = (jax.tree.map(np.asarray, params) for params in offspring)
-        if pool is None:
-            return [_call(loss_fn, params) for params in candidates]
-        # In order, whichever ends first.
-        futures = [pool.submit(_call, loss_fn, params) for params in candidates]
-        return [_outcome(future) for future in futures]
-
-    return Evaluator(evaluate, is_traceable=False)
+    if timeout is not None:
+        check.positive("timeout", timeout)
+        if not is_number:
+            where = "this process" if pool is None else f"a {type(pool).__name__}"
+            raise ValueError(
+                f"timeout: got {timeout!r} for {where}, which cannot end an evaluation; pass a number of processes as pool"
+            )
+    retries = check.count("retries", retries, 0)
+    # Where another pool has lost a worker, it takes no more work.
+    lane = Workers(int(pool)) if is_number else pool  # type: ignore[arg-type]
+    outside = Outside(lane, is_batched, timeout, _policies(on_failure), retries, None)
+    return Evaluator(outside, is_traceable=False)
 
 
-def _result(pool: Executor | None, task: Callable[[], Any]) -> Any:
-    return task() if pool is None else _outcome(pool.submit(task))
+def _policies(asked: Any) -> dict[str, str]:
+    known = ("skip", "retry", "stop")
+    asked = dict.fromkeys(_POLICIES, asked) if isinstance(asked, str) else asked or {}
+    for kind, policy in asked.items() if isinstance(asked, Mapping) else [("", asked)]:
+        if kind not in _POLICIES or policy not in known:
+            raise ValueError(
+                f"on_failure: got {asked!r}; pass 'skip', 'retry' or 'stop', or one of them for some of {', '.join(_POLICIES)}"
+            )
+    return _POLICIES | dict(asked)
+
+
+def _of_other_length(found: Sequence[Any]) -> list[int]:
+    arrays = {index: one.shape for index, one in enumerate(found) if isinstance(one, np.ndarray)}
+    first = next(iter(arrays.values()), ())
+    return [index for index, shape in arrays.items() if shape != first]
+
+
+def _here(own: Callable, candidates: Sequence[Any], todo: deque[int]) -> Iterator[tuple[int, Any]]:
+    while todo:
+        index = todo.popleft()
+        yield index, own(candidates[index])
+
+
+def _through(pool: Executor, own: Callable, candidates: Sequence[Any], todo: deque[int]) -> Iterator[tuple[int, Any]]:
+    """Through a pool of ``concurrent.futures``, in the order in which they end."""
+    ended: queue.SimpleQueue = queue.SimpleQueue()
+    going: dict[int, Future] = {}
+    try:
+        while todo or going:
+            while todo:
+                index = todo.popleft()
+                going[index] = future = _submitted(pool, own, candidates[index])
+                future.add_done_callback(partial(lambda index, future: ended.put(index), index))
+            index = ended.get()
+            yield index, _outcome(going.pop(index))
+    finally:
+        for future in going.values():
+            future.cancel()
+
+
+def _submitted(pool: Executor, own: Callable, params: Any) -> Future:
+    try:
+        return pool.submit(own, params)
+    except BrokenExecutor as error:
+        raise _dead(error) from None
 
 
 def _outcome(future: Any) -> Any:
     try:
         return future.result()
     except BrokenExecutor as error:
-        raise RuntimeError(f"pool: a worker died ({error}); pass a new pool and go on from the last result") from None
+        raise _dead(error) from None
     except Exception as error:
         # The call itself is guarded: what is left could not be sent to a worker.
-        raise ValueError(
-            f"loss_fn: could not be sent to the pool ({type(error).__name__}: {error}); pass a function that the workers can "
-            "import, and data that can be sent"
-        ) from None
+        raise not_sendable(f"{type(error).__name__}: {error}") from None
 
 
-def _call(loss_fn: Callable, params: Any) -> Any:
-    try:
-        found = loss_fn(params)
-        return Failure("nothing: it returned None") if found is None else np.asarray(found)
-    except Exception as error:
-        first = str(error).strip().splitlines()[:1]
-        return Failure(f"{type(error).__name__}: {first[0][:200] if first else ''}")
+def _dead(error: Exception) -> RuntimeError:
+    words = " ".join(str(error).split())
+    return RuntimeError(
+        f"pool: a worker died ({words}); go on from the last result with mutagrad.executor(8), whose processes are replaced, or "
+        "with a new pool"
+    )

@@ -122,6 +122,11 @@ class Checkpoints:
             self._say(f"{'; '.join(found)}; the run starts anew")
         return None
 
+    def sealed(self) -> list[dict[str, Any]]:
+        """What STEP.json says of the checkpoints that are there."""
+        found = (sums.read_signed(path) for path in self._folder.glob("*.json") if _is_step(path.stem))
+        return [one for one in found if one is not None]
+
     def _described(self, step: int) -> tuple[dict[str, Any] | None, str]:
         """What STEP.json says, and what is wrong with the checkpoint, in words."""
         path = self._folder / f"{step}.json"

@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -13,9 +14,10 @@ import numpy as np
 from mutagrad import keys
 from mutagrad.evaluation.local import Evaluator
 from mutagrad.evaluation.losses import told
-from mutagrad.evaluation.pool import Failure
+from mutagrad.evaluation.pool import COUNTS, Outside
 from mutagrad.run.minibatches import PERIOD, Minibatches, changes, takes_generation
 from mutagrad.run.rows import Rows
+from mutagrad.worker import Failure
 
 __all__ = ["Chunk", "compiled", "keys_of", "one_by_one"]
 
@@ -33,11 +35,14 @@ class Chunk(NamedTuple):
     state : the algorithm's state after them.
     records : what ``record`` returned, stacked along a first axis of generations, as NumPy arrays.
     num_generations : in this chunk.
+    failures : with `mutagrad.executor`, how many evaluations of each generation failed, by kind, which the history of
+        `mutagrad.evolve` has too; otherwise ``None``.
     """
 
     state: Any
     records: Any
     num_generations: int
+    failures: dict[str, np.ndarray] | None = None
 
     @property
     def generation(self) -> int:
@@ -138,7 +143,7 @@ def _drawer(batches: Any) -> tuple[Callable | None, Any]:
 
 
 def _first_line(loss: float, reason: str = "") -> str:
-    why = f"; it raised {reason}" if reason else ""
+    why = f"; it {reason}" if reason else ""
     return (
         f"loss_fn: got {loss} at the start, before any mutation{why}; start from params, and a first batch, at "
         "which the loss is finite (check the data and the initial scale)"
@@ -247,6 +252,7 @@ def one_by_one(
                 offspring = algorithm.ask(step_key, state, is_resampled=is_resampled)
                 raw = evaluator.evaluate_fn(own, offspring)
                 reason = _first_failure(raw)
+                counts = getattr(raw, "counts", Counter())
                 losses = told(raw, len(offspring), offspring.parent_losses)
                 state, row, parent_loss = tell(step_key, state, losses, is_resampled)
         except StopIteration:
@@ -261,22 +267,29 @@ def one_by_one(
         is_first = False
         if reason and not has_warned:
             has_warned = True
-            warnings.warn(
-                f"loss_fn: an evaluation raised {reason}; it counts as failed, as later ones will", stacklevel=2
-            )
-        rows.append(jax.tree.map(np.asarray, row))
+            warnings.warn(f"loss_fn: an evaluation {reason}; it counts as failed, as later ones will", stacklevel=2)
+        own_row = jax.tree.map(np.asarray, row)
+        if isinstance(evaluator.evaluate_fn, Outside):
+            own_row = own_row, {name: np.int32(counts[kind]) for kind, name in COUNTS.items()}
+        rows.append(own_row)
         if completed == 1 or time.perf_counter() - start > _CHUNK_SECONDS:
-            yield Chunk(state, jax.tree.map(_stacked_rows, *rows), len(rows))
+            yield _chunk_of(state, rows, evaluator)
             rows, start = [], time.perf_counter()
     if rows:
-        yield Chunk(state, jax.tree.map(_stacked_rows, *rows), len(rows))
+        yield _chunk_of(state, rows, evaluator)
     if failed is not None:
         raise failed
 
 
 def _first_failure(raw: Any) -> str:
     """What the first evaluation that raised said; "" if none did."""
-    return next((one.reason for one in raw if isinstance(one, Failure)), "") if isinstance(raw, list) else ""
+    return next((one.words for one in raw if isinstance(one, Failure)), "") if isinstance(raw, list) else ""
+
+
+def _chunk_of(state: Any, rows: list[Any], evaluator: Evaluator) -> Chunk:
+    stacked = jax.tree.map(_stacked_rows, *rows)
+    records, failures = stacked if isinstance(evaluator.evaluate_fn, Outside) else (stacked, None)
+    return Chunk(state, records, len(rows), failures)
 
 
 def _stacked_rows(*rows: np.ndarray) -> np.ndarray:

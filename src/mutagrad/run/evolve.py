@@ -11,15 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mutagrad import check, tree
+from mutagrad import check
 from mutagrad.algorithms.genomes.genomes import GenomeState
 from mutagrad.evaluation.everyone import sees_everyone
 from mutagrad.evaluation.losses import check_loss_fn
+from mutagrad.evaluation.pool import Outside
 from mutagrad.run.hints import Hints, warn_at_the_end
 from mutagrad.run.lineage import Replayed, evaluator_of, recorder
 from mutagrad.run.loop import Chunk, default_record, generations
 from mutagrad.run.minibatches import Minibatches, changes
 from mutagrad.run.observers import History, Observer, Progress
+from mutagrad.run.records import Failures, recorded, same_records
 from mutagrad.run.saved import Saved, is_consumed
 from mutagrad.run.signals import interruptible
 from mutagrad.types import Algorithm, Info, Params, UnknownDefinition
@@ -196,18 +198,21 @@ def evolve(
             "observers: got something else than a list of functions of a chunk; pass such as [mutagrad.stop_after(60)]"
         )
     state, past, evaluations = _start(algorithm, params, loss_fn, batches)
-    record = record or default_record
+    record, evaluator = record or default_record, evaluator_of(algorithm, evaluation)
     with ExitStack() as held:
         saved = None
         if checkpoint is not None:
-            saved = Saved(
-                checkpoint, key, algorithm, state, recorder(algorithm, state), evaluator_of(algorithm, evaluation)
-            )
+            saved = Saved(checkpoint, key, algorithm, state, recorder(algorithm, state), evaluator)
             held.callback(saved.release)
             state, past, evaluations = saved.restore(state, past, evaluations)
+            if isinstance(evaluator.evaluate_fn, Outside):
+                evaluation = evaluator._replace(evaluate_fn=evaluator.evaluate_fn.keeping(saved.kept(loss_fn)))
         per_generation = len(algorithm.ask(key, state, is_resampled=changes(batches)))
+        wanted = recorded(key, algorithm, state, per_generation, record)
+        failures = Failures(evaluator, past, wanted)
         if past is not None:
-            past = _same_records(past, key, algorithm, state, per_generation, record, saved is not None)
+            past = past if saved is not None else failures.before(past)
+            past = same_records(past, failures.wanted(wanted), saved is not None)
             evaluations = evaluations or int(state.generation) * per_generation
         history = History(past)
         watching: list[Any] = [history]
@@ -224,7 +229,7 @@ def evolve(
             record=record if saved is None else saved.record(record),
             evaluation=evaluation,
         )
-        return _observed(run, state, num_generations, history, saved, watching, evaluations, per_generation)
+        return _observed(run, state, num_generations, history, saved, watching, failures, evaluations, per_generation)
 
 
 def _observed(
@@ -234,6 +239,7 @@ def _observed(
     history: History,
     saved: Saved | None,
     watching: list[Any],
+    failures: Failures,
     evaluations: int,
     per_generation: int,
 ) -> Result:
@@ -253,9 +259,10 @@ def _observed(
         with interruptible() as interrupted:
             for chunk in run:
                 state = chunk.state
+                records, descent = chunk.records if saved is not None else (chunk.records, None)
+                chunk = chunk._replace(records=failures.beside(records, chunk))
                 if saved is not None:
-                    saved(chunk)
-                    chunk = chunk._replace(records=chunk.records[0])
+                    saved(chunk, descent)
                 reasons = [reason for observer in watching if (reason := observer(chunk)) is not None]
                 if not all(isinstance(reason, str) for reason in reasons):
                     raise ValueError(f"observers: got {reasons!r} back; return a text, which stops the run, or None")
@@ -282,6 +289,7 @@ def _observed(
         raise RunError(
             f"evolve: {_one_line(failed)} when the run had ended; error.result holds all of it", outcome
         ) from failed
+    failures.warn()
     warn_at_the_end(outcome.state)
     return outcome
 
@@ -295,50 +303,6 @@ def _close(observers: Sequence[Any]) -> Exception | None:
         except Exception as error:
             failed = failed or error
     return failed
-
-
-def _same_records(
-    past: Any,
-    key: jax.Array,
-    algorithm: Algorithm,
-    state: Any,
-    number: int,
-    record: Callable[[Any, Info], Any],
-    is_saved: bool,
-) -> Any:
-    """The history so far, in the structure of what is recorded; a ValueError if that is something else.
-
-    A journal has its dtypes for good; a history in memory takes others in.
-    """
-
-    def recorded(key: jax.Array, state: Any) -> Any:
-        return jax.tree.map(jnp.asarray, record(*algorithm.tell(key, state, jnp.zeros(number))))
-
-    wanted = jax.eval_shape(recorded, key, state)
-    if jax.tree.structure(past) == jax.tree.structure(wanted):  # type: ignore[operator]
-        return _of_kinds(past, wanted, is_saved)
-    # A checkpoint knows the names of what was recorded, and no structure.
-    names, found = set(tree.by_name(wanted)), set(past if isinstance(past, dict) else tree.by_name(past))
-    if names != found:
-        other = ", ".join(sorted(names ^ found))
-        raise ValueError(
-            f"record: got other records than the history that it goes on with ({other}); record what was recorded before"
-        )
-    return _of_kinds(tree.from_names(past, wanted), wanted, is_saved)
-
-
-def _of_kinds(past: Any, wanted: Any, is_saved: bool) -> Any:
-    for (path, leaf), one in zip(jax.tree_util.tree_leaves_with_path(past), jax.tree.leaves(wanted), strict=True):
-        own, other = (one.shape, np.shape(leaf)[1:])
-        if is_saved and own == other:
-            own, other = one.dtype, np.asarray(leaf).dtype
-        if own != other:
-            what = "shape" if isinstance(own, tuple) else "dtype"
-            raise ValueError(
-                f"record{jax.tree_util.keystr(path)}: got {what} {own} where the history that it goes on with has {other}; "
-                "record what was recorded before"
-            )
-    return past
 
 
 def _one_line(error: Exception) -> str:

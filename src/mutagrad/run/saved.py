@@ -1,6 +1,8 @@
 """A run on disk: an observer that keeps its history and lineage in journals, and saves its state about every minute."""
 
 import errno
+import hashlib
+import json
 import secrets
 import shutil
 import time
@@ -18,6 +20,7 @@ from mutagrad import tree
 from mutagrad.evaluation.local import Evaluator
 from mutagrad.run import journal, lineage
 from mutagrad.run.checkpoint import Checkpoints, folder_of, identity_of
+from mutagrad.run.kept import KeptEvaluations, fingerprint
 from mutagrad.run.lock import locked
 from mutagrad.run.loop import Chunk
 
@@ -54,8 +57,12 @@ class Saved:
         self._evaluator = evaluator
         self._held = ExitStack()
         self._held.enter_context(locked(self._folder, "checkpoint"))
-        self._checkpoints = Checkpoints(self._folder, identity_of(key, algorithm, state))
-        self._run, self._state = secrets.token_hex(8), None
+        self._identity = identity_of(key, algorithm, state)
+        self._checkpoints = Checkpoints(self._folder, self._identity)
+        self._kept: KeptEvaluations | None = None
+        self._position: list[int] | None = None
+        self._run = secrets.token_hex(8)
+        self._state: Any = None
         # The first checkpoint comes soon.
         self._last = time.monotonic() - max(self._seconds - _FIRST_SECONDS, 0)
         self._journals: dict[str, journal.Journal] = {}
@@ -69,6 +76,7 @@ class Saved:
     def restore(self, state: Any, history: Any, evaluations: int) -> tuple[Any, Any, int]:
         """State, history and evaluations of the newest whole checkpoint, or those given if there is none."""
         described = self._checkpoints.newest()
+        self._position = [0, 0] if described is None else described.get("kept")
         if described is None:
             # What a run left that ended before its first checkpoint is made again.
             earlier = [self._set_aside(name, "earlier") for name in (HISTORY, lineage.NAME)]
@@ -117,21 +125,33 @@ class Saved:
             found if is_own and found.keys() == {"evaluation", "generation", "checksum", "key", "generator"} else None
         )
 
+    def kept(self, loss_fn: Callable) -> KeptEvaluations:
+        """Where the evaluations of a loss in ordinary Python are kept until the next checkpoint."""
+        of = json.dumps([self._identity, fingerprint(loss_fn)], sort_keys=True)
+        self._kept = KeptEvaluations(
+            self._folder, self._position, hashlib.sha256(of.encode()).hexdigest(), self._failed
+        )
+        return self._kept
+
     def record(self, record: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         """What the loop is to record: (what ``record`` does, the lineage)."""
         return _both(record, self._recorder)
 
-    def __call__(self, chunk: Chunk) -> None:
-        """Append what was recorded, and save the state if it is time to; ``chunk.records`` are as `record` has them."""
-        records, descent = chunk.records
+    def __call__(self, chunk: Chunk, descent: Any) -> None:
+        """Append what was recorded and the lineage, and save the state if it is time to."""
         first = chunk.generation - chunk.num_generations
-        self._append(HISTORY, first - self._first, tree.by_name(records))
+        self._append(HISTORY, first - self._first, tree.by_name(chunk.records))
         if descent is not None:
             self._append(lineage.NAME, first - self._start["generation"], descent)
         self._state = chunk.state
+        is_due = time.monotonic() - self._last > self._seconds
+        if self._kept is not None:
+            if is_due:
+                self._kept.begin()
+            self._position = self._kept.position
         try:
             self._checkpoints.poll()
-            if time.monotonic() - self._last > self._seconds:
+            if is_due:
                 self._save()
         except (
             Exception
@@ -156,8 +176,10 @@ class Saved:
             self._checkpoints.close()
             for one in self._journals.values():
                 one.close()
+            if self._kept is not None:
+                self._kept.close()
         finally:
-            self._journals = {}
+            self._journals, self._kept = {}, None
             self._held.close()
 
     def _save(self) -> None:
@@ -166,9 +188,12 @@ class Saved:
         for one in self._journals.values():
             one.sync()
         kinds = {name: [one.dtype.name, list(one.shape[1:])] for name, one in (self._past or {}).items()}
-        about = {"run": self._run, "start": self._start, "records": kinds, "first": self._first}
+        about = {"run": self._run, "start": self._start, "records": kinds, "first": self._first, "kept": self._position}
         self._checkpoints.save(self._state, about | {"evaluations": self.evaluations_fn(self._state)})
         self._last = time.monotonic()
+        if self._kept is not None and self._position is not None:
+            places = [self._position, *(one.get("kept") for one in self._checkpoints.sealed())]
+            self._kept.forget(min(place[0] for place in places if place is not None))
 
     def _append(self, name: str, first: int, columns: dict[str, Any]) -> None:
         self._pending.setdefault(name, []).append((first, columns))

@@ -1,0 +1,162 @@
+"""Processes that evaluate: one that dies is replaced, one that takes too long is ended, and no other notices.
+
+Each has a pipe of its own and one evaluation at a time. So it is known which evaluation a dead one had, and no lock can be left
+held by it.
+"""
+
+import multiprocessing
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+from mutagrad.worker import Failure, serve
+
+__all__ = ["Workers", "not_sendable"]
+
+
+class _Worker:
+    """A process, the pipe to it, and what it evaluates: an index, or ``None``."""
+
+    def __init__(self, context: Any):
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs,), daemon=True, name="mutagrad worker")
+        self.process.start()
+        theirs.close()
+        self.index: int | None = None
+        self.is_ready, self.due, self.run = False, float("inf"), -1
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+class Workers:
+    """A number of processes, started when they are first needed, and ended with this object or with the interpreter.
+
+    Parameters
+    ----------
+    number : of processes.
+    """
+
+    def __init__(self, number: int):
+        # Begun anew: a fork of a process with JAX's threads in it may hang.
+        self._context, self._number = multiprocessing.get_context("spawn"), number
+        self._workers: list[_Worker] = []
+        self._lock, self._runs = threading.Lock(), 0
+        weakref.finalize(self, _stop, self._workers)
+
+    def outcomes(
+        self, loss_fn: Callable, rank: int, candidates: Sequence[Any], todo: deque[int], timeout: float | None
+    ) -> Iterator[tuple[int, Any]]:
+        """Indices of candidates and their outcomes as they come; what is added to ``todo`` meanwhile is evaluated too."""
+        with self._lock:
+            self._runs += 1
+            function = _pickled(loss_fn)
+            try:
+                while todo or any(worker.index is not None for worker in self._workers):
+                    self._send(function, rank, candidates, todo, timeout)
+                    yield from self._received(todo)
+            finally:
+                # Of a generation that is given up, nothing may come later.
+                for worker in [one for one in self._workers if one.index is not None]:
+                    self._remove(worker)
+
+    def _send(
+        self, function: bytes, rank: int, candidates: Sequence[Any], todo: deque[int], timeout: float | None
+    ) -> None:
+        """Give the idle workers something to do, and start those that are missing."""
+        needed = min(self._number, len(todo) + sum(one.index is not None for one in self._workers))
+        while len(self._workers) < needed:
+            self._workers.append(_Worker(self._context))
+        for worker in list(self._workers):
+            if not todo:
+                return
+            if worker.index is not None or not worker.is_ready:
+                continue
+            index = todo.popleft()
+            own = function if worker.run != self._runs else None
+            message = _pickled((own, rank, candidates[index]))
+            try:
+                worker.pipe.send_bytes(message)
+            except OSError:
+                # It died while it waited.
+                todo.appendleft(index)
+                self._remove(worker)
+                continue
+            worker.index, worker.run = index, self._runs
+            worker.due = float("inf") if timeout is None else time.monotonic() + timeout
+
+    def _received(self, todo: deque[int]) -> Iterator[tuple[int, Any]]:
+        """What has come, or has failed to."""
+        watched = [one for one in self._workers if one.index is not None or not one.is_ready]
+        due = min((one.due for one in watched), default=float("inf"))
+        pipes: dict[Any, _Worker] = {one.pipe: one for one in watched}
+        patience = None if due == float("inf") else max(due - time.monotonic(), 0)
+        for pipe in wait(list(pipes), patience):
+            assert isinstance(pipe, Connection)
+            yield from self._heard(pipes[pipe])
+        for worker in watched:
+            if worker.index is not None and time.monotonic() >= worker.due and not worker.pipe.poll():
+                index = worker.index
+                self._remove(worker)
+                yield index, Failure("took longer than its time", "timeout")
+
+    def _heard(self, worker: _Worker) -> Iterator[tuple[int, Any]]:
+        try:
+            message = worker.pipe.recv_bytes()
+        except (EOFError, OSError):
+            index, is_ready = worker.index, worker.is_ready
+            self._remove(worker)
+            if not is_ready:
+                raise RuntimeError(
+                    f"pool: a worker ended before it began (exit status {worker.process.exitcode}); start the run of a script "
+                    "behind if __name__ == '__main__':, as Python's multiprocessing asks for"
+                ) from None
+            if index is not None:
+                yield index, Failure(f"lost its process ({_end_of(worker.process.exitcode)})", "worker")
+            return
+        if not worker.is_ready:
+            worker.is_ready = True
+            return
+        index, worker.index, worker.due = worker.index, None, float("inf")
+        outcome, refused = ForkingPickler.loads(message)
+        if refused:
+            raise not_sendable(refused)
+        assert index is not None
+        yield index, outcome
+
+    def _remove(self, worker: _Worker) -> None:
+        self._workers.remove(worker)
+        worker.stop()
+
+
+def _stop(workers: list[_Worker]) -> None:
+    while workers:
+        workers.pop().stop()
+
+
+def _pickled(what: Any) -> bytes:
+    try:
+        return bytes(ForkingPickler.dumps(what))
+    except Exception as error:
+        raise not_sendable(f"{type(error).__name__}: {error}") from None
+
+
+def not_sendable(reason: str) -> ValueError:
+    """What to raise where a loss, or what it is called with, cannot go to another process."""
+    words = " ".join(reason.split())[:300]
+    return ValueError(
+        f"loss_fn: could not be sent to the pool ({words}); pass a function that the workers can "
+        "import, and data that can be sent"
+    )
+
+
+def _end_of(status: int | None) -> str:
+    return f"signal {-status}" if status is not None and status < 0 and os.name != "nt" else f"exit status {status}"

@@ -1,0 +1,149 @@
+"""Evaluations that fail, and what is done with each kind: by policy, counted, and the course of a run without them."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import outside_losses as losses
+import pytest
+
+import mutagrad
+
+ALGORITHM = mutagrad.elitist(sigma=0.1, num_offspring=4)
+KINDS = {"die": "worker", "hang": "timeout", "raise": "exception", "nan": "nonfinite", "shape": "shape"}
+COUNTS = {"die": "num_dead_workers", "hang": "num_timeouts", "raise": "num_exceptions", "shape": "num_misshapen"}
+
+
+def run(loss_fn, evaluation, number=4, **options):
+    return mutagrad.evolve(
+        jax.random.key(0), ALGORITHM, jnp.ones(3), loss_fn, number, evaluation=evaluation, progress=False, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """The run in which nothing fails."""
+    return run(losses.square, mutagrad.executor())
+
+
+def quietly(loss_fn, evaluation, **options):
+    """A run, and the first lines of what it warned of."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        result = run(loss_fn, evaluation, **options)
+    return result, [str(one.message) for one in found]
+
+
+@pytest.mark.parametrize("what", KINDS)
+def test_tried_again_the_run_is_the_one_without_failures(what, whole, tmp_path):
+    """Of one worker, so that the calls come in their order: the 2nd, the 3rd and the 9th fail once."""
+    loss_fn = losses.Sometimes(tmp_path, what, [1, 2, 8])
+    result, said = quietly(loss_fn, mutagrad.executor(1, timeout=2.0, on_failure={KINDS[what]: "retry"}))
+    np.testing.assert_array_equal(result.params, whole.params)
+    np.testing.assert_array_equal(result.history["loss"], whole.history["loss"])
+    assert int(result.history["num_retries"].sum()) == 3
+    assert sum(int(result.history[name].sum()) for name in COUNTS.values()) == 0
+    assert said == ["loss_fn: no evaluation failed in the end; 3 were made again; the history counts them"]
+
+
+@pytest.mark.parametrize("what", COUNTS)
+def test_passed_over_it_loses_and_is_counted_as_what_it_was(what, tmp_path):
+    """The 3rd call, an offspring, fails for good."""
+    loss_fn = losses.Sometimes(tmp_path, what, [2])
+    result, said = quietly(loss_fn, mutagrad.executor(1, timeout=2.0, on_failure="skip"))
+    counted = {name: result.history[name].tolist() for name in COUNTS.values()}
+    assert counted == {name: [int(name == COUNTS[what]), 0, 0, 0] for name in COUNTS.values()}
+    assert result.history["num_nonfinite"].tolist() == [1, 0, 0, 0]
+    assert len(said) == 2
+    assert said[1].startswith("loss_fn: 1 evaluation failed (1 ")
+
+
+@pytest.mark.parametrize("what", KINDS)
+def test_the_run_stops_where_that_is_asked_for_and_keeps_what_it_has(what, tmp_path):
+    loss_fn = losses.Sometimes(tmp_path, what, [12])
+    with pytest.raises(mutagrad.RunError, match="ValueError: loss_fn: ") as caught:
+        run(loss_fn, mutagrad.executor(1, timeout=2.0, on_failure="stop"))
+    assert "\n" not in str(caught.value)
+    assert len(caught.value.result.history["loss"]) == 2
+
+
+def test_one_that_always_kills_its_process_fails_after_the_retries():
+    start = jnp.asarray([0.95, 0.0, 0.0])
+    options = {"evaluation": mutagrad.executor(2, retries=1), "progress": False}
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        result = mutagrad.evolve(jax.random.key(0), ALGORITHM, start, losses.killer, 3, **options)
+    dead, again = result.history["num_dead_workers"], result.history["num_retries"]
+    np.testing.assert_array_equal(dead, again)
+    np.testing.assert_array_equal(dead, result.history["num_nonfinite"])
+    assert dead.sum() > 0
+    assert float(result.params[0]) <= 1
+
+
+def test_in_this_process_and_through_another_pool_what_raises_is_tried_again(whole, tmp_path):
+    for name, pool in (("here", None), ("threads", "threads")):
+        (folder := tmp_path / name).mkdir()
+        loss_fn = losses.Sometimes(folder, "raise", [0, 3])
+        if pool is None:
+            result, _ = quietly(loss_fn, mutagrad.executor(on_failure="retry"))
+        else:
+            from concurrent.futures import ThreadPoolExecutor
+
+            with ThreadPoolExecutor(3) as threads:
+                result, _ = quietly(loss_fn, mutagrad.executor(threads, on_failure="retry"))
+        np.testing.assert_array_equal(result.params, whole.params)
+        assert int(result.history["num_retries"].sum()) == 2
+
+
+def test_losses_of_another_number_are_misshapen(tmp_path):
+    calls = []
+
+    def loss_fn(params):
+        calls.append(params)
+        return np.square(params)[: 2 if len(calls) == 3 else 3]
+
+    with pytest.raises(
+        ValueError, match="^loss_fn: got 2 losses back where the first candidate has another number; return"
+    ):
+        run(loss_fn, mutagrad.executor())
+    calls.clear()
+    result, _ = quietly(loss_fn, mutagrad.executor(on_failure={"shape": "skip"}))
+    assert result.history["num_misshapen"].tolist() == [1, 0, 0, 0]
+
+
+def test_a_history_in_memory_goes_on_with_an_executor_and_without(whole):
+    inside = run(lambda x: jnp.sum(x**2), "auto", 2)
+    outside = mutagrad.evolve(
+        jax.random.key(0), ALGORITHM, inside, losses.square, 4, evaluation=mutagrad.executor(), progress=False
+    )
+    again = mutagrad.evolve(jax.random.key(0), ALGORITHM, outside, lambda x: jnp.sum(x**2), 6, progress=False)
+    assert outside.history["num_timeouts"].tolist() == [0] * 4
+    assert again.history["num_timeouts"].tolist() == [0] * 6
+    assert "num_timeouts" not in inside.history
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"timeout": 3}, "timeout: got 3 for this process, which cannot end an evaluation; pass a number of processes"),
+        ({"pool": 2, "timeout": 0}, "timeout: got 0; pass a positive"),
+        ({"retries": -1}, "retries: got -1; pass a whole number"),
+        ({"on_failure": "ignore"}, "on_failure: got .*; pass 'skip', 'retry' or 'stop'"),
+        (
+            {"on_failure": {"timeouts": "skip"}},
+            "on_failure: got .*some of exception, nonfinite, timeout, worker, shape",
+        ),
+        ({"on_failure": 3}, "on_failure: got 3; pass"),
+    ],
+)
+def test_bad_arguments_get_one_line(options, words):
+    with pytest.raises(ValueError, match=f"^{words}") as caught:
+        mutagrad.executor(**options)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_no_worker_can_import_is_refused():
+    with pytest.raises(ValueError, match="^loss_fn: could not be sent to the pool") as caught:
+        run(lambda params: 0.0, mutagrad.executor(1))
+    assert "\n" not in str(caught.value)
