@@ -7,34 +7,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Failure", "call", "serve"]
+from mutagrad.failures import Failure
 
-
-class Failure(float):
-    """The NaN of an evaluation that failed.
-
-    Attributes
-    ----------
-    reason : what happened, in words.
-    kind : "exception", "timeout", "worker" (its process died) or "shape" (it returned no number and no vector of numbers).
-    """
-
-    reason: str
-    kind: str
-
-    def __new__(cls, reason: str, kind: str = "exception") -> "Failure":
-        """A NaN with a reason."""
-        self = super().__new__(cls, "nan")
-        self.reason, self.kind = reason, kind
-        return self
-
-    @property
-    def words(self) -> str:
-        """What the evaluation did."""
-        return f"raised {self.reason}" if self.kind == "exception" else self.reason
-
-    def __reduce__(self) -> tuple:
-        return Failure, (self.reason, self.kind)
+__all__ = ["call", "serve"]
 
 
 def call(loss_fn: Callable, rank: int, params: Any) -> "np.ndarray | Failure":

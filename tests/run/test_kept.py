@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import mutagrad
+from mutagrad.failures import Failure
 from mutagrad.run.kept import KeptEvaluations, fingerprint
-from mutagrad.worker import Failure
 
 ALGORITHM = mutagrad.elitist(sigma=0.1, num_offspring=4)
 KEY = jax.random.key(0)

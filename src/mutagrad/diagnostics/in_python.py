@@ -11,8 +11,8 @@ import numpy as np
 from mutagrad import tree
 from mutagrad.evaluation.local import Evaluator
 from mutagrad.evaluation.losses import Losses, told
+from mutagrad.failures import Failure
 from mutagrad.types import Mutation, Params
-from mutagrad.worker import Failure
 
 __all__ = ["AGAIN", "Candidates", "Evaluated", "evaluate_in_python", "losses_in_python", "not_finite"]
 

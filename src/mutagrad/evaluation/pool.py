@@ -13,21 +13,14 @@ import numpy as np
 from mutagrad import check
 from mutagrad.evaluation.local import Evaluator
 from mutagrad.evaluation.workers import Workers, not_sendable
+from mutagrad.failures import Failure
 from mutagrad.offspring import Offspring
-from mutagrad.worker import Failure, call
+from mutagrad.worker import call
 
-__all__ = ["COUNTS", "Evaluated", "Kept", "Outside", "executor"]
+__all__ = ["Evaluated", "Kept", "Outside", "executor"]
 
 _POLICIES = {"exception": "skip", "nonfinite": "skip", "timeout": "skip", "worker": "retry", "shape": "stop"}
 """What is done with an evaluation that failed, by the kind of failure."""
-COUNTS = {
-    "exception": "num_exceptions",
-    "timeout": "num_timeouts",
-    "worker": "num_dead_workers",
-    "shape": "num_misshapen",
-    "retry": "num_retries",
-}
-"""By what name the history counts them; what is not finite is in ``num_nonfinite``, whatever the kind."""
 
 
 class Kept(Protocol):
@@ -57,6 +50,8 @@ class Evaluated(list):
 
 class Outside:
     """``evaluate_fn`` of `executor`: what happens to the evaluations of one generation."""
+
+    counts_failures = True
 
     def __init__(
         self,

@@ -15,9 +15,16 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-from mutagrad.worker import Failure, serve
+from mutagrad.failures import Failure
+from mutagrad.worker import serve
 
 __all__ = ["Workers", "not_sendable"]
+
+
+_START_SECONDS = 300.0
+"""What a worker may take until it begins."""
+_MOST_STARTS = 20
+"""Workers that may be killed one after another before one begins."""
 
 
 class _Worker:
@@ -29,7 +36,7 @@ class _Worker:
         self.process.start()
         theirs.close()
         self.index: int | None = None
-        self.is_ready, self.due, self.run = False, float("inf"), -1
+        self.is_ready, self.due, self.run = False, time.monotonic() + _START_SECONDS, -1
 
     def stop(self) -> None:
         self.process.kill()
@@ -49,7 +56,7 @@ class Workers:
         # Begun anew: a fork of a process with JAX's threads in it may hang.
         self._context, self._number = multiprocessing.get_context("spawn"), number
         self._workers: list[_Worker] = []
-        self._lock, self._runs = threading.Lock(), 0
+        self._lock, self._runs, self._failed_starts = threading.Lock(), 0, 0
         weakref.finalize(self, _stop, self._workers)
 
     def outcomes(
@@ -103,10 +110,12 @@ class Workers:
             assert isinstance(pipe, Connection)
             yield from self._heard(pipes[pipe])
         for worker in watched:
-            if worker.index is not None and time.monotonic() >= worker.due and not worker.pipe.poll():
-                index = worker.index
+            if worker in self._workers and time.monotonic() >= worker.due and not worker.pipe.poll():
                 self._remove(worker)
-                yield index, Failure("took longer than its time", "timeout")
+                if worker.index is None:
+                    self._start_failed(worker.process.exitcode)
+                else:
+                    yield worker.index, Failure("took longer than its time", "timeout")
 
     def _heard(self, worker: _Worker) -> Iterator[tuple[int, Any]]:
         try:
@@ -115,15 +124,12 @@ class Workers:
             index, is_ready = worker.index, worker.is_ready
             self._remove(worker)
             if not is_ready:
-                raise RuntimeError(
-                    f"pool: a worker ended before it began (exit status {worker.process.exitcode}); start the run of a script "
-                    "behind if __name__ == '__main__':, as Python's multiprocessing asks for"
-                ) from None
+                self._start_failed(worker.process.exitcode)
             if index is not None:
                 yield index, Failure(f"lost its process ({_end_of(worker.process.exitcode)})", "worker")
             return
         if not worker.is_ready:
-            worker.is_ready = True
+            worker.is_ready, worker.due, self._failed_starts = True, float("inf"), 0
             return
         index, worker.index, worker.due = worker.index, None, float("inf")
         outcome, refused = ForkingPickler.loads(message)
@@ -131,6 +137,15 @@ class Workers:
             raise not_sendable(refused)
         assert index is not None
         yield index, outcome
+
+    def _start_failed(self, status: int | None) -> None:
+        """A worker ended before it began: it was killed, or could not import what it needs."""
+        self._failed_starts += 1
+        if (status is None or status >= 0) or self._failed_starts >= _MOST_STARTS:
+            raise RuntimeError(
+                f"pool: a worker ended before it began ({_end_of(status)}); start the run of a script behind "
+                "if __name__ == '__main__':, as Python's multiprocessing asks for, and see that there is memory for its workers"
+            ) from None
 
     def _remove(self, worker: _Worker) -> None:
         self._workers.remove(worker)

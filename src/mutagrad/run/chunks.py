@@ -14,10 +14,9 @@ import numpy as np
 from mutagrad import keys
 from mutagrad.evaluation.local import Evaluator
 from mutagrad.evaluation.losses import told
-from mutagrad.evaluation.pool import COUNTS, Outside
+from mutagrad.failures import COUNTS, Failure
 from mutagrad.run.minibatches import PERIOD, Minibatches, changes, takes_generation
 from mutagrad.run.rows import Rows
-from mutagrad.worker import Failure
 
 __all__ = ["Chunk", "compiled", "keys_of", "one_by_one"]
 
@@ -238,6 +237,7 @@ def one_by_one(
     else:
         tell = _tell_program(_ByIdentity((algorithm, record)))
     rows: list[Any] = []
+    is_counting = getattr(evaluator.evaluate_fn, "counts_failures", False)
     start, is_first, has_warned = time.perf_counter(), int(state.generation) == 0, False
     failed: Exception | None = None
     for completed in range(1, num_generations + 1):
@@ -269,14 +269,14 @@ def one_by_one(
             has_warned = True
             warnings.warn(f"loss_fn: an evaluation {reason}; it counts as failed, as later ones will", stacklevel=2)
         own_row = jax.tree.map(np.asarray, row)
-        if isinstance(evaluator.evaluate_fn, Outside):
+        if is_counting:
             own_row = own_row, {name: np.int32(counts[kind]) for kind, name in COUNTS.items()}
         rows.append(own_row)
         if completed == 1 or time.perf_counter() - start > _CHUNK_SECONDS:
-            yield _chunk_of(state, rows, evaluator)
+            yield _chunk_of(state, rows, is_counting)
             rows, start = [], time.perf_counter()
     if rows:
-        yield _chunk_of(state, rows, evaluator)
+        yield _chunk_of(state, rows, is_counting)
     if failed is not None:
         raise failed
 
@@ -286,9 +286,9 @@ def _first_failure(raw: Any) -> str:
     return next((one.words for one in raw if isinstance(one, Failure)), "") if isinstance(raw, list) else ""
 
 
-def _chunk_of(state: Any, rows: list[Any], evaluator: Evaluator) -> Chunk:
+def _chunk_of(state: Any, rows: list[Any], is_counting: bool) -> Chunk:
     stacked = jax.tree.map(_stacked_rows, *rows)
-    records, failures = stacked if isinstance(evaluator.evaluate_fn, Outside) else (stacked, None)
+    records, failures = stacked if is_counting else (stacked, None)
     return Chunk(state, records, len(rows), failures)
 
 

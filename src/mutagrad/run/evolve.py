@@ -15,7 +15,6 @@ from mutagrad import check
 from mutagrad.algorithms.genomes.genomes import GenomeState
 from mutagrad.evaluation.everyone import sees_everyone
 from mutagrad.evaluation.losses import check_loss_fn
-from mutagrad.evaluation.pool import Outside
 from mutagrad.run.hints import Hints, warn_at_the_end
 from mutagrad.run.lineage import Replayed, evaluator_of, recorder
 from mutagrad.run.loop import Chunk, default_record, generations
@@ -205,7 +204,7 @@ def evolve(
             saved = Saved(checkpoint, key, algorithm, state, recorder(algorithm, state), evaluator)
             held.callback(saved.release)
             state, past, evaluations = saved.restore(state, past, evaluations)
-            if isinstance(evaluator.evaluate_fn, Outside):
+            if hasattr(evaluator.evaluate_fn, "keeping"):
                 evaluation = evaluator._replace(evaluate_fn=evaluator.evaluate_fn.keeping(saved.kept(loss_fn)))
         per_generation = len(algorithm.ask(key, state, is_resampled=changes(batches)))
         wanted = recorded(key, algorithm, state, per_generation, record)

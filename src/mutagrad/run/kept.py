@@ -14,8 +14,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from mutagrad.failures import Failure
 from mutagrad.run import journal
-from mutagrad.worker import Failure
 
 __all__ = ["KeptEvaluations", "fingerprint"]
 

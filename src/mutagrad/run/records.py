@@ -10,7 +10,7 @@ import numpy as np
 
 from mutagrad import tree
 from mutagrad.evaluation.local import Evaluator
-from mutagrad.evaluation.pool import COUNTS, Outside
+from mutagrad.failures import COUNTS
 from mutagrad.run.loop import Chunk
 from mutagrad.types import Algorithm, Info
 
@@ -74,7 +74,7 @@ class Failures:
 
     def __init__(self, evaluator: Evaluator, past: Any, wanted: Any):
         has_counts = isinstance(past, dict) and bool(past.keys() & set(COUNTS.values()))
-        is_outside = isinstance(evaluator.evaluate_fn, Outside)
+        is_outside = getattr(evaluator.evaluate_fn, "counts_failures", False)
         self._is_counting = (is_outside or has_counts) and isinstance(wanted, dict)
         self._totals = dict.fromkeys(COUNTS.values(), 0)
 
