@@ -209,8 +209,9 @@ def evolve(
         if past is not None:
             past = _same_records(past, key, algorithm, state, per_generation, record, saved is not None)
             evaluations = evaluations or int(state.generation) * per_generation
-        history = History(past)
-        watching: list[Any] = [history]
+        history = History(past) if saved is None else saved.goes_on(past)
+        del past
+        watching: list[Any] = [history] if saved is None else []
         if progress:
             watching += [Progress(num_generations, int(state.generation)), Hints(algorithm, state.params, batches)]
         watching += observers
@@ -231,7 +232,7 @@ def _observed(
     run: Iterator[Chunk],
     state: Any,
     num_generations: int,
-    history: History,
+    history: History | Saved,
     saved: Saved | None,
     watching: list[Any],
     evaluations: int,
@@ -263,9 +264,10 @@ def _observed(
                 if stopped:
                     break
     except Exception as error:
+        number = int(state.generation) if not is_consumed(state) else -1
+        kept = result("error") if number > first else None
         failed = _close(closing)
         also = "" if failed is None else f" ({_one_line(failed)} when its observers were closed)"
-        number = int(state.generation) if not is_consumed(state) else -1
         if number == first:
             raise
         if number < 0:
@@ -273,7 +275,8 @@ def _observed(
                 f"evolve: {_one_line(error)}{also}; the state was consumed, go on from the last checkpoint, if there is one"
             ) from error
         message = f"evolve: {_one_line(error)} after generation {number}{also}; error.result holds the run up to it"
-        raise RunError(message, result("error")) from error
+        assert kept is not None
+        raise RunError(message, kept) from error
     except BaseException:
         _close(closing)
         raise
