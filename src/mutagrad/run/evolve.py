@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mutagrad import check, tree
+from mutagrad import check
 from mutagrad.algorithms.genomes.genomes import GenomeState
 from mutagrad.evaluation.everyone import sees_everyone
 from mutagrad.evaluation.losses import check_loss_fn
@@ -20,6 +20,7 @@ from mutagrad.run.lineage import Replayed, evaluator_of, recorder
 from mutagrad.run.loop import Chunk, default_record, generations
 from mutagrad.run.minibatches import Minibatches, changes
 from mutagrad.run.observers import History, Observer, Progress
+from mutagrad.run.records import same_records
 from mutagrad.run.saved import Saved, is_consumed
 from mutagrad.run.signals import interruptible
 from mutagrad.types import Algorithm, Info, Params, UnknownDefinition
@@ -36,7 +37,7 @@ class Result(NamedTuple):
     state : the algorithm's state, from which a run can go on.
     history : what ``record`` returned, stacked along a first axis of generations, as NumPy arrays.
     stopped : why the run ended: "generations", "batches" (the iterable was exhausted), "interrupted" (Ctrl-C), "terminated"
-        (SIGTERM), or what an observer said.
+        (SIGTERM), "hung up" (SIGHUP, a closed terminal), or what an observer said.
     num_evaluations : of the loss, parents counted.
     """
 
@@ -161,8 +162,9 @@ def evolve(
 
     Returns
     -------
-    Result. Ctrl-C and SIGTERM end the run after the current chunk of generations (about a quarter of a second) and return
-    what there is, with ``stopped == "interrupted"`` or ``"terminated"``. A second Ctrl-C raises ``KeyboardInterrupt``.
+    Result. Ctrl-C, SIGTERM and SIGHUP end the run after the current chunk of generations (about a quarter of a second) and
+    return what there is, with ``stopped == "interrupted"``, ``"terminated"`` or ``"hung up"``; the program goes on, which is a
+    warning after SIGTERM and SIGHUP. A second Ctrl-C raises ``KeyboardInterrupt``.
     Where its state has remarks, such as mutations of a population that found no place, they are warnings at the end.
 
     Raises
@@ -207,7 +209,7 @@ def evolve(
             state, past, evaluations = saved.restore(state, past, evaluations)
         per_generation = len(algorithm.ask(key, state, is_resampled=changes(batches)))
         if past is not None:
-            past = _same_records(past, key, algorithm, state, per_generation, record, saved is not None)
+            past = same_records(past, key, algorithm, state, per_generation, record, saved is not None)
             evaluations = evaluations or int(state.generation) * per_generation
         history = History(past) if saved is None else saved.goes_on(past)
         del past
@@ -285,7 +287,7 @@ def _observed(
         raise RunError(
             f"evolve: {_one_line(failed)} when the run had ended; error.result holds all of it", outcome
         ) from failed
-    warn_at_the_end(outcome.state)
+    warn_at_the_end(outcome.state, stopped)
     return outcome
 
 
@@ -298,50 +300,6 @@ def _close(observers: Sequence[Any]) -> Exception | None:
         except Exception as error:
             failed = failed or error
     return failed
-
-
-def _same_records(
-    past: Any,
-    key: jax.Array,
-    algorithm: Algorithm,
-    state: Any,
-    number: int,
-    record: Callable[[Any, Info], Any],
-    is_saved: bool,
-) -> Any:
-    """The history so far, in the structure of what is recorded; a ValueError if that is something else.
-
-    A journal has its dtypes for good; a history in memory takes others in.
-    """
-
-    def recorded(key: jax.Array, state: Any) -> Any:
-        return jax.tree.map(jnp.asarray, record(*algorithm.tell(key, state, jnp.zeros(number))))
-
-    wanted = jax.eval_shape(recorded, key, state)
-    if jax.tree.structure(past) == jax.tree.structure(wanted):  # type: ignore[operator]
-        return _of_kinds(past, wanted, is_saved)
-    # A checkpoint knows the names of what was recorded, and no structure.
-    names, found = set(tree.by_name(wanted)), set(past if isinstance(past, dict) else tree.by_name(past))
-    if names != found:
-        other = ", ".join(sorted(names ^ found))
-        raise ValueError(
-            f"record: got other records than the history that it goes on with ({other}); record what was recorded before"
-        )
-    return _of_kinds(tree.from_names(past, wanted), wanted, is_saved)
-
-
-def _of_kinds(past: Any, wanted: Any, is_saved: bool) -> Any:
-    for (path, leaf), one in zip(jax.tree_util.tree_leaves_with_path(past), jax.tree.leaves(wanted), strict=True):
-        own, other = (one.shape, np.shape(leaf)[1:])
-        if is_saved and own == other:
-            own, other = one.dtype, np.asarray(leaf).dtype
-        if own != other:
-            what = "shape" if isinstance(own, tuple) else "dtype"
-            raise ValueError(
-                f"record{jax.tree_util.keystr(path)}: got {what} {own} where the history that it goes on with has {other}; "
-                "record what was recorded before"
-            )
-    return past
 
 
 def _one_line(error: Exception) -> str:
