@@ -1,9 +1,9 @@
 """Memory, time and disk of a long run that is saved: a generation costs the same at the end as at the start.
 
 (1+4) with automatic σ on 50 parameters. It runs twice: saved as usual, with a checkpoint a minute, and with two a second. The
-first fifth of a run is left out, since the first checkpoint, after five seconds, takes threads and memory for good. The rest is
-cut into spans. Of the processor time of a generation a line is fitted to the spans. Resident memory moves by pages that are taken
-and given back, so its slope is the mean of its changes from span to span, and their spread over √n is the standard error.
+first tenth of a run is left out. The rest is cut into spans. Of the processor time of a generation a line is fitted to the spans.
+Resident memory moves by pages that are taken and given back, so its slope is the mean of its changes from span to span, and their
+spread over √n is the standard error.
 Run with ``python -m verification.endurance``; it draws into verification/results.
 """
 
@@ -62,7 +62,7 @@ def course(number: int, seconds: float) -> dict[str, np.ndarray]:
 def spans(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """A course at the ends of its spans, and the processor time of a generation [µs] within each."""
     number = found["generation"][-1]
-    ends = np.linspace(0.2 * number, number, SPANS + 1)
+    ends = np.linspace(0.1 * number, number, SPANS + 1)
     at = np.searchsorted(found["generation"], ends).clip(max=len(found["generation"]) - 1)
     cut = {name: column[at] for name, column in found.items()}
     return cut | {"microseconds": np.diff(cut["processor"]) / np.diff(cut["generation"]) * 1e6}
@@ -131,7 +131,7 @@ def main() -> None:
         text = (
             f"{args.generations:,} generations, {name}. Over a million generations the processor time of one changes by "
             f"{quicker:+.2f} ± {quicker_error:.2f} µs ({verdict(quicker, quicker_error)}), and resident memory by "
-            f"{more:+.2f} ± {more_error:.2f} MiB ({verdict(more, more_error)}); {number} checkpoints in four fifths of it"
+            f"{more:+.2f} ± {more_error:.2f} MiB ({verdict(more, more_error)}); {number} checkpoints in nine tenths of it"
         )
         if number > SPANS:
             text += f", {(cut['resident'][-1] - cut['resident'][0]) / 1024 / number:.0f} KiB each"
