@@ -16,8 +16,8 @@ import pytest
 from mutagrad.cli import main
 from mutagrad.lab.training.inspect import inspect
 from mutagrad.lab.training.options import TrainConfig, from_saved
-from mutagrad.lab.training.resume import changes
 from mutagrad.lab.training.run_folder import write_config
+from mutagrad.run import sums
 from mutagrad.run.evolve import RunError
 from mutagrad.run.signals import Terminated
 
@@ -140,18 +140,22 @@ def test_resume_with_nothing_to_do_says_so_and_changes_nothing(run, tmp_path, ca
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in out.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.filterwarnings("default")
 def test_resume_says_what_has_changed(run, tmp_path, capsys):
     out = shutil.copytree(run[0], tmp_path / "run")
-    saved = json.loads((out / "config.json").read_text())
-    assert changes(out) == ""
-    write_config(out, saved | {"versions": saved["versions"] | {"jax": "0.1"}, "device": "abacus"})
-    told = changes(out)
-    for words in (f"jax {saved['versions']['jax']} where it had 0.1", f"device {saved['device']} where it had abacus"):
-        assert words in told
-    assert "\n" not in told
+    for path in (out / "checkpoint").glob("*.json"):
+        described = sums.read_signed(path)
+        now, other = described["versions"], {"jax": "0.1", "equinox": "0.2", "device": "abacus"}
+        assert now["jaxlib"]
+        sums.write_signed(path, described | {"versions": now | other})
+    config = json.loads((out / "config.json").read_text())
+    write_config(out, config | {"versions": config["versions"] | {"jax": "0.1", "equinox": "0.2"}, "device": "abacus"})
     assert main(["train", "--quiet", "--resume", str(out), "--generations", "91"]) == 0
-    assert capsys.readouterr().err == f"mutagrad train: {told}\n"
-    assert json.loads((out / "config.json").read_text())["device"] == saved["device"]
+    told = capsys.readouterr().err
+    then, now = (", ".join(f"{name} {one[name]}" for name in sorted(other)) for one in (other, now))
+    assert f"it was written with {then}, and this is {now}: the run goes on" in told
+    assert told.count("\n") == 1
+    assert json.loads((out / "config.json").read_text())["device"] == config["device"]
 
 
 def test_a_folder_that_holds_nothing_of_worth_is_a_new_run(blobs, tmp_path, capsys):
@@ -190,7 +194,8 @@ def test_home_is_found_in_every_path(run, monkeypatch, capsys):
     ("raised", "status", "words"),
     [
         (KeyboardInterrupt(), 130, "ended by Ctrl-C; what had been saved stays"),
-        (Terminated(), 143, "ended by SIGTERM; what had been saved stays"),
+        (Terminated("terminated"), 143, "ended by SIGTERM; what had been saved stays"),
+        (Terminated("hung up"), 129, "ended by SIGHUP; what had been saved stays"),
         (OSError(errno.ENOSPC, "No space left on device", "x"), 1, "No space left on device: 'x'"),
         (FileNotFoundError(errno.ENOENT, "No such file", "x"), 2, "No such file: 'x'"),
         (RunError("evolve: OSError: full after generation 9;\n error.result", None), 1, "generation 9; error.result"),
@@ -212,7 +217,7 @@ def test_what_ends_a_command_is_one_line_and_a_status(raised, status, words, mon
     assert shown.out == ""
 
 
-@pytest.mark.parametrize(("asked", "status"), [("Ctrl-C", 130), ("SIGTERM", 143), ("generations", 0)])
+@pytest.mark.parametrize(("asked", "status"), [("Ctrl-C", 130), ("SIGTERM", 143), ("SIGHUP", 129), ("generations", 0)])
 def test_a_run_that_was_ended_has_its_summary_and_its_status(asked, status, run, monkeypatch, capsys):
     outcome = json.loads((run[0] / "config.json").read_text())["outcome"] | {"stopped": asked}
     monkeypatch.setattr("mutagrad.lab.training.train.train", lambda config, progress: outcome)
@@ -340,6 +345,31 @@ def test_a_run_that_is_asked_to_end_saves_everything(asked, status, words, blobs
     assert process.returncode == status, errors
     assert f"stopped by       {words}" in printed
     for name in ("config.json", "history.zarr", "params.safetensors", "training.png", "checkpoint"):
+        assert (out / name).exists()
+
+
+TERMINAL = """
+import os, pty, sys, termios
+
+child, terminal = pty.fork()
+if not child:
+    os.execv(sys.executable, [sys.executable, "-m", "mutagrad.cli", "train", *sys.argv[1:]])
+termios.tcsetwinsize(terminal, (24, 200))
+shown = b""
+while b"loss=" not in shown:
+    shown += os.read(terminal, 1000)
+os.close(terminal)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 129
+"""
+
+
+def test_a_closed_terminal_ends_a_run_with_everything_saved(blobs, tmp_path):
+    """Nobody reads any more, and writing fails: the status is that of SIGHUP, and the folder is whole."""
+    out = tmp_path / "run"
+    arguments = ["--data", blobs, "--out", str(out), "--widths", "4", "--generations", "1000000000"]
+    subprocess.run([sys.executable, "-c", TERMINAL, *arguments], timeout=120, check=True)
+    assert json.loads((out / "config.json").read_text())["outcome"]["stopped"] == "SIGHUP"
+    for name in ("history.zarr", "params.safetensors", "training.png", "checkpoint"):
         assert (out / name).exists()
 
 

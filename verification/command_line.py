@@ -171,7 +171,7 @@ def fault(generator: random.Random) -> BaseException | None:
     """What may happen to a run: nothing, four times in five."""
     faults = (
         KeyboardInterrupt(),
-        Terminated(),
+        Terminated("terminated"),
         OSError(errno.ENOSPC, "No space left on device", "history.zarr"),
         FileNotFoundError(errno.ENOENT, "No such file or directory", "history.zarr"),
         MemoryError(),

@@ -25,12 +25,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import load_file
 
-import mutagrad
 from mutagrad.cli import main as command
 from mutagrad.lab.training import train
 from mutagrad.lab.training.options import TrainConfig
@@ -242,46 +239,14 @@ def pairs(number: int) -> str:
     return "\n".join([f"{number} pairs of processes on one folder: {rows}.", *wrong[:10]])
 
 
-def endurance(number: int) -> str:
-    """Memory, time and disk of a long run that is saved, at ten places of it."""
-    rows, last = [], [0, 0.0, time.process_time()]
-    with tempfile.TemporaryDirectory() as place:
-
-        def watch(chunk: Any) -> None:
-            if chunk.generation >= (len(rows) + 1) * number / 10:
-                used = time.process_time()
-                each = (used - last[2]) / (chunk.generation - last[0]) * 1e6
-                disk = sum(path.stat().st_size for path in Path(place).rglob("*") if path.is_file())
-                resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
-                rows.append(
-                    [chunk.generation, f"{each:.1f}", f"{resident / 2**20:.0f}", f"{disk / chunk.generation:.1f}"]
-                )
-                last[:] = [chunk.generation, 0.0, time.process_time()]
-
-        algorithm = mutagrad.adapt_sigma(mutagrad.elitist(0.1, 4))
-        key, start, options = (
-            jax.random.key(0),
-            jnp.ones(50),
-            {"checkpoint": place, "observers": [watch], "progress": False},
-        )
-        mutagrad.evolve(key, algorithm, start, lambda x: jnp.sum(jnp.abs(x)), number, **options)
-    lines = [f"| {row[0]:,} | {' | '.join(row[1:])} |" for row in rows]
-    head = (
-        "| generation | processor time of one [µs] | resident memory [MiB] | bytes on disk a generation |\n"
-        + 4 * "| --- "
-        + "|"
-    )
-    return "\n".join([f"{number:,} generations of (1+4) on 50 parameters, saved every half second:\n", head, *lines])
-
-
 def main() -> None:
-    args = common.arguments(__doc__, damages=300, kills=20, pairs=6, generations=1_000_000)
+    args = common.arguments(__doc__, damages=300, kills=20, pairs=6)
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     saved._SECONDS = 0.5
     light()
     start = time.monotonic()
     sections = []
-    asked = ((damages, args.damages), (kills, args.kills), (pairs, args.pairs), (endurance, args.generations))
+    asked = ((damages, args.damages), (kills, args.kills), (pairs, args.pairs))
     for what, number in asked:
         if number:
             sections.append(what(number))

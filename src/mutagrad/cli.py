@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mutagrad.lab.training.options import TrainConfig, add_arguments, path, whole
-from mutagrad.run.signals import EXIT_STATUS, Terminated, deferred, heard
+from mutagrad.run.signals import EXIT_STATUS, NAMES, Terminated, deferred, heard
 
 __all__ = ["main"]
 
@@ -39,7 +39,8 @@ def _parser() -> _Parser:
         "train",
         help="train a network and leave a run folder",
         description="Train a network by mutation and selection, to classify or to predict a number. With nothing set: the "
-        "digits, an MLP, (1+20), σ automatic, 2000 generations. Ctrl-C and SIGTERM end a run cleanly with everything saved.",
+        "digits, an MLP, (1+20), σ automatic, 2000 generations. Ctrl-C, SIGTERM and SIGHUP end a run cleanly, with everything "
+        "saved.",
         allow_abbrev=False,
     )
     add_arguments(train)
@@ -115,7 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     1 : it failed on the way, for want of disk or memory say; a training run has saved what it had. Also where whoever read the
         output went away.
     2 : it was refused: an argument is wrong, or what it names is missing or damaged. Nothing was done.
-    130 : Ctrl-C ended it, and 143 : SIGTERM did. A training run has saved everything first.
+    129 : SIGHUP ended it, as a closed terminal sends, 130 : Ctrl-C did, and 143 : SIGTERM did. A training run has first saved
+        everything.
 
     Whatever is not 0 comes with one line on standard error, but where nobody reads, and for a run that was ended by a signal,
     which says so in its summary.
@@ -138,8 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return status
         except KeyboardInterrupt:
             return _ended(command, "interrupted")
-        except Terminated:
-            return _ended(command, "terminated")
+        except Terminated as ended:
+            return _ended(command, ended.reason)
         except BrokenPipeError:
             _discard()
             return _FAILED
@@ -200,10 +202,11 @@ def _warned(
 
 
 def _ended(command: str, reason: str) -> int:
-    words = {"interrupted": "ended by Ctrl-C", "terminated": "ended by SIGTERM"}[reason]
-    with suppress(OSError):
-        print(f"mutagrad {command}: {words}; what had been saved stays", file=sys.stderr)
+    try:
+        print(f"mutagrad {command}: ended by {NAMES[reason]}; what had been saved stays", file=sys.stderr)
         sys.stdout.flush()
+    except OSError:
+        _discard(sys.stdout, sys.stderr)
     return EXIT_STATUS[reason]
 
 
@@ -232,12 +235,13 @@ def _flush() -> None:
         sys.stdout.flush()
 
 
-def _discard() -> None:
-    """Standard output leads nowhere from here on."""
-    with suppress(OSError, ValueError, AttributeError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+def _discard(*streams: Any) -> None:
+    """These streams, or standard output, lead nowhere from here on."""
+    for stream in streams or (sys.stdout,):
+        with suppress(OSError, ValueError, AttributeError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 # Imports are inside, so that --help and a mistyped argument do not wait for JAX; an exception within them would make it abort.
@@ -246,7 +250,7 @@ def _discard() -> None:
 def _train(quiet: bool, **given: Any) -> int:
     with deferred():
         from mutagrad.lab.training import resume
-        from mutagrad.lab.training.summary import BY_SIGNAL, sentences
+        from mutagrad.lab.training.summary import sentences
         from mutagrad.lab.training.train import resumed, train
 
     if "resume" not in given:
@@ -260,14 +264,19 @@ def _train(quiet: bool, **given: Any) -> int:
         if done := resume.nothing_left(config):
             print(done)
             return 0
-        if changed := resume.changes(Path(str(config.out))):
-            print(f"mutagrad train: {changed}", file=sys.stderr)
     outcome = train(config, progress=not quiet)
-    print(sentences(outcome))
-    if config.out is not None:
-        print(f"run folder       {config.out}")
-    by_signal = {words: EXIT_STATUS[reason] for reason, words in BY_SIGNAL.items()}
-    return by_signal.get(outcome["stopped"], 0)
+    status = {NAMES[reason]: status for reason, status in EXIT_STATUS.items()}.get(outcome["stopped"], 0)
+    try:
+        print(sentences(outcome))
+        if config.out is not None:
+            print(f"run folder       {config.out}")
+        _flush()
+    except OSError:
+        # Its terminal is gone.
+        if status != EXIT_STATUS.get("hung up"):
+            raise
+        _discard(sys.stdout, sys.stderr)
+    return status
 
 
 def _inspect(run: str, diagnose: bool, landscape: bool, num_workers: int) -> int:

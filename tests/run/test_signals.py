@@ -1,10 +1,11 @@
-"""Ctrl-C and SIGTERM: what a run is asked for, and what a process does that has no run."""
+"""Ctrl-C, SIGTERM and SIGHUP: what a run is asked for, and what a process does that has no run."""
 
 import os
 import signal
 import subprocess
 import sys
 import threading
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -13,17 +14,19 @@ import pytest
 import mutagrad
 from mutagrad.run import signals
 
+ASKED = [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated"), (signal.SIGHUP, "hung up")]
 
-@pytest.mark.parametrize(("number", "reason"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+
+@pytest.mark.parametrize(("number", "reason"), ASKED)
 def test_a_signal_is_a_request_and_raises_nothing(number, reason):
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    before = [signal.getsignal(one) for one, _ in ASKED]
     with signals.interruptible() as request:
         assert request.reason == ""
         signal.raise_signal(number)
         assert request.reason == reason
         with signals.interruptible() as inner:
             assert inner is request
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert [signal.getsignal(one) for one, _ in ASKED] == before
 
 
 def test_a_second_ctrl_c_interrupts_unless_it_is_the_first_again():
@@ -37,15 +40,16 @@ def test_a_second_ctrl_c_interrupts_unless_it_is_the_first_again():
 
 def test_what_is_ignored_or_handled_elsewhere_stays():
     came = []
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.signal(signal.SIGTERM, lambda *rest: came.append(1))
+    handlers = (signal.SIG_IGN, lambda *rest: came.append(1), signal.SIG_IGN)  # SIGHUP as under nohup
+    before = [signal.signal(one, handler) for (one, _), handler in zip(ASKED, handlers, strict=True)]
     try:
-        with signals.interruptible() as request:
-            signal.raise_signal(signal.SIGINT)
-            signal.raise_signal(signal.SIGTERM)
+        with signals.heard(), signals.interruptible() as request:
+            for one, _ in ASKED:
+                signal.raise_signal(one)
         assert (request.reason, came) == ("", [1])
     finally:
-        signal.signal(signal.SIGINT, before[0])
-        signal.signal(signal.SIGTERM, before[1])
+        for (one, _), handler in zip(ASKED, before, strict=True):
+            signal.signal(one, handler)
 
 
 def test_a_thread_has_a_request_of_its_own():
@@ -62,19 +66,40 @@ def test_a_thread_has_a_request_of_its_own():
     assert found[0] is not request
 
 
-def test_sigterm_ends_evolve_with_what_there_is():
+def ended_by(number):
+    """A run that a signal ends, and what it warns of."""
+
     def record(state, info):
-        jax.debug.callback(
-            lambda generation: generation == 3 and os.kill(os.getpid(), signal.SIGTERM), state.generation
-        )
+        jax.debug.callback(lambda generation: generation == 3 and os.kill(os.getpid(), number), state.generation)
         return info.parent_loss
 
     algorithm = mutagrad.elitist(0.1, 4)
-    result = mutagrad.evolve(
-        jax.random.key(0), algorithm, jnp.ones(3), lambda x: jnp.sum(x**2), 10**7, record=record, progress=False
-    )
-    assert result.stopped == "terminated"
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        result = mutagrad.evolve(
+            jax.random.key(0), algorithm, jnp.ones(3), lambda x: jnp.sum(x**2), 10**7, record=record, progress=False
+        )
     assert len(result.history) == int(result.state.generation) < 10**7
+    return result, [str(one.message) for one in said]
+
+
+@pytest.mark.parametrize(("number", "reason"), ASKED)
+def test_a_signal_ends_evolve_with_what_there_is(number, reason):
+    """A script goes on after a signal that would have ended it, and is told so; who types Ctrl-C knows."""
+    result, said = ended_by(number)
+    assert result.stopped == reason
+    if number == signal.SIGINT:
+        assert said == []
+    else:
+        assert said == [
+            f"evolve: {number.name} ended the run after generation {int(result.state.generation):,}, and not the program; look "
+            f"at result.stopped, which is {reason!r}"
+        ]
+
+
+def test_the_command_line_says_itself_what_ended_it():
+    with signals.heard():
+        assert ended_by(signal.SIGTERM)[1] == []
 
 
 def test_signals_wait_for_the_end_of_an_import():
@@ -83,8 +108,10 @@ def test_signals_wait_for_the_end_of_an_import():
         signal.raise_signal(signal.SIGINT)
         order.append("imported")
     assert order == ["imported"]
-    with signals.heard(), pytest.raises(signals.Terminated), signals.deferred():
-        signal.raise_signal(signal.SIGTERM)
+    for number, reason in ASKED[1:]:
+        with signals.heard(), pytest.raises(signals.Terminated) as caught, signals.deferred():
+            signal.raise_signal(number)
+        assert caught.value.reason == reason
 
 
 SWALLOWED = """

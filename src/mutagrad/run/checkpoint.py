@@ -8,6 +8,7 @@ import hashlib
 import platform
 import re
 import shutil
+import sys
 import warnings
 from importlib import metadata
 from os import PathLike
@@ -23,6 +24,8 @@ from mutagrad.run import sums
 __all__ = ["Checkpoints", "folder_of", "identity_of", "versions"]
 
 _KEPT = 2
+_LIBRARIES = ("mutagrad", "jax", "jaxlib", "numpy", "equinox", "flax")
+"""Those whose version a trajectory depends on, where they are loaded."""
 _WRITTEN = {"generation", "identity", "leaves", "versions", "files", "run", "start", "records", "first", "evaluations"}
 """What STEP.json says."""
 
@@ -38,18 +41,22 @@ def folder_of(folder: str | PathLike) -> Path:
 def versions() -> dict[str, str]:
     """Of what a trajectory depends on, apart from its own key, functions and numbers."""
     device = jax.devices()[0]
-    return {
-        "jax": jax.__version__,
-        "mutagrad": _own_version(),
+    return {name: _version(name) for name in _LIBRARIES if name in sys.modules} | {
         "device": f"{device.platform} ({device.device_kind})" if device.platform != "cpu" else "cpu",
         "machine": platform.machine(),
         "x64": str(bool(jax.config.read("jax_enable_x64"))),
     }
 
 
-def _own_version() -> str:
+def _changed(then: dict[str, str]) -> list[str]:
+    """Names of the versions that are others now, of those known then and now."""
+    now = versions()
+    return [name for name, one in then.items() if now.get(name, one) != one]
+
+
+def _version(name: str) -> str:
     try:
-        return metadata.version("mutagrad")
+        return metadata.version(name)
     except metadata.PackageNotFoundError:
         return "not installed"
 
@@ -139,7 +146,7 @@ class Checkpoints:
         if not is_known:
             return None, f"{step}.json is of another version of this library"
         why = sums.damaged(self._folder / str(step), described["files"])
-        return described, why and f"{step}/{why}"
+        return described, f"{step}/{why[0]}" if why else ""
 
     def restore(self, described: dict[str, Any], state: Any) -> Any:
         """The saved state, in the structure of ``state``.
@@ -156,11 +163,10 @@ class Checkpoints:
                 f"checkpoint: got {str(self._folder)!r} with {name} {found.get(name, 'missing')} where this run has "
                 f"{kinds.get(name, 'none')}; continue with the model and algorithm that it was saved with"
             )
-        if (own := versions()) != described["versions"]:
-            other = [f"{name} {then}" for name, then in described["versions"].items() if own.get(name) != then]
-            now = [f"{name} {own.get(name)}" for name, then in described["versions"].items() if own.get(name) != then]
+        if changed := _changed(described["versions"]):
+            then, now = ([f"{name} {one[name]}" for name in changed] for one in (described["versions"], versions()))
             self._say(
-                f"it was written with {', '.join(other)}, and this is {', '.join(now)}: the run goes on, but need not be the one "
+                f"it was written with {', '.join(then)}, and this is {', '.join(now)}: the run goes on, but need not be the one "
                 "that was never stopped, bit for bit"
             )
         ocp = _orbax()
@@ -251,7 +257,7 @@ class Checkpoints:
                 "folder"
             )
         # Another version of JAX, or of this library, writes another program of the same algorithm.
-        is_same = described["versions"] == versions() and then["leaves"] == now["leaves"]
+        is_same = not _changed(described["versions"]) and then["leaves"] == now["leaves"]
         if is_same and then["program"] != now["program"]:
             raise ValueError(
                 f"checkpoint: got {str(self._folder)!r}, saved by an algorithm of other numbers or functions than this one has; "

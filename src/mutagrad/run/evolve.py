@@ -37,7 +37,7 @@ class Result(NamedTuple):
     state : the algorithm's state, from which a run can go on.
     history : what ``record`` returned, stacked along a first axis of generations, as NumPy arrays.
     stopped : why the run ended: "generations", "batches" (the iterable was exhausted), "interrupted" (Ctrl-C), "terminated"
-        (SIGTERM), or what an observer said.
+        (SIGTERM), "hung up" (SIGHUP, a closed terminal), or what an observer said.
     num_evaluations : of the loss, parents counted.
     """
 
@@ -162,8 +162,9 @@ def evolve(
 
     Returns
     -------
-    Result. Ctrl-C and SIGTERM end the run after the current chunk of generations (about a quarter of a second) and return
-    what there is, with ``stopped == "interrupted"`` or ``"terminated"``. A second Ctrl-C raises ``KeyboardInterrupt``.
+    Result. Ctrl-C, SIGTERM and SIGHUP end the run after the current chunk of generations (about a quarter of a second) and
+    return what there is, with ``stopped == "interrupted"``, ``"terminated"`` or ``"hung up"``; the program goes on, which is a
+    warning after SIGTERM and SIGHUP. A second Ctrl-C raises ``KeyboardInterrupt``.
     Where its state has remarks, such as mutations of a population that found no place, they are warnings at the end.
 
     Raises
@@ -213,8 +214,9 @@ def evolve(
             past = past if saved is not None else failures.before(past)
             past = same_records(past, failures.wanted(wanted), saved is not None)
             evaluations = evaluations or int(state.generation) * per_generation
-        history = History(past)
-        watching: list[Any] = [history]
+        history = History(past) if saved is None else saved.goes_on(past)
+        del past
+        watching: list[Any] = [history] if saved is None else []
         if progress:
             watching += [Progress(num_generations, int(state.generation)), Hints(algorithm, state.params, batches)]
         watching += observers
@@ -235,7 +237,7 @@ def _observed(
     run: Iterator[Chunk],
     state: Any,
     num_generations: int,
-    history: History,
+    history: History | Saved,
     saved: Saved | None,
     watching: list[Any],
     failures: Failures,
@@ -269,9 +271,10 @@ def _observed(
                 if stopped:
                     break
     except Exception as error:
+        number = int(state.generation) if not is_consumed(state) else -1
+        kept = result("error") if number > first else None
         failed = _close(closing)
         also = "" if failed is None else f" ({_one_line(failed)} when its observers were closed)"
-        number = int(state.generation) if not is_consumed(state) else -1
         if number == first:
             raise
         if number < 0:
@@ -279,7 +282,8 @@ def _observed(
                 f"evolve: {_one_line(error)}{also}; the state was consumed, go on from the last checkpoint, if there is one"
             ) from error
         message = f"evolve: {_one_line(error)} after generation {number}{also}; error.result holds the run up to it"
-        raise RunError(message, result("error")) from error
+        assert kept is not None
+        raise RunError(message, kept) from error
     except BaseException:
         _close(closing)
         raise
@@ -289,7 +293,7 @@ def _observed(
             f"evolve: {_one_line(failed)} when the run had ended; error.result holds all of it", outcome
         ) from failed
     failures.warn()
-    warn_at_the_end(outcome.state)
+    warn_at_the_end(outcome.state, stopped)
     return outcome
 
 

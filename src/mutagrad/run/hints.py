@@ -12,6 +12,7 @@ from tqdm import tqdm
 from mutagrad.algorithms.start import mutated_leaves
 from mutagrad.run.loop import Chunk
 from mutagrad.run.minibatches import Minibatches, changes
+from mutagrad.run.signals import EXIT_STATUS, NAMES, is_heard
 from mutagrad.types import Algorithm, Params, UnknownDefinition
 
 __all__ = ["Hints", "warn_at_the_end"]
@@ -36,11 +37,18 @@ class Hints:
                 tqdm.write(f"note: {line}", file=sys.stderr)
 
 
-def warn_at_the_end(state: Any) -> None:
+def warn_at_the_end(state: Any, stopped: str) -> None:
     """Warn of what went otherwise than was asked for: the lines of ``state.remarks``, where a state, or what it wraps, has them.
 
-    A warning and not a note, since the result is not that of the run that was meant, whether or not anybody watched it.
+    A warning and not a note, since the result is not that of the run that was meant, whether or not anybody watched it. So too
+    where a signal ended the run that nobody typed, in a program that goes on: SIGTERM or SIGHUP would have ended it.
     """
+    if stopped in EXIT_STATUS and stopped != "interrupted" and not is_heard():
+        warnings.warn(
+            f"evolve: {NAMES[stopped]} ended the run after generation {int(state.generation):,}, and not the program; look at "
+            f"result.stopped, which is {stopped!r}",
+            stacklevel=4,
+        )
     while hasattr(state, "inner"):
         state = state.inner
     for line in getattr(state, "remarks", ()):

@@ -83,7 +83,7 @@ class Journal:
     ):
         kinds = {name: [np.asarray(one).dtype.name, list(np.shape(one)[1:])] for name, one in sorted(columns.items())}
         head = {"columns": kinds, "attributes": dict(attributes or {})}
-        self._names, self._sync_seconds, self._end = list(kinds), sync_seconds, 0
+        self._path, self._names, self._sync_seconds, self._end = path, list(kinds), sync_seconds, 0
         if path.exists() and (data := path.read_bytes()):
             if _described(data) != head:
                 raise ValueError(
@@ -133,6 +133,12 @@ class Journal:
             raise
         self._end = place
 
+    def read(self) -> Rows:
+        """All that is whole in the file, as `read` does; also where the file was deleted or moved since it was opened."""
+        with open(self._descriptor, "rb", closefd=False) as file:
+            file.seek(0)
+            return _rows(file.read(), self._path)
+
     def sync(self) -> None:
         """Force all that was appended to the disk."""
         os.fsync(self._descriptor)
@@ -164,7 +170,10 @@ def read(path: Path) -> Rows:
     """
     if path.stat().st_size > _MOST_READ:
         raise ValueError(f"journal: got {str(path)!r} of {path.stat().st_size:,} bytes, more than is read; restore it")
-    data = path.read_bytes()
+    return _rows(path.read_bytes(), path)
+
+
+def _rows(data: bytes, path: Path) -> Rows:
     head = _described(data)
     if head is None:
         raise ValueError(f"journal: got {str(path)!r}, which is none, or damaged at its head; restore it")

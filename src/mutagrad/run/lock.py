@@ -8,14 +8,27 @@ from pathlib import Path
 __all__ = ["locked"]
 
 _NAME = ".lock"
+_held: set[int] = set()
+"""Descriptors of this process that hold a lock."""
+
+
+def _forget() -> None:
+    """Close them in a forked child, which would hold the locks on when this process has ended."""
+    while _held:
+        os.close(_held.pop())
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing is forked
+    os.register_at_fork(after_in_child=_forget)
 
 
 @contextmanager
 def locked(folder: Path, what: str) -> Iterator[None]:
     """Hold the lock of a folder, which is made if there is none.
 
-    The lock belongs to an open file, so that the system releases it when the process ends, however that comes about. On file
-    systems of a network it is as good as their locks are.
+    The lock belongs to an open file, so that the system releases it when the process ends, however that comes about. A child
+    that Python forks closes that file, so that a worker that outlives the process holds nothing; closing takes the lock from
+    nobody else. On file systems of a network it is as good as their locks are.
 
     Parameters
     ----------
@@ -39,6 +52,7 @@ def locked(folder: Path, what: str) -> Iterator[None]:
     if (folder / _NAME).is_symlink():
         raise ValueError(f"{what}: got {str(folder)!r}, whose {_NAME} is a link; remove it")
     descriptor = os.open(folder / _NAME, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+    _held.add(descriptor)
     try:
         if not _taken(descriptor):
             owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "another"
@@ -50,7 +64,10 @@ def locked(folder: Path, what: str) -> Iterator[None]:
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
     finally:
-        os.close(descriptor)
+        # A child that leaves the block has closed it, and the number may be that of another file.
+        if descriptor in _held:
+            _held.remove(descriptor)
+            os.close(descriptor)
 
 
 def _taken(descriptor: int) -> bool:

@@ -1,4 +1,8 @@
-"""A run on disk: an observer that keeps its history and lineage in journals, and saves its state about every minute."""
+"""A run on disk: an observer that keeps its history and lineage in journals, and saves its state about every minute.
+
+Of the history nothing is held in memory but what could not be written yet. It is read back once, through the file that is open:
+that one is there to its end, also where the folder has been deleted under the run.
+"""
 
 import errno
 import hashlib
@@ -9,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import lru_cache
+from functools import lru_cache, partial
 from os import PathLike
 from typing import Any
 
@@ -67,7 +71,9 @@ class Saved:
         self._last = time.monotonic() - max(self._seconds - _FIRST_SECONDS, 0)
         self._journals: dict[str, journal.Journal] = {}
         self._pending: dict[str, list[tuple[int, dict[str, Any]]]] = {}
-        self._past: dict[str, Any] | None = None
+        self._past: Any = None
+        self._like: Any = None
+        self._number = 0
         self._start: dict[str, Any] = {}
         self._first = 0
         self.evaluations_fn: Callable[[Any], int] = lambda state: 0
@@ -84,15 +90,12 @@ class Saved:
                 self._say(
                     "a run ended here before its first checkpoint; it begins anew, and its journals are kept as earlier-…"
                 )
-            self._past = None if history is None else tree.by_name(history)
-            recorded = max((len(one) for one in (self._past or {}).values()), default=0)
-            self._first = int(state.generation) - recorded
+            self._first = int(state.generation) - max(map(len, jax.tree.leaves(history)), default=0)
             self._start = lineage.start_of(state, self._key, self._evaluator)
             return state, history, evaluations
         state = self._checkpoints.restore(described, state)
         self._run, self._first = described["run"], described["first"]
         past = history_of(self._folder, described)
-        self._past = past.columns
         if past.lost:
             self._say(f"{_spans(past.lost, self._first)} of its history are lost to damage and are NaN, or 0, in it")
             self._rewrite(past.columns)
@@ -133,6 +136,11 @@ class Saved:
         )
         return self._kept
 
+    def goes_on(self, past: Any) -> "Saved":
+        """Itself, with the history that the run goes on with, in the structure of its records."""
+        self._past = past
+        return self
+
     def record(self, record: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         """What the loop is to record: (what ``record`` does, the lineage)."""
         return _both(record, self._recorder)
@@ -140,6 +148,8 @@ class Saved:
     def __call__(self, chunk: Chunk, descent: Any) -> None:
         """Append what was recorded and the lineage, and save the state if it is time to."""
         first = chunk.generation - chunk.num_generations
+        self._like = jax.tree.map(lambda leaf: leaf[:0].copy(), chunk.records)
+        self._number = chunk.generation - self._first
         self._append(HISTORY, first - self._first, tree.by_name(chunk.records))
         if descent is not None:
             self._append(lineage.NAME, first - self._start["generation"], descent)
@@ -157,6 +167,31 @@ class Saved:
             Exception
         ) as error:  # of many kinds, from Orbax's threads; what is not saved in the end is raised by `close`
             self._failed(error)
+
+    @property
+    def records(self) -> Any:
+        """Everything recorded so far: what is in the journal, and what waits to be written. To be asked for before `close`."""
+        if self._like is None:
+            return self._past
+        waiting = self._pending.get(HISTORY, [])
+        columns = self._written(waiting[0][0] if waiting else self._number)
+        if waiting:
+            columns = {
+                name: np.concatenate([one, *(rows[name] for _, rows in waiting)]) for name, one in columns.items()
+            }
+        return tree.from_names(columns, self._like)
+
+    def _written(self, number: int) -> dict[str, Any]:
+        """What was recorded of the first generations, from the journal; before it could be opened, what the run began with."""
+        if HISTORY not in self._journals:
+            return tree.by_name(self._like if self._past is None else self._past)
+        found = _first_of(self._journals[HISTORY].read, self._run, self._kinds(), number)
+        if found.lost:
+            self._say(f"{_spans(found.lost, self._first)} of its history cannot be read back and are NaN, or 0, in it")
+        return found.columns
+
+    def _kinds(self) -> dict[str, list]:
+        return {name: [one.dtype.name, list(one.shape[1:])] for name, one in tree.by_name(self._like).items()}
 
     def close(self) -> None:
         """Save what has not been saved, and let others write to the folder."""
@@ -187,8 +222,8 @@ class Saved:
             raise FileNotFoundError(errno.ENOENT, "the folder is gone", str(self._folder))
         for one in self._journals.values():
             one.sync()
-        kinds = {name: [one.dtype.name, list(one.shape[1:])] for name, one in (self._past or {}).items()}
-        about = {"run": self._run, "start": self._start, "records": kinds, "first": self._first, "kept": self._position}
+        about = {"run": self._run, "start": self._start, "records": self._kinds(), "first": self._first}
+        about |= {"kept": self._position}
         self._checkpoints.save(self._state, about | {"evaluations": self.evaluations_fn(self._state)})
         self._last = time.monotonic()
         if self._kept is not None and self._position is not None:
@@ -205,21 +240,20 @@ class Saved:
     def _write(self, name: str, rows: list[tuple[int, dict[str, Any]]]) -> None:
         """Append rows that wait to be written, and forget them."""
         while rows:
-            first, columns = rows[0]
             if name not in self._journals:
-                self._journals[name] = self._opened(name, columns)
-            self._journals[name].append(first, columns)
+                self._journals[name] = self._opened(name, rows)
+            self._journals[name].append(*rows[0])
             rows.pop(0)
 
-    def _opened(self, name: str, columns: dict[str, Any]) -> journal.Journal:
+    def _opened(self, name: str, rows: list[tuple[int, dict[str, Any]]]) -> journal.Journal:
         path = self._folder / name
         about = {"run": self._run} | (self._start if name == lineage.NAME else {})
-        is_new = not path.exists()
-        opened = journal.Journal(path, columns, about)
-        if name == HISTORY:
-            if is_new and self._past is not None:
-                opened.append(0, self._past)
-            self._past = {one: np.asarray(values)[:0] for one, values in columns.items()}
+        is_new = not path.exists() or not path.stat().st_size
+        opened = journal.Journal(path, rows[0][1], about)
+        if name == HISTORY and self._past is not None:
+            if is_new:
+                rows.insert(0, (0, tree.by_name(self._past)))
+            self._past = None
         return opened
 
     def _failed(self, error: Exception) -> None:
@@ -269,13 +303,18 @@ def last_state(folder: str | PathLike, key: jax.Array, algorithm: Any, state: An
 def history_of(folder: Any, described: dict[str, Any]) -> journal.Rows:
     """What was recorded up to a checkpoint; what is damaged or of another run is lost."""
     number = described["generation"] - described["first"]
-    kinds = {name: (np.dtype(dtype), tuple(shape)) for name, (dtype, shape) in described["records"].items()}
+    return _first_of(partial(journal.read, folder / HISTORY), described["run"], described["records"], number)
+
+
+def _first_of(read_fn: Callable[[], journal.Rows], run: str, records: dict[str, list], number: int) -> journal.Rows:
+    """The first generations of a history, in columns of these kinds, as far as they can be read."""
+    kinds = {name: (np.dtype(dtype), tuple(shape)) for name, (dtype, shape) in records.items()}
     columns = {name: np.zeros((number, *shape), dtype) for name, (dtype, shape) in kinds.items()}
     known, lost = 0, []
     try:
-        found = journal.read(folder / HISTORY).first(number)
+        found = read_fn().first(number)
         own = {name: (one.dtype, one.shape[1:]) for name, one in found.columns.items()}
-        if found.attributes.get("run") == described["run"] and own == kinds:
+        if found.attributes.get("run") == run and own == kinds:
             known, lost = max((len(one) for one in found.columns.values()), default=0), list(found.lost)
     except (OSError, ValueError):
         pass

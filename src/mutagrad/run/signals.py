@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a run that is asked to end does so between two chunks of generations, and keeps everything."""
+"""Ctrl-C, SIGTERM and SIGHUP: a run that is asked to end does so between two chunks of generations, and keeps everything."""
 
 import os
 import select
@@ -10,11 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-__all__ = ["EXIT_STATUS", "Request", "Terminated", "deferred", "heard", "interruptible"]
+__all__ = ["EXIT_STATUS", "NAMES", "Request", "Terminated", "deferred", "heard", "interruptible", "is_heard"]
 
-EXIT_STATUS = {"interrupted": 128 + signal.SIGINT, "terminated": 128 + signal.SIGTERM}
-"""What a process that was asked to end exits with: 130 after Ctrl-C, 143 after SIGTERM."""
 _REASONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+if hasattr(signal, "SIGHUP"):  # not on Windows
+    _REASONS[signal.SIGHUP] = "hung up"
+EXIT_STATUS = {reason: 128 + number for number, reason in _REASONS.items()}
+"""What a process that was asked to end exits with: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
+NAMES = {"interrupted": "Ctrl-C", "terminated": "SIGTERM", "hung up": "SIGHUP"}
+"""What asked, in words."""
 _APART = 0.5
 """Seconds within which a second Ctrl-C is the first again, as one that a terminal and a parent process both pass on."""
 _PATIENCE = 1.0
@@ -23,11 +27,15 @@ _NOTE = b"\nmutagrad: ends as soon as this step is done; Ctrl-C again ends at on
 
 
 class Terminated(BaseException):
-    """SIGTERM where no run goes on, as ``KeyboardInterrupt`` is Ctrl-C there; the command line has it raised."""
+    """SIGTERM or SIGHUP where no run goes on, as ``KeyboardInterrupt`` is Ctrl-C there; the command line has it raised."""
+
+    def __init__(self, reason: str):
+        super().__init__(reason)
+        self.reason = reason
 
 
 class Request:
-    """Whether a run is asked to end: ``reason`` is "" until then, and after it "interrupted" or "terminated"."""
+    """Whether a run is asked to end: ``reason`` is "" until then, and after it "interrupted", "terminated" or "hung up"."""
 
     def __init__(self) -> None:
         self.reason = ""
@@ -44,15 +52,22 @@ class Request:
 _current: Request | None = None
 _is_taken = False
 """Whether a run has taken note of a signal, which then need not be sent again."""
+_is_heard = False
+
+
+def is_heard() -> bool:
+    """Whether the process is one of its own, as within `heard`, which says itself what ended it."""
+    return _is_heard
 
 
 @contextmanager
 def interruptible() -> Iterator[Request]:
-    """A request that Ctrl-C and SIGTERM make, so that a run can stop between two chunks; a second Ctrl-C interrupts as usual.
+    """A request that signals make, so that a run can stop between two chunks; a second Ctrl-C interrupts as usual.
 
     Raising from the middle of a chunk would lose the state, which the chunk has already consumed. Within another such block
     the request is that one's, so that what is asked for while a run is saved stops what comes after it. A signal that is
-    ignored stays so, and a handler of SIGTERM that is neither Python's nor the command line's keeps it.
+    ignored stays so, as SIGHUP under nohup, and a handler of SIGTERM or SIGHUP that is neither Python's nor the command line's
+    keeps it.
     """
     global _current
     if threading.current_thread() is not threading.main_thread():
@@ -63,10 +78,10 @@ def interruptible() -> Iterator[Request]:
         return
     request = _current = Request()
     previous = {number: signal.getsignal(number) for number in _REASONS}
-    if previous[signal.SIGINT] in (None, signal.SIG_IGN):
-        del previous[signal.SIGINT]
-    if previous[signal.SIGTERM] not in (signal.SIG_DFL, _terminate):
-        del previous[signal.SIGTERM]
+    for number, handler in list(previous.items()):
+        is_open = handler not in (None, signal.SIG_IGN) if number == signal.SIGINT else _is_default(handler)
+        if not is_open:
+            del previous[number]
 
     def handle(number: int, frame: Any) -> None:
         if number == signal.SIGINT and request.reason and time.monotonic() - request.since > _APART:
@@ -107,22 +122,27 @@ def deferred() -> Iterator[None]:
 
 
 def _terminate(number: int, frame: Any) -> None:
-    raise Terminated
+    raise Terminated(_REASONS[signal.Signals(number)])
+
+
+def _is_default(handler: Any) -> bool:
+    return handler in (signal.SIG_DFL, _terminate)
 
 
 @contextmanager
 def heard() -> Iterator[None]:
-    """For a process of its own: SIGTERM raises `Terminated`, and a second Ctrl-C ends it at once, even within a compilation.
+    """For a process of its own: SIGTERM and SIGHUP raise `Terminated`, a second Ctrl-C ends it at once, even while XLA compiles.
 
     Python runs its handlers between two steps of its own, and a compilation is one step. So a thread listens too.
     """
     if threading.current_thread() is not threading.main_thread() or os.name == "nt":
         yield
         return
-    global _is_taken
-    _is_taken, is_ours = False, signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    if is_ours:
-        signal.signal(signal.SIGTERM, _terminate)
+    global _is_taken, _is_heard
+    _is_taken, _is_heard, was_heard = False, True, _is_heard
+    ours = [one for one in _REASONS if one != signal.SIGINT and signal.getsignal(one) == signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, _terminate)
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     hook, sys.unraisablehook = sys.unraisablehook, _unraisable(sys.unraisablehook)
@@ -137,8 +157,9 @@ def heard() -> Iterator[None]:
         listener.join()
         os.close(reading)
         sys.unraisablehook = hook
-        if is_ours:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _is_heard = was_heard
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _unraisable(hook: Callable[[Any], Any]) -> Callable[[Any], Any]:

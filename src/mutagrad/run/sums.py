@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +24,22 @@ def sums_of(folder: Path, names: Iterable[str] | None = None, sync: bool = False
     return {name: _sum(folder / name, sync) for name in found}
 
 
-def damaged(folder: Path, sums: dict[str, str], is_all: bool = True) -> str:
-    """What is not as it was when the sums were taken, in words; "" if everything is.
+def damaged(folder: Path, sums: Mapping[str, str | Collection[str]], is_all: bool = True) -> list[str]:
+    """What is not as it was when the sums were taken, each in words.
 
     Parameters
     ----------
-    folder : of the files. sums : as `sums_of` gives them. is_all : whether a file that has no sum is damage too.
+    folder : of the files. sums : as `sums_of` gives them, or several that a file may have. is_all : whether a file that has no
+        sum is damage too.
     """
     present = set(files_of(folder))
-    for name in sorted(sums):
-        if name not in present:
-            return f"{name} is missing"
-        if _sum(folder / name) != sums[name]:
-            return f"{name} was altered"
-    extra = sorted(present - set(sums)) if is_all else ()
-    return f"{extra[0]} was added" if extra else ""
+    found = [f"{name} is missing" for name in sums.keys() - present]
+    for name in sums.keys() & present:
+        allowed = [sums[name]] if isinstance(sums[name], str) else sums[name]
+        if _sum(folder / name) not in allowed:
+            found.append(f"{name} was altered")
+    added = present - sums.keys() if is_all else ()
+    return sorted(found) + [f"{name} was added" for name in sorted(added)]
 
 
 def sum_of_text(text: str) -> str:

@@ -1,8 +1,7 @@
-"""Going on with a run: whether there is anything left to do, what has changed since, and folders that hold nothing yet."""
+"""Going on with a run: whether there is anything left to do, what a run is of, and folders that hold nothing yet."""
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -11,7 +10,7 @@ from mutagrad.lab.tasks.dataset import Dataset
 from mutagrad.lab.training.options import TrainConfig
 from mutagrad.lab.training.run_folder import read_config
 
-__all__ = ["changes", "device", "examples", "is_blank", "nothing_left", "versions", "wanted_generations"]
+__all__ = ["device", "examples", "is_blank", "nothing_left", "versions", "wanted_generations"]
 
 _DEFAULT_GENERATIONS = 2000
 _OF_NO_WORTH = (".writable", ".lock", "config.json.tmp", "manifest.json", "manifest.json.tmp")
@@ -74,18 +73,3 @@ def examples(data: Dataset) -> str:
         digest.update(f"{array.dtype} {array.shape} ".encode())
         digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
-
-
-def changes(folder: Path) -> str:
-    """In what the libraries and the device differ from those of the last sitting, in a line; "" where they do not."""
-    saved = read_config(folder)
-    then, now = saved.get("versions"), versions()
-    found: list[tuple[str, Any, str]] = []
-    if isinstance(then, dict):
-        found += [(f"{name} ", then.get(name, "none"), one) for name, one in now.items() if then.get(name) != one]
-    if isinstance(saved.get("device"), str) and saved["device"] != device():
-        found.append(("device ", saved["device"], device()))
-    if not found:
-        return ""
-    words = ", ".join(f"{name}{after} where it had {before}" for name, before, after in found)
-    return f"goes on with {words}; its last digits may be others than without the change"

@@ -213,13 +213,7 @@ def damage(folder: Path) -> list[str]:
     manifest = sums.read_signed(folder / _MANIFEST)
     if manifest is None:
         return [f"{_MANIFEST} was altered"]
-    present = {name for name in manifest["files"] if (folder / name).is_file()}
-    own = sums.sums_of(folder, sorted(present))
-    return [
-        f"{name} {'was altered' if name in present else 'is missing'}"
-        for name, allowed in sorted(manifest["files"].items())
-        if own.get(name) not in allowed
-    ]
+    return sums.damaged(folder, manifest["files"], is_all=False)
 
 
 def write_arrays(folder: Path, name: str, tree: Any) -> None:

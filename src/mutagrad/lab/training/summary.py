@@ -15,13 +15,11 @@ from mutagrad.lab.training.problem import Problem
 from mutagrad.lab.training.regime import last_thirds
 from mutagrad.report.text.numbers import about, percent, percent_about
 from mutagrad.run.evolve import Result
+from mutagrad.run.signals import NAMES
 from mutagrad.theory.moments import sees_ranks_only
 from mutagrad.types import Algorithm, Definition
 
-__all__ = ["BY_SIGNAL", "batches", "drift_per_sigma", "outcome", "sentences"]
-
-BY_SIGNAL = {"interrupted": "Ctrl-C", "terminated": "SIGTERM"}
-"""What an outcome says of a run that was asked to end."""
+__all__ = ["batches", "drift_per_sigma", "outcome", "sentences"]
 
 
 def drift_per_sigma(definition: Definition) -> float | None:
@@ -95,7 +93,7 @@ def outcome(
         "classes": None if data.classes is None else len(data.classes),
         "labels": data.labels,
         "seconds": seconds,
-        "stopped": BY_SIGNAL.get(run.stopped, run.stopped),
+        "stopped": NAMES.get(run.stopped, run.stopped),
         "drift": drift_per_sigma(problem.definition),
         "inputs": problem.inputs.words,
         "shared_layers": num_shared_layers(config),

@@ -55,8 +55,8 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
     -------
     dict : scores, generations, evaluations, seconds, why it stopped, and the regime; see `summary.outcome`. With ``out`` the
     folder then holds config.json (settings, versions and this outcome), history.zarr, checkpoint (Orbax), params.safetensors,
-    training.png and, where the inputs were changed, inputs.safetensors, which says how. Ctrl-C and SIGTERM end the run
-    cleanly with all of that written; the outcome's "stopped" is then "Ctrl-C" or "SIGTERM". A figure that cannot be
+    training.png and, where the inputs were changed, inputs.safetensors, which says how. Ctrl-C, SIGTERM and SIGHUP end
+    the run cleanly with all of that written; the outcome's "stopped" is then one of these names. A figure that cannot be
     written is no error: the outcome has the reason as "not_drawn".
 
     Raises
