@@ -5,9 +5,9 @@ change this module alone), and beside each STEP.json, written last: what it is o
 """
 
 import hashlib
+import math
 import platform
 import re
-import shutil
 import warnings
 from importlib import metadata
 from os import PathLike
@@ -19,20 +19,31 @@ import jax.numpy as jnp
 import numpy as np
 
 from mutagrad.run import sums
+from mutagrad.run.files import aside, check_plain
 
 __all__ = ["Checkpoints", "folder_of", "identity_of", "versions"]
 
 _KEPT = 2
-_WRITTEN = {"generation", "identity", "leaves", "versions", "files", "run", "start", "records", "first", "evaluations"}
-"""What STEP.json says."""
+_NUMBERS, _TEXTS = ("generation", "first", "evaluations"), ("identity", "versions", "files")
+"""What STEP.json says, beside its leaves, run, start and records."""
+_MOST_RECORDED = 2**33
+"""Bytes of the largest history; no journal that is larger is read."""
 
 
 def folder_of(folder: str | PathLike) -> Path:
-    """The folder of a run, "~" being the user's own; a ValueError if it is a file."""
-    path = Path(folder).expanduser().resolve()
+    """The folder of a run, "~" being the user's own; a ValueError if it is a file, or links stand where files of a run belong."""
+    try:
+        path = Path(folder).expanduser().resolve()
+    except RuntimeError:  # ~ of somebody who has none, or a link that leads to itself
+        raise ValueError(f"checkpoint: got {str(folder)!r}, which leads nowhere; pass another folder") from None
     if path.exists() and not path.is_dir():
         raise ValueError(f"checkpoint: got {str(folder)!r}, which is a file; pass a folder")
+    check_plain(path, "checkpoint", _is_own)
     return path
+
+
+def _is_own(name: str) -> bool:
+    return _is_step(name.removesuffix(".json")) or name.endswith(".journal")
 
 
 def versions() -> dict[str, str]:
@@ -130,8 +141,7 @@ class Checkpoints:
         described = sums.read_signed(path)
         if described is None or described.get("generation") != step:
             return None, f"{step}.json was altered"
-        is_known = described.keys() >= _WRITTEN and described["identity"].keys() == self._identity.keys()
-        if not is_known:
+        if not (_is_description(described) and described["identity"].keys() == self._identity.keys()):
             return None, f"{step}.json is of another version of this library"
         why = sums.damaged(self._folder / str(step), described["files"])
         return described, why and f"{step}/{why}"
@@ -162,9 +172,29 @@ class Checkpoints:
         like = {name: np.empty_like(_plain(leaf)) for name, leaf in wanted.items() if leaf.size}
         with ocp.StandardCheckpointer() as checkpointer:
             place = self._folder / str(described["generation"]) / "default"
-            saved = checkpointer.restore(place, like) if like else {}
+            saved = self._restored(checkpointer, place, like) if like else {}
         leaves = [_as_it_was(saved[name], leaf) if leaf.size else leaf for name, leaf in wanted.items()]
-        return jax.tree.unflatten(jax.tree.structure(state), leaves)
+        restored = jax.tree.unflatten(jax.tree.structure(state), leaves)
+        if int(restored.generation) != described["generation"]:
+            raise ValueError(
+                f"checkpoint: got {str(self._folder)!r}, whose {described['generation']}.json and {described['generation']}/ "
+                "are of different generations; restore them"
+            )
+        return restored
+
+    def _restored(self, checkpointer: Any, place: Path, like: dict[str, Any]) -> dict[str, Any]:
+        try:
+            saved = checkpointer.restore(place, like)
+            if any(_kind(saved[name]) != _kind(leaf) for name, leaf in like.items()):
+                raise ValueError("its arrays are of other shapes or dtypes than it says")
+        except MemoryError:
+            raise
+        except Exception as error:  # Orbax and TensorStore fail in ways of their own on files that no run wrote
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise ValueError(
+                f"checkpoint: got {str(place.parent)!r}, which has its sums and cannot be read ({reason}); restore it"
+            ) from None
+        return saved
 
     def save(self, state: Any, about: dict[str, Any]) -> None:
         """Begin to save a state; it is written while the run goes on.
@@ -222,8 +252,7 @@ class Checkpoints:
             for path in list(self._folder.glob("*")):
                 if _is_step(path.name) and path.is_dir() and self._described(int(path.name))[1]:
                     (self._folder / f"{path.name}.json").unlink(missing_ok=True)
-                    shutil.rmtree(aside := path.with_name(f"damaged-{path.name}"), ignore_errors=True)
-                    path.rename(aside)
+                    path.rename(aside(path, "damaged"))
             options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT, cleanup_tmp_directories=True)
             self._manager = ocp.CheckpointManager(self._folder, options=options)
         return self._manager
@@ -284,6 +313,29 @@ def _as_it_was(saved: Any, leaf: Any) -> jax.Array:
         if _is_key(leaf)
         else jnp.asarray(saved)
     )
+
+
+def _is_description(found: dict[str, Any]) -> bool:
+    """Whether STEP.json holds what `Checkpoints.save` writes, each of its kind, with a history that can be had."""
+    try:
+        shapes = [*(shape for _, shape in found["records"].values()), *(shape for shape, _ in found["leaves"].values())]
+        is_known = (
+            isinstance(found["run"], str)
+            and isinstance(found["start"], dict)
+            and all(type(found[name]) is int for name in _NUMBERS)
+            and all(isinstance(one, str) for name in _TEXTS for one in found[name].values())
+            and all(isinstance(dtype, str) and len(dtype) < 64 for dtype, _ in found["records"].values())
+            and all(type(size) is int and 0 <= size < 2**40 for shape in shapes for size in shape)
+            and math.isfinite(float(found["identity"]["sigma"]))
+        )
+        row = (
+            sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in found["records"].values())
+            if is_known
+            else 0
+        )
+        return is_known and 0 <= (found["generation"] - found["first"]) * row < _MOST_RECORDED
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return False
 
 
 def _is_step(name: str) -> bool:

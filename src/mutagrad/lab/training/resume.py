@@ -87,5 +87,7 @@ def changes(folder: Path) -> str:
         found.append(("device ", saved["device"], device()))
     if not found:
         return ""
-    words = ", ".join(f"{name}{after} where it had {before}" for name, before, after in found)
+    words = ", ".join(
+        f"{name}{after} where it had {' '.join(str(before).split())[:80]}" for name, before, after in found
+    )
     return f"goes on with {words}; its last digits may be others than without the change"

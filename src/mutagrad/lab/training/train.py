@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from mutagrad.lab.tasks.data import load
 from mutagrad.lab.training import figure, observers, resume, run_folder, summary
+from mutagrad.lab.training.archive import load
 from mutagrad.lab.training.options import MAY_CHANGE, TrainConfig, to_saved
 from mutagrad.lab.training.problem import Problem, check_settings, set_up
 from mutagrad.run.evolve import Result, RunError, evolve
@@ -46,30 +46,31 @@ def resumed(folder: str | Path, given: dict[str, Any]) -> TrainConfig:
 def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
     """Train a network by mutation and selection, write a run folder, and say what happened.
 
-    Parameters
-    ----------
-    config : see `mutagrad.lab.training.options.TrainConfig`.
-    progress : whether to show a progress bar.
+        Parameters
+        ----------
+        config : see `mutagrad.lab.training.options.TrainConfig`.
+        progress : whether to show a progress bar.
 
-    Returns
-    -------
-    dict : scores, generations, evaluations, seconds, why it stopped, and the regime; see `summary.outcome`. With ``out`` the
-    folder then holds config.json (settings, versions and this outcome), history.zarr, checkpoint (Orbax), params.safetensors,
-    training.png and, where the inputs were changed, inputs.safetensors, which says how. Ctrl-C and SIGTERM end the run
-    cleanly with all of that written; the outcome's "stopped" is then "Ctrl-C" or "SIGTERM". A figure that cannot be
-    written is no error: the outcome has the reason as "not_drawn".
+        Returns
+        -------
+        dict : scores, generations, evaluations, seconds, why it stopped, and the regime; see `summary.outcome`. With ``out`` the
+        folder then holds config.json (settings, versions and this outcome), history.zarr, checkpoint (Orbax), params.safetensors,
+        training.png and, where the inputs were changed, inputs.safetensors, which says how. Ctrl-C and SIGTERM end the run
+        cleanly with all of that written; the outcome's "stopped" is then "Ctrl-C" or "SIGTERM". A figure that cannot be
+        written is no error: the outcome has the reason as "not_drawn".
 
-    Raises
-    ------
-    ValueError, FileNotFoundError, FileExistsError, OSError : for arguments out of their domain, data that are missing or
-        malformed, and a folder that exists or cannot be written; one line that names the argument.
-    RunError : if something fails on the way; everything up to it is written.
+        Raises
+        ------
+        ValueError, FileNotFoundError, FileExistsError, OSError : for arguments out of their domain, data that are missing or
+            malformed, and a folder that exists or cannot be written; one line that names the argument.
+        RunError : if something fails on the way; everything up to it is written.
 
-    >>> from mutagrad.lab.training.options import TrainConfig
-    >>> from mutagrad.lab.training.train import train
-    >>> outcome = train(TrainConfig(sigma=0.01, generations=20), progress=False)
-    >>> outcome["generations"], outcome["evaluations"]
-    (20, 420)
+        >>> from mutagrad.lab.training.archive import load
+    from mutagrad.lab.training.options import TrainConfig
+        >>> from mutagrad.lab.training.train import train
+        >>> outcome = train(TrainConfig(sigma=0.01, generations=20), progress=False)
+        >>> outcome["generations"], outcome["evaluations"]
+        (20, 420)
     """
     check_settings(config)
     problem = set_up(config, load(config.data, config.data_dir, config.task))
