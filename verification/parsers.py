@@ -44,7 +44,7 @@ from mutagrad.run.evolve import Result
 from verification import common, mutations, reliability
 
 SECONDS, MOST, ADDRESSES = 10, 2**29, 2**31
-SETTINGS_OF_A_RUN = {field.name for field in dataclasses.fields(TrainConfig)} - {"data", "out"}
+SETTINGS_OF_A_RUN = {field.name for field in dataclasses.fields(TrainConfig)} - {"data", "out"} | {"params"}
 KINDS = ("pipe", "link", "dangling link", "folder", "device", "empty", "terabyte", "gone")
 
 
@@ -125,7 +125,7 @@ class Home:
     def lineage(self, folder: Path) -> dict[str, Any]:
         place, algorithm = folder / "checkpoint", self.problem.algorithm
         last = lineage.replay(place, algorithm, self.start, int(self.start.state.generation)).last
-        if self.generator.random() < 0.05:
+        if self.generator.random() < 0.02:
             found = lineage.replay(place, algorithm, self.start)
             return _leaves(found.params, found.generation)
         return {"last": np.zeros(last)}

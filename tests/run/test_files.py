@@ -174,3 +174,12 @@ def test_bytes_at_random(data, place, length, tmp_path_factory):
     except ValueError:
         return
     assert all(value != value or value == columns["x"][place] for place, value in enumerate(found["x"]))
+
+
+def test_what_a_file_says_is_shown_in_one_line(whole, tmp_path):
+    tried = shutil.copytree(whole, tmp_path / "tried")
+    described = sums.read_signed(tried / "20.json")
+    identity = described["identity"] | {"algorithm": "some\nlines \x1b[2J"}
+    sums.write_signed(tried / "20.json", described | {"identity": identity})
+    with pytest.raises(ValueError, match=r"saved by a run of some lines \?\[2J, and this is"):
+        run(tried)

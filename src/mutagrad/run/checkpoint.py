@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mutagrad.run import sums
-from mutagrad.run.files import aside, check_plain
+from mutagrad.run.files import aside, check_plain, shown
 
 __all__ = ["Checkpoints", "folder_of", "identity_of", "versions"]
 
@@ -157,13 +157,18 @@ class Checkpoints:
         kinds = {name: _kind(leaf) for name, leaf in wanted.items()}
         if kinds != (found := described["leaves"]):
             name = next(name for name in {**kinds, **found} if kinds.get(name) != found.get(name))
+            has = shown(f"{name} {found.get(name, 'missing')}")
             raise ValueError(
-                f"checkpoint: got {str(self._folder)!r} with {name} {found.get(name, 'missing')} where this run has "
+                f"checkpoint: got {str(self._folder)!r} with {has} where this run has "
                 f"{kinds.get(name, 'none')}; continue with the model and algorithm that it was saved with"
             )
         if (own := versions()) != described["versions"]:
-            other = [f"{name} {then}" for name, then in described["versions"].items() if own.get(name) != then]
-            now = [f"{name} {own.get(name)}" for name, then in described["versions"].items() if own.get(name) != then]
+            other = [shown(f"{name} {then}") for name, then in described["versions"].items() if own.get(name) != then]
+            now = [
+                shown(f"{name} {own.get(name)}")
+                for name, then in described["versions"].items()
+                if own.get(name) != then
+            ]
             self._say(
                 f"it was written with {', '.join(other)}, and this is {', '.join(now)}: the run goes on, but need not be the one "
                 "that was never stopped, bit for bit"
@@ -265,8 +270,8 @@ class Checkpoints:
             )
         if then["algorithm"] != now["algorithm"]:
             raise ValueError(
-                f"checkpoint: got {str(self._folder)!r}, saved by a run of {then['algorithm']}, and this is {now['algorithm']}; "
-                "continue with the algorithm that it was saved with, or pass another folder"
+                f"checkpoint: got {str(self._folder)!r}, saved by a run of {shown(then['algorithm'])}, and this is "
+                f"{now['algorithm']}; continue with the algorithm that it was saved with, or pass another folder"
             )
         if then["sigma"] != now["sigma"]:
             raise ValueError(

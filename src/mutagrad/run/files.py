@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["aside", "check_plain", "contents", "parsed", "read_json"]
+__all__ = ["aside", "check_plain", "contents", "parsed", "read_json", "shown"]
 
 _MOST_TEXT = 2**24
 """Bytes of the largest JSON file that is read."""
@@ -98,6 +98,17 @@ def check_plain(folder: Path, what: str, is_own: Callable[[str], Any]) -> None:
 
 def _is_plain(entry: os.DirEntry) -> bool:
     return entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False)
+
+
+def shown(text: str, longest: int = 200) -> str:
+    """What a file says, as part of a line: without line breaks or what a terminal would obey.
+
+    >>> from mutagrad.run.files import shown
+    >>> shown("some\\nlines \\x1b[2J")
+    'some lines ?[2J'
+    """
+    line = " ".join(text.split())[:longest]
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 def aside(path: Path, why: str) -> Path:

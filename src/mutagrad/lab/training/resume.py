@@ -10,6 +10,7 @@ import numpy as np
 from mutagrad.lab.tasks.dataset import Dataset
 from mutagrad.lab.training.options import TrainConfig
 from mutagrad.lab.training.run_folder import read_config
+from mutagrad.run.files import shown
 
 __all__ = ["changes", "device", "examples", "is_blank", "nothing_left", "versions", "wanted_generations"]
 
@@ -87,7 +88,5 @@ def changes(folder: Path) -> str:
         found.append(("device ", saved["device"], device()))
     if not found:
         return ""
-    words = ", ".join(
-        f"{name}{after} where it had {' '.join(str(before).split())[:80]}" for name, before, after in found
-    )
+    words = ", ".join(f"{name}{after} where it had {shown(str(before), 80)}" for name, before, after in found)
     return f"goes on with {words}; its last digits may be others than without the change"
