@@ -5,7 +5,6 @@ change this module alone), and beside each STEP.json, written last: what it is o
 """
 
 import hashlib
-import math
 import platform
 import re
 import warnings
@@ -19,15 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from mutagrad.run import sums
+from mutagrad.run.described import is_description
 from mutagrad.run.files import aside, check_plain, shown
 
 __all__ = ["Checkpoints", "folder_of", "identity_of", "versions"]
 
 _KEPT = 2
-_NUMBERS, _TEXTS = ("generation", "first", "evaluations"), ("identity", "versions", "files")
-"""What STEP.json says, beside its leaves, run, start and records."""
-_MOST_RECORDED = 2**33
-"""Bytes of the largest history; no journal that is larger is read."""
 
 
 def folder_of(folder: str | PathLike) -> Path:
@@ -141,7 +137,7 @@ class Checkpoints:
         described = sums.read_signed(path)
         if described is None or described.get("generation") != step:
             return None, f"{step}.json was altered"
-        if not (_is_description(described) and described["identity"].keys() == self._identity.keys()):
+        if not (is_description(described) and described["identity"].keys() == self._identity.keys()):
             return None, f"{step}.json is of another version of this library"
         why = sums.damaged(self._folder / str(step), described["files"])
         return described, why and f"{step}/{why}"
@@ -318,29 +314,6 @@ def _as_it_was(saved: Any, leaf: Any) -> jax.Array:
         if _is_key(leaf)
         else jnp.asarray(saved)
     )
-
-
-def _is_description(found: dict[str, Any]) -> bool:
-    """Whether STEP.json holds what `Checkpoints.save` writes, each of its kind, with a history that can be had."""
-    try:
-        shapes = [*(shape for _, shape in found["records"].values()), *(shape for shape, _ in found["leaves"].values())]
-        is_known = (
-            isinstance(found["run"], str)
-            and isinstance(found["start"], dict)
-            and all(type(found[name]) is int for name in _NUMBERS)
-            and all(isinstance(one, str) for name in _TEXTS for one in found[name].values())
-            and all(isinstance(dtype, str) and len(dtype) < 64 for dtype, _ in found["records"].values())
-            and all(type(size) is int and 0 <= size < 2**40 for shape in shapes for size in shape)
-            and math.isfinite(float(found["identity"]["sigma"]))
-        )
-        row = (
-            sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in found["records"].values())
-            if is_known
-            else 0
-        )
-        return is_known and 0 <= (found["generation"] - found["first"]) * row < _MOST_RECORDED
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return False
 
 
 def _is_step(name: str) -> bool:
