@@ -16,7 +16,7 @@ pytestmark = pytest.mark.permissive  # the networks have JAX's default promotion
 def test_random_command_lines_end_as_they_should():
     rows, failures = command_line.run(number=40, seed=7)
     assert failures == {}
-    assert [row[0] for row in rows] == ["train", "inspect", "reproduce", "claims", "none, or another"]
+    assert [row[0] for row in rows] == ["train", "inspect", "replay", "reproduce", "claims", "none, or another"]
     # Something of everything is met.
     met = [sum(int(row[2 + place]) for row in rows) for place in range(len(command_line.STATUSES))]
     assert all(met)

@@ -33,12 +33,13 @@ import numpy as np
 from mutagrad import cli
 from mutagrad.lab.claims import page, reproduction, verdicts, words
 from mutagrad.lab.tasks.data import load
-from mutagrad.lab.training import inspect, problem, train
+from mutagrad.lab.training import inspect, problem, replay, train
 from mutagrad.lab.training.options import TrainConfig
+from mutagrad.run import lineage
 from mutagrad.run.evolve import RunError
 from mutagrad.run.signals import Terminated
 
-COMMANDS = ("train", "inspect", "reproduce", "claims", "")
+COMMANDS = ("train", "inspect", "replay", "reproduce", "claims", "")
 STATUSES = (0, 1, 2, 130, 143)
 SECONDS = 10
 """Of the processor, for one line; and six times as many of the clock, since other processes may be at work."""
@@ -207,6 +208,10 @@ class Seams:
         problem._check_room(config, problem._inputs(config, data).data)
         return self._or_fault(self._problem)
 
+    def _advance(self, key: Any, state: Any, previous: Any, rows: Any) -> Any:
+        """Generations that are not made, and pass for the run's own."""
+        return state, previous, np.ones(len(rows["checksum"]), bool)
+
     def _reproduce(self, claim: Any, folder: Path, scale: str, progress: bool) -> Any:
         """As far as what is found there."""
         done = folder / claim.id / "verdict.json"
@@ -225,6 +230,9 @@ class Seams:
             (inspect.figures, "windows", lambda courses, path, *rest: self._or_fault(lambda: path.write_bytes(b""))),
             (inspect, "diagnosis", lambda folder, number, say: self._or_fault(lambda: say(f"{number} at a time"))),
             (inspect, "landscape", lambda folder, say: self._or_fault(lambda: say("flat"))),
+            (replay, "load", self._load),
+            (replay, "set_up", self._set_up),
+            (lineage, "_advance_of", lambda *rest: self._or_fault(lambda: self._advance)),
             (reproduction, "claims", lambda: self._claims),
             (words, "claims", lambda: self._claims),
             (reproduction, "reproduce", self._reproduce),
@@ -262,7 +270,7 @@ def line(generator: random.Random, command: str, known: list, places: tuple[str,
         pool = (*COMMANDS[:-1], *OTHERS, *WORDS, *INTEGERS)
         return [generator.choice(pool) for _ in range(generator.randrange(4))]
     words = [command]
-    if command == "inspect" and generator.random() < 0.95:
+    if command in ("inspect", "replay") and generator.random() < 0.95:
         words.append(generator.choice(places))
     if command == "reproduce" and generator.random() < 0.95:
         words.append(generator.choice((*CLAIMS, "all", "whitelam2021", "w21-9", *WORDS)))

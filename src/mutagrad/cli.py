@@ -73,9 +73,9 @@ def _parser() -> _Parser:
         "without evaluating the loss; hold each generation against its checksum, and the last against the checkpoint.",
         allow_abbrev=False,
     )
-    again.add_argument("run", metavar="RUN", help="a folder that mutagrad train --out wrote")
+    again.add_argument("run", metavar="RUN", type=path, help="a folder that mutagrad train --out wrote")
     again.add_argument("--generation", type=whole, metavar="N", help="up to which (the last)")
-    again.add_argument("--out", metavar="FILE", help="a .safetensors file to write its parameters to")
+    again.add_argument("--out", metavar="FILE", type=path, help="a .safetensors file to write its parameters to")
     listed = commands.add_parser("claims", help="all claims with their last verdicts", allow_abbrev=False)
     listed.add_argument(
         "--html",

@@ -7,7 +7,6 @@ change this module alone), and beside each STEP.json, written last: what it is o
 import hashlib
 import platform
 import re
-import shutil
 import sys
 import warnings
 from importlib import metadata
@@ -20,22 +19,30 @@ import jax.numpy as jnp
 import numpy as np
 
 from mutagrad.run import sums
+from mutagrad.run.described import is_description
+from mutagrad.run.files import aside, check_plain, shown
 
 __all__ = ["Checkpoints", "folder_of", "identity_of", "versions"]
 
 _KEPT = 2
 _LIBRARIES = ("mutagrad", "jax", "jaxlib", "numpy", "equinox", "flax")
 """Those whose version a trajectory depends on, where they are loaded."""
-_WRITTEN = {"generation", "identity", "leaves", "versions", "files", "run", "start", "records", "first", "evaluations"}
-"""What STEP.json says."""
 
 
 def folder_of(folder: str | PathLike) -> Path:
-    """The folder of a run, "~" being the user's own; a ValueError if it is a file."""
-    path = Path(folder).expanduser().resolve()
+    """The folder of a run, "~" being the user's own; a ValueError if it is a file, or links stand where files of a run belong."""
+    try:
+        path = Path(folder).expanduser().resolve()
+    except RuntimeError:  # ~ of somebody who has none, or a link that leads to itself
+        raise ValueError(f"checkpoint: got {str(folder)!r}, which leads nowhere; pass another folder") from None
     if path.exists() and not path.is_dir():
         raise ValueError(f"checkpoint: got {str(folder)!r}, which is a file; pass a folder")
+    check_plain(path, "checkpoint", _is_own)
     return path
+
+
+def _is_own(name: str) -> bool:
+    return _is_step(name.removesuffix(".json")) or name.endswith(".journal")
 
 
 def versions() -> dict[str, str]:
@@ -142,8 +149,7 @@ class Checkpoints:
         described = sums.read_signed(path)
         if described is None or described.get("generation") != step:
             return None, f"{step}.json was altered"
-        is_known = described.keys() >= _WRITTEN and described["identity"].keys() == self._identity.keys()
-        if not is_known:
+        if not (is_description(described) and described["identity"].keys() == self._identity.keys()):
             return None, f"{step}.json is of another version of this library"
         why = sums.damaged(self._folder / str(step), described["files"])
         return described, f"{step}/{why[0]}" if why else ""
@@ -159,12 +165,15 @@ class Checkpoints:
         kinds = {name: _kind(leaf) for name, leaf in wanted.items()}
         if kinds != (found := described["leaves"]):
             name = next(name for name in {**kinds, **found} if kinds.get(name) != found.get(name))
+            has = shown(f"{name} {found.get(name, 'missing')}")
             raise ValueError(
-                f"checkpoint: got {str(self._folder)!r} with {name} {found.get(name, 'missing')} where this run has "
+                f"checkpoint: got {str(self._folder)!r} with {has} where this run has "
                 f"{kinds.get(name, 'none')}; continue with the model and algorithm that it was saved with"
             )
         if changed := _changed(described["versions"]):
-            then, now = ([f"{name} {one[name]}" for name in changed] for one in (described["versions"], versions()))
+            then, now = (
+                [shown(f"{name} {one.get(name)}") for name in changed] for one in (described["versions"], versions())
+            )
             self._say(
                 f"it was written with {', '.join(then)}, and this is {', '.join(now)}: the run goes on, but need not be the one "
                 "that was never stopped, bit for bit"
@@ -173,9 +182,29 @@ class Checkpoints:
         like = {name: np.empty_like(_plain(leaf)) for name, leaf in wanted.items() if leaf.size}
         with ocp.StandardCheckpointer() as checkpointer:
             place = self._folder / str(described["generation"]) / "default"
-            saved = checkpointer.restore(place, like) if like else {}
+            saved = self._restored(checkpointer, place, like) if like else {}
         leaves = [_as_it_was(saved[name], leaf) if leaf.size else leaf for name, leaf in wanted.items()]
-        return jax.tree.unflatten(jax.tree.structure(state), leaves)
+        restored = jax.tree.unflatten(jax.tree.structure(state), leaves)
+        if int(restored.generation) != described["generation"]:
+            raise ValueError(
+                f"checkpoint: got {str(self._folder)!r}, whose {described['generation']}.json and {described['generation']}/ "
+                "are of different generations; restore them"
+            )
+        return restored
+
+    def _restored(self, checkpointer: Any, place: Path, like: dict[str, Any]) -> dict[str, Any]:
+        try:
+            saved = checkpointer.restore(place, like)
+            if any(_kind(saved[name]) != _kind(leaf) for name, leaf in like.items()):
+                raise ValueError("its arrays are of other shapes or dtypes than it says")
+        except MemoryError:
+            raise
+        except Exception as error:  # Orbax and TensorStore fail in ways of their own on files that no run wrote
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise ValueError(
+                f"checkpoint: got {str(place.parent)!r}, which has its sums and cannot be read ({reason}); restore it"
+            ) from None
+        return saved
 
     def save(self, state: Any, about: dict[str, Any]) -> None:
         """Begin to save a state; it is written while the run goes on.
@@ -233,8 +262,7 @@ class Checkpoints:
             for path in list(self._folder.glob("*")):
                 if _is_step(path.name) and path.is_dir() and self._described(int(path.name))[1]:
                     (self._folder / f"{path.name}.json").unlink(missing_ok=True)
-                    shutil.rmtree(aside := path.with_name(f"damaged-{path.name}"), ignore_errors=True)
-                    path.rename(aside)
+                    path.rename(aside(path, "damaged"))
             options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT, cleanup_tmp_directories=True)
             self._manager = ocp.CheckpointManager(self._folder, options=options)
         return self._manager
@@ -247,8 +275,8 @@ class Checkpoints:
             )
         if then["algorithm"] != now["algorithm"]:
             raise ValueError(
-                f"checkpoint: got {str(self._folder)!r}, saved by a run of {then['algorithm']}, and this is {now['algorithm']}; "
-                "continue with the algorithm that it was saved with, or pass another folder"
+                f"checkpoint: got {str(self._folder)!r}, saved by a run of {shown(then['algorithm'])}, and this is "
+                f"{now['algorithm']}; continue with the algorithm that it was saved with, or pass another folder"
             )
         if then["sigma"] != now["sigma"]:
             raise ValueError(

@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mutagrad.run.files import contents, parsed
+
 __all__ = ["Journal", "Rows", "read"]
 
 _MARK = b"MGJ1"
@@ -29,6 +31,8 @@ _MOST_READ = 2**33
 """Bytes of the largest file that is read: more would not fit into memory twice."""
 _LARGEST = 2**28
 """Bytes of a block, or of one row if that is larger."""
+_MOST_AXES, _LONGEST = 32, 64
+"""Axes of a column, and letters of its dtype."""
 
 
 class Rows(NamedTuple):
@@ -84,7 +88,7 @@ class Journal:
         kinds = {name: [np.asarray(one).dtype.name, list(np.shape(one)[1:])] for name, one in sorted(columns.items())}
         head = {"columns": kinds, "attributes": dict(attributes or {})}
         self._path, self._names, self._sync_seconds, self._end = path, list(kinds), sync_seconds, 0
-        if path.exists() and (data := path.read_bytes()):
+        if os.path.lexists(path) and (data := contents(path, "journal", _MOST_READ)):
             if _described(data) != head:
                 raise ValueError(
                     f"journal: got {str(path)!r}, which is damaged at its head, or of another run or other records; move it away"
@@ -168,9 +172,7 @@ def read(path: Path) -> Rows:
     ValueError : if the file is no journal, or damaged at its head.
     OSError : if it cannot be read.
     """
-    if path.stat().st_size > _MOST_READ:
-        raise ValueError(f"journal: got {str(path)!r} of {path.stat().st_size:,} bytes, more than is read; restore it")
-    return _rows(path.read_bytes(), path)
+    return _rows(contents(path, "journal", _MOST_READ), path)
 
 
 def _rows(data: bytes, path: Path) -> Rows:
@@ -200,9 +202,8 @@ def _pieces(data: bytes, size: int) -> list[tuple[_Block, int]]:
     """Blocks with how many of their rows count, in the order of generations: a later block replaces what follows its first."""
     pieces: list[tuple[_Block, int]] = []
     for block in _blocks(data):
-        # Between two blocks no more is lost than the file has room for.
-        end = pieces[-1][0].first + pieces[-1][1] if pieces else 0
-        is_near = block.first <= end + len(data) // max(size, 1) + 1
+        # No more is lost, all in all, than the file has room for; half of it may have been cut out.
+        is_near = block.first <= 2 * (len(data) // max(size, 1)) + 1
         if not block.rows or block.stop - block.start != block.rows * size or not is_near:
             continue
         while pieces and pieces[-1][0].first >= block.first:
@@ -250,15 +251,15 @@ def _described(data: bytes) -> dict[str, Any] | None:
     if block is None:
         return None
     try:
-        found = json.loads(data[block.start : block.stop])
+        found = parsed(data[block.start : block.stop].decode())
         row = 0
         for dtype, shape in found["columns"].values():
-            kind = np.dtype(dtype)
-            if not isinstance(dtype, str) or kind.hasobject or not kind.itemsize:
+            kind = np.dtype(dtype) if isinstance(dtype, str) and len(dtype) < _LONGEST else np.dtype(object)
+            if kind.hasobject or not kind.itemsize:
                 return None
-            if not all(isinstance(size, int) and 0 <= size < 2**40 for size in shape):
+            if len(shape) > _MOST_AXES or not all(type(size) is int and 0 <= size < 2**40 for size in shape):
                 return None
-            row += kind.itemsize * math.prod(shape)
+            row += kind.itemsize * math.prod(max(size, 1) for size in shape)
         is_right = isinstance(found["attributes"], dict) and row < 2**40
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None

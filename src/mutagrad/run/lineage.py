@@ -21,6 +21,7 @@ from mutagrad.algorithms.start import Parents
 from mutagrad.evaluation.local import Evaluator, resolve
 from mutagrad.offspring import Offspring
 from mutagrad.run import journal
+from mutagrad.run.begun import are_rows, begun
 from mutagrad.run.checkpoint import folder_of
 from mutagrad.run.loop import generation_key
 from mutagrad.types import Algorithm, Descent, Info, Params, UnknownDefinition
@@ -28,7 +29,6 @@ from mutagrad.types import Algorithm, Descent, Info, Params, UnknownDefinition
 __all__ = ["NAME", "Replayed", "evaluator_of", "recorder", "replay", "start_of"]
 
 NAME = "lineage.journal"
-_COLUMNS = ({"winner", "sigma", "checksum"}, {"losses", "parent_loss", "sigma", "checksum"}, {"losses", "checksum"})
 _AT_ONCE = 256
 """Generations of one compiled loop."""
 
@@ -105,39 +105,38 @@ def replay(folder: str | PathLike, algorithm: Algorithm, params: Any, generation
     rows = journal.read(path)
     number = max((len(column) for column in rows.columns.values()), default=0)
     try:
-        key, begun, sum_of_start = _key_of(rows.attributes), rows.attributes["generation"], rows.attributes["checksum"]
-        mode, begun, sum_of_start = rows.attributes["evaluation"], int(begun), int(sum_of_start)
-        is_known = rows.columns.keys() in _COLUMNS
-    except (KeyError, TypeError, ValueError, OverflowError):
-        is_known = False
-    if not is_known:
-        raise ValueError(f"lineage: got {str(path)!r}, which does not say how its run began; restore it")
-    wanted = begun + number if generation is None else check.count("generation", generation, 0)
-    if not begun <= wanted <= begun + number:
-        raise ValueError(f"generation: got {wanted}; the lineage holds those from {begun} to {begun + number}")
+        start = begun({name: value for name, value in rows.attributes.items() if name != "run"})
+    except ValueError:
+        raise ValueError(f"lineage: got {str(path)!r}, which does not say how its run began; restore it") from None
+    if not are_rows(rows.columns):
+        raise ValueError(f"lineage: got {str(path)!r}, which holds other rows than a lineage has; restore it")
+    first = start.generation
+    wanted = first + number if generation is None else check.count("generation", generation, 0)
+    if not first <= wanted <= first + number:
+        raise ValueError(f"generation: got {wanted}; the lineage holds those from {first} to {first + number}")
     for gap in rows.lost:
-        if gap.start < wanted - begun:
+        if gap.start < wanted - first:
             raise ValueError(
-                f"lineage: got {str(path)!r}, in which generations {begun + gap.start + 1} to {begun + gap.stop} are damaged; "
-                f"replay up to {begun + gap.start}, or take a checkpoint"
+                f"lineage: got {str(path)!r}, in which generations {first + gap.start + 1} to {first + gap.stop} are damaged; "
+                f"replay up to {first + gap.start}, or take a checkpoint"
             )
     state = _first(check.algorithm(algorithm), params)
-    if int(state.generation) != begun or int(_checksum(_descending(state))) != sum_of_start:
+    if int(state.generation) != first or int(_checksum(_descending(state))) != start.checksum:
         raise ValueError("params: got others than the run started from; pass those, or the Result that it went on with")
-    advance = _advance_of(algorithm, "losses" in rows.columns, mode)
+    advance = _advance_of(algorithm, "losses" in rows.columns, start.evaluation)
     previous = _descending(state)
-    for start in range(0, wanted - begun, _AT_ONCE):
-        some = {name: column[start : min(start + _AT_ONCE, wanted - begun)] for name, column in rows.columns.items()}
-        state, previous, is_same = advance(key, state, previous, some)
+    for place in range(0, wanted - first, _AT_ONCE):
+        some = {name: column[place : min(place + _AT_ONCE, wanted - first)] for name, column in rows.columns.items()}
+        state, previous, is_same = advance(start.key, state, previous, some)
         if not np.all(is_same):
-            at = begun + start + int(np.argmin(is_same)) + 1
+            at = first + place + int(np.argmin(is_same)) + 1
             raise ValueError(
                 f"lineage: got {str(path)!r}, whose generation {at} is not made again by this algorithm with JAX "
                 f"{jax.__version__}; pass the algorithm of the run, and use the versions that ran it"
             )
     parents = _descending(state)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(parents))
-    return Replayed(state.params, parents, wanted, path.stat().st_size, size, number, begun + number)
+    return Replayed(state.params, parents, wanted, path.stat().st_size, size, number, first + number)
 
 
 def start_of(state: Any, key: jax.Array, evaluator: Evaluator) -> dict[str, Any]:
@@ -236,10 +235,6 @@ def _checksum(parents: Any) -> jax.Array:
         odd = 2 * jax.lax.iota(jnp.uint32, words.size) + 1
         total = total * jnp.uint32(0x9E3779B1) + jnp.sum(words.astype(jnp.uint32) * odd, dtype=jnp.uint32) + place
     return total
-
-
-def _key_of(attributes: dict[str, Any]) -> jax.Array:
-    return jax.random.wrap_key_data(jnp.asarray(attributes["key"], jnp.uint32), impl=attributes["generator"])
 
 
 def _first(algorithm: Algorithm, params: Any) -> Any:

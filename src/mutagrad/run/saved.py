@@ -7,6 +7,7 @@ that one is there to its end, also where the folder has been deleted under the r
 import errno
 import hashlib
 import json
+import os
 import secrets
 import shutil
 import time
@@ -23,7 +24,9 @@ import numpy as np
 from mutagrad import tree
 from mutagrad.evaluation.local import Evaluator
 from mutagrad.run import journal, lineage
+from mutagrad.run.begun import begun
 from mutagrad.run.checkpoint import Checkpoints, folder_of, identity_of
+from mutagrad.run.files import aside
 from mutagrad.run.kept import KeptEvaluations, fingerprint
 from mutagrad.run.lock import locked
 from mutagrad.run.loop import Chunk
@@ -114,19 +117,17 @@ class Saved:
         with journal.Journal(new, columns, {"run": self._run}) as file:
             file.append(0, columns)
         if path.exists():
-            shutil.copyfile(path, path.with_name(f"damaged-{HISTORY}"))
+            shutil.copyfile(path, aside(path, "damaged"))
         new.replace(path)
 
     def _lineage_start(self, generation: int) -> dict[str, Any] | None:
         """How the lineage began, in its own words; ``None`` if it is damaged, of another run, or of later generations."""
         try:
             found = journal.read(self._folder / lineage.NAME).attributes
-            is_own = found.pop("run") == self._run and found["generation"] <= generation
-        except (OSError, ValueError, KeyError, TypeError):
+            is_own = found.pop("run", None) == self._run and begun(found).generation <= generation
+        except (OSError, ValueError):
             return None
-        return (
-            found if is_own and found.keys() == {"evaluation", "generation", "checksum", "key", "generator"} else None
-        )
+        return found if is_own else None
 
     def kept(self, loss_fn: Callable) -> KeptEvaluations:
         """Where the evaluations of a loss in ordinary Python are kept until the next checkpoint."""
@@ -266,9 +267,9 @@ class Saved:
     def _set_aside(self, name: str, why: str = "damaged") -> bool:
         """Keep a file under another name, so that it begins anew; whether there was one."""
         path = self._folder / name
-        is_there = path.exists()
+        is_there = os.path.lexists(path)
         if is_there:
-            path.replace(path.with_name(f"{why}-{name}"))
+            path.rename(aside(path, why))
         return is_there
 
     def _say(self, what: str) -> None:

@@ -3,9 +3,12 @@
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from mutagrad.run.files import read_json
 
 __all__ = ["damaged", "files_of", "read_signed", "sum_of_text", "sums_of", "write_signed", "write_whole"]
 
@@ -55,7 +58,7 @@ def write_signed(path: Path, content: dict[str, Any]) -> None:
 def read_signed(path: Path) -> dict[str, Any] | None:
     """What `write_signed` wrote; ``None`` if there is no such file, or it was altered."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, "run")
         is_whole = isinstance(content, dict) and content.pop(_OWN, None) == _signature(content)
     except (OSError, ValueError, RecursionError):
         return None
@@ -79,14 +82,19 @@ def _signature(content: dict[str, Any]) -> str:
 
 
 def files_of(folder: Path) -> list[str]:
-    """Paths of all files in a folder, relative to it."""
-    walked = os.walk(folder)
-    return [Path(place, name).relative_to(folder).as_posix() for place, _, names in walked for name in names]
+    """Paths of all files in a folder, relative to it; a link to a folder is a file."""
+    found = [
+        Path(place, name)
+        for place, folders, names in os.walk(folder)
+        for name in (*names, *(one for one in folders if os.path.islink(os.path.join(place, one))))
+    ]
+    return [path.relative_to(folder).as_posix() for path in found]
 
 
 def _sum(path: Path, sync: bool = False) -> str:
-    if path.is_symlink():
-        return "a link"
+    # A pipe would be waited for.
+    if not stat.S_ISREG(path.lstat().st_mode):
+        return "no file"
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         if sync:

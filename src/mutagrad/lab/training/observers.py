@@ -10,6 +10,7 @@ from mutagrad.lab.tasks.task import Score
 from mutagrad.lab.training import run_folder
 from mutagrad.lab.training.problem import Problem
 from mutagrad.run import journal
+from mutagrad.run.files import aside
 from mutagrad.run.loop import Chunk
 from mutagrad.run.minibatches import changes
 from mutagrad.run.observers import Observer, Progress
@@ -37,6 +38,8 @@ class Measurements:
         self._task = problem.task
         name = self._task.score_name
         names = ("measured_generation", f"test_{name}", f"train_{name}", "test_loss", "train_loss")
+        # Of other columns, the file is moved aside when it is written to.
+        past = past if past.keys() == set(names) else {}
         self.columns: dict[str, list] = {one: np.asarray(past.get(one, ())).tolist() for one in names}
         self.test: Score | None = None
         self._last, self._pause = time.perf_counter(), 1.0
@@ -77,7 +80,7 @@ class Measurements:
             self._num_written = number
         except ValueError:
             # It is damaged at its head.
-            self._path.replace(self._path.with_name(f"damaged-{self._path.name}"))
+            self._path.rename(aside(self._path, "damaged"))
         except OSError:
             pass
 

@@ -13,7 +13,7 @@ from mutagrad import check
 from mutagrad.evaluation.local import VECTORIZED_ON_CPU
 from mutagrad.lab.training.options import TrainConfig
 
-__all__ = ["Shapes", "available", "check_offspring", "check_room", "num_parameters"]
+__all__ = ["Shapes", "available", "check_offspring", "check_room", "num_parameters", "of_host", "words_of"]
 
 _COPIES = 4
 """Of the parameters in a generation: the parent before and after it, a mutation and an offspring."""
@@ -103,7 +103,7 @@ def _compare(name: str, value: object, needed: int, words: str) -> None:
     there = available()
     if needed > there:
         raise ValueError(
-            f"{name}: got {value}; {words} need about {_bytes(needed)} of memory where {_bytes(there)} are free; pass less"
+            f"{name}: got {value}; {words} need about {words_of(needed)} of memory where {words_of(there)} are free; pass less"
         )
 
 
@@ -113,6 +113,11 @@ def available() -> float:
     if device.platform != "cpu":
         told = device.memory_stats() or {}
         return told["bytes_limit"] - told.get("bytes_in_use", 0) if "bytes_limit" in told else math.inf
+    return of_host()
+
+
+def of_host() -> float:
+    """Bytes of memory that the system, or its limits, leave."""
     return min(_of_system(), *_of_groups(), _of_process())
 
 
@@ -149,10 +154,18 @@ def _of_process() -> float:
     except ImportError:  # Windows
         return math.inf
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    return math.inf if limit == resource.RLIM_INFINITY else float(limit)
+    if limit == resource.RLIM_INFINITY:
+        return math.inf
+    try:
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    except (OSError, ValueError, IndexError):
+        used = 0
+    return float(max(limit - used, 0))
 
 
-def _bytes(number: float) -> str:
+def words_of(number: float) -> str:
+    """A number of bytes, such as "1.2 GB"."""
+    number = min(number, 1e21)
     for unit, name in ((1e15, "PB"), (1e12, "TB"), (1e9, "GB")):
         if number >= unit:
             return f"{number / unit:,.3g} {name}"

@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mutagrad.lab.training import exported
 from mutagrad.lab.training.options import TrainConfig, from_saved
 from mutagrad.run import journal, sums
+from mutagrad.run.files import check_plain, read_json
 from mutagrad.run.saved import HISTORY
 
 __all__ = [
@@ -32,6 +36,13 @@ MEASUREMENTS = "measurements.journal"
 _CONFIG = "config.json"
 _MANIFEST = "manifest.json"
 _SEALED = ("config.json", "inputs.safetensors", "params.safetensors", "training.png")
+_USED = (
+    *("config.", "manifest.", "measurements.", "checkpoint", "history.", "params.", "inputs.", "training."),
+    *("inspect.", "diagnosis.", "landscape."),
+)
+"""How the names begin of what a run, or a look at it, reads or writes."""
+_NEEDED = {"generation", "loss", "sigma", "num_examples", "is_resampled"}
+"""What a history has whatever the settings."""
 _REPLACED = ".old"
 _CHUNK = 65_536
 """Generations of a chunk of history.zarr."""
@@ -68,18 +79,17 @@ def read_config(folder: Path) -> dict[str, Any]:
     ValueError : if its config.json is damaged.
     """
     path = folder / _CONFIG
+    check_plain(folder, "run", lambda name: name.startswith(_USED))
     if not path.is_file():
         raise FileNotFoundError(f"run: got {str(folder)!r}, which holds no run (no config.json); check the path")
-    if why := [one for one in damage(folder) if one.startswith((_CONFIG, _MANIFEST))]:
+    if why := damage(folder, [_CONFIG]):
         raise ValueError(
             f"run: got {str(folder)!r}, whose {why[0]} since the run wrote it; restore it, or start a new run"
         )
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise ValueError(f"it holds a {type(found).__name__} where names and values belong")
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"run: got {str(path)!r}, which is damaged ({error}); start a new run") from None
+    found = read_json(path, "run")
+    if not isinstance(found, dict):
+        what = f"it holds a {type(found).__name__} where names and values belong"
+        raise ValueError(f"run: got {str(path)!r}, which is damaged ({what}); restore it")
     return found
 
 
@@ -97,7 +107,7 @@ def write_config(folder: Path, content: dict[str, Any]) -> None:
     Until `seal` is called, manifest.json knows this one and the one before, and nothing of what is to be written anew.
     """
     text = json.dumps(_finite(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-    before = (sums.read_signed(folder / _MANIFEST) or {"files": {}})["files"]
+    before = _listed(folder) or {}
     listed = {name: before[name] for name in ("inputs.safetensors",) if name in before}
     listed[_CONFIG] = sorted({sums.sum_of_text(text), *before.get(_CONFIG, ())})
     sums.write_signed(folder / _MANIFEST, {"files": listed})
@@ -120,7 +130,7 @@ def write_history(folder: Path, history: Any, attributes: dict[str, Any]) -> Non
     from zarr.codecs import Crc32cCodec, ZstdCodec
 
     path, temporary, replaced = (folder / f"history.zarr{ending}" for ending in ("", ".tmp", _REPLACED))
-    shutil.rmtree(temporary, ignore_errors=True)
+    _remove(temporary)
     codecs = (ZstdCodec(level=3), Crc32cCodec())
     encoding = {name: {"compressors": codecs, "chunks": (_CHUNK,)} for name in history.variables}
     for values in history.variables.values():
@@ -129,10 +139,18 @@ def write_history(folder: Path, history: Any, attributes: dict[str, Any]) -> Non
     history.to_zarr(temporary, mode="w", zarr_format=3, consolidated=False, encoding=encoding)
     # A folder cannot be replaced in one step: killed between the two, a run still has the earlier one.
     if path.exists():
-        shutil.rmtree(replaced, ignore_errors=True)
+        _remove(replaced)
         path.rename(replaced)
     temporary.rename(path)
-    shutil.rmtree(replaced, ignore_errors=True)
+    _remove(replaced)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, or the file or the link in its place."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def as_dataset(records: dict[str, np.ndarray], measured: dict[str, Any]) -> Any:
@@ -168,28 +186,60 @@ def read_history(folder: Path) -> Any:
         # What was measured is of the generations that are recorded.
         known = int(np.searchsorted(measured["measured_generation"], number, side="right"))
         measured = {name: values[:known] for name, values in measured.items()}
-    return as_dataset(records, measured)
+    if not _are_plain(records) or records.keys() & (measured.keys() | {"generation", "measurement"}):
+        raise _strange(folder)
+    return _checked(folder, as_dataset(records, measured))
+
+
+def _are_plain(columns: dict[str, np.ndarray]) -> bool:
+    return all(one.ndim == 1 and one.dtype.kind in "biuf" for one in columns.values())
+
+
+def _strange(folder: Path) -> ValueError:
+    return ValueError(f"run: got {str(folder)!r}, whose history has other columns than a run records; restore it")
+
+
+def _checked(folder: Path, history: Any) -> Any:
+    """A history that has what is needed of every generation."""
+    of_generations = {name: one.values for name, one in history.variables.items() if one.dims == ("generation",)}
+    if not of_generations.keys() >= _NEEDED or not _are_plain(of_generations):
+        raise _strange(folder)
+    return history
 
 
 def _exported(folder: Path) -> Any:
     """history.zarr, where the journals are not at hand."""
-    import xarray
-
     path = next(
         (path for path in (folder / "history.zarr", folder / f"history.zarr{_REPLACED}") if path.exists()), None
     )
     if path is None:
         return None
-    with xarray.open_zarr(path, consolidated=False) as history:
-        return history.load()
+    return _checked(folder, exported.read(path))
 
 
 def read_measurements(folder: Path) -> dict[str, np.ndarray]:
-    """What was measured now and then, as far as it is whole; nothing if it is damaged at its head."""
+    """What was measured now and then, as far as it is whole; what is lost, or damaged at its head, is said."""
     try:
-        return journal.read(folder / MEASUREMENTS).columns
-    except (FileNotFoundError, ValueError):
+        found = journal.read(folder / MEASUREMENTS)
+    except FileNotFoundError:
         return {}
+    except (OSError, ValueError):
+        return _lost(folder, "its measurements are damaged at their head, and begin anew")
+    is_there = np.ones(max((len(one) for one in found.columns.values()), default=0), bool)
+    for gap in found.lost:
+        is_there[gap.start : gap.stop] = False
+    whole = {name: one[is_there] for name, one in found.columns.items()}
+    generations = whole.get("measured_generation", np.zeros(2))
+    if not _are_plain(whole) or generations.dtype.kind != "i" or np.any(np.diff(generations, prepend=-1) <= 0):
+        return _lost(folder, "its measurements are damaged, and begin anew")
+    if not is_there.all():
+        _lost(folder, f"{(~is_there).sum()} of its measurements are lost to damage")
+    return whole
+
+
+def _lost(folder: Path, what: str) -> dict[str, np.ndarray]:
+    warnings.warn(f"run: got {str(folder)!r}: {what}", stacklevel=2)
+    return {}
 
 
 def seal(folder: Path) -> None:
@@ -206,14 +256,29 @@ def _is_sealed(name: str) -> bool:
     return top in _SEALED or top == "history.zarr"
 
 
-def damage(folder: Path) -> list[str]:
-    """What is damaged in a run folder, apart from journals and checkpoints, each in words; nothing if there is no manifest."""
-    if not (folder / _MANIFEST).exists():
+def damage(folder: Path, names: list[str] | None = None) -> list[str]:
+    """What is damaged in a run folder, apart from journals and checkpoints, each in words; nothing if there is no manifest.
+
+    Parameters
+    ----------
+    folder : of the run. names : of the files to look at; all that the manifest names unless given.
+    """
+    if not os.path.lexists(folder / _MANIFEST):
         return []
-    manifest = sums.read_signed(folder / _MANIFEST)
-    if manifest is None:
+    listed = _listed(folder)
+    if listed is None:
         return [f"{_MANIFEST} was altered"]
-    return sums.damaged(folder, manifest["files"], is_all=False)
+    listed = {name: allowed for name, allowed in listed.items() if names is None or name in names}
+    return sums.damaged(folder, listed, is_all=False)
+
+
+def _listed(folder: Path) -> dict[str, list[str]] | None:
+    """The files of the manifest with the sums that they may have; ``None`` if no run wrote it like that."""
+    listed = (sums.read_signed(folder / _MANIFEST) or {}).get("files")
+    if not isinstance(listed, dict) or not all(map(_is_sealed, listed)):
+        return None
+    are_sums = all(isinstance(one, list) and all(isinstance(own, str) for own in one) for one in listed.values())
+    return listed if are_sums else None
 
 
 def write_arrays(folder: Path, name: str, tree: Any) -> None:
