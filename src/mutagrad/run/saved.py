@@ -1,6 +1,8 @@
 """A run on disk: an observer that keeps its history and lineage in journals, and saves its state about every minute."""
 
 import errno
+import os
+import re
 import secrets
 import shutil
 import time
@@ -77,6 +79,8 @@ class Saved:
                     "a run ended here before its first checkpoint; it begins anew, and its journals are kept as earlier-…"
                 )
             self._past = None if history is None else tree.by_name(history)
+            if self._past is not None:
+                self._pending[HISTORY] = [(0, self._past)]
             recorded = max((len(one) for one in (self._past or {}).values()), default=0)
             self._first = int(state.generation) - recorded
             self._start = lineage.start_of(state, self._key, self._evaluator)
@@ -129,40 +133,48 @@ class Saved:
         if descent is not None:
             self._append(lineage.NAME, first - self._start["generation"], descent)
         self._state = chunk.state
+        # Errors are of many kinds, from Orbax too; what is not saved in the end is raised by `close`.
         try:
             self._checkpoints.poll()
+        except Exception as error:
+            self._failed(error)
+        try:
             if time.monotonic() - self._last > self._seconds:
                 self._save()
-        except (
-            Exception
-        ) as error:  # of many kinds, from Orbax's threads; what is not saved in the end is raised by `close`
+        except Exception as error:
             self._failed(error)
 
     def close(self) -> None:
         """Save what has not been saved, and let others write to the folder."""
         try:
             if self._state is not None and not is_consumed(self._state):
-                for name, rows in self._pending.items():
-                    self._write(name, rows)
                 self._save()
                 self._checkpoints.wait()
+        except Exception as error:
+            raise OSError(f"checkpoint: got {str(self._folder)!r}, which cannot be written ({_words(error)})") from error
         finally:
             self._state = None
             self.release()
 
     def release(self) -> None:
         """Let others write to the folder, without saving anything."""
-        try:
-            self._checkpoints.close()
+        with ExitStack() as closing:
+            closing.push(self._held)
             for one in self._journals.values():
-                one.close()
-        finally:
+                closing.callback(one.close)
+            closing.callback(self._checkpoints.close)
             self._journals = {}
-            self._held.close()
 
     def _save(self) -> None:
         if not (self._folder / HISTORY).exists():
             raise FileNotFoundError(errno.ENOENT, "the folder is gone", str(self._folder))
+        try:
+            self._checkpoints.wait()
+        except Exception as error:  # of the state before, which this one takes the place of
+            self._failed(error)
+        # A state is saved when what was recorded up to it is.
+        for name, rows in self._pending.items():
+            self._write(name, rows)
         for one in self._journals.values():
             one.sync()
         kinds = {name: [one.dtype.name, list(one.shape[1:])] for name, one in (self._past or {}).items()}
@@ -189,11 +201,8 @@ class Saved:
     def _opened(self, name: str, columns: dict[str, Any]) -> journal.Journal:
         path = self._folder / name
         about = {"run": self._run} | (self._start if name == lineage.NAME else {})
-        is_new = not path.exists()
         opened = journal.Journal(path, columns, about)
         if name == HISTORY:
-            if is_new and self._past is not None:
-                opened.append(0, self._past)
             self._past = {one: np.asarray(values)[:0] for one, values in columns.items()}
         return opened
 
@@ -275,4 +284,7 @@ def _spans(lost: list[range], first: int) -> str:
 
 def _words(error: Exception) -> str:
     text = str(error).strip().splitlines()
+    # As TensorStore says which error of the system it was.
+    if found := re.search(r"os_error_code='(\d+)'", str(error)):
+        return os.strerror(int(found[1]))
     return getattr(error, "strerror", None) or (f"{type(error).__name__}: {text[-1][:160] if text else ''}")
