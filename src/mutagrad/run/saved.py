@@ -151,7 +151,9 @@ class Saved:
                 self._save()
                 self._checkpoints.wait()
         except Exception as error:
-            raise OSError(f"checkpoint: got {str(self._folder)!r}, which cannot be written ({_words(error)})") from error
+            raise OSError(
+                f"checkpoint: got {str(self._folder)!r}, which cannot be written ({_words(error)})"
+            ) from error
         finally:
             self._state = None
             self.release()
