@@ -140,6 +140,21 @@ def test_resume_with_nothing_to_do_says_so_and_changes_nothing(run, tmp_path, ca
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in out.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.parametrize("name", ["params.safetensors", "training.png", "manifest.json"])
+def test_what_a_power_cut_took_of_the_end_is_written_anew(name, run, tmp_path):
+    """Files that lost what they held, in a run that has its generations."""
+    out = shutil.copytree(run[0], tmp_path / "run")
+    before = (out / "params.safetensors").read_bytes()
+    if name == "manifest.json":
+        write_config(out, json.loads((out / "config.json").read_text()))
+        (out / "params.safetensors").write_bytes(b"")
+    else:
+        (out / name).write_bytes(b"")
+    assert main(["train", "--quiet", "--resume", str(out)]) == 0
+    assert (out / "params.safetensors").read_bytes() == before
+    assert (out / "training.png").read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.filterwarnings("default")
 def test_resume_says_what_has_changed(run, tmp_path, capsys):
     out = shutil.copytree(run[0], tmp_path / "run")

@@ -7,8 +7,11 @@ change this module alone), and beside each STEP.json, written last: what it is o
 import hashlib
 import platform
 import re
+import shutil
 import sys
 import warnings
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from importlib import metadata
 from os import PathLike
 from pathlib import Path
@@ -21,6 +24,7 @@ import numpy as np
 from mutagrad.run import sums
 from mutagrad.run.described import is_description
 from mutagrad.run.files import aside, check_plain, shown
+from mutagrad.run.quiet import silence_orbax
 
 __all__ = ["Checkpoints", "folder_of", "identity_of", "versions"]
 
@@ -104,8 +108,9 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, identity: dict[str, str]):
-        self._folder, self._identity, self._manager = folder, identity, None
-        self._unsealed: dict[str, Any] | None = None
+        self._folder, self._identity = folder, identity
+        self._thread: ThreadPoolExecutor | None = None
+        self._writing: Future | None = None
 
     def newest(self) -> dict[str, Any] | None:
         """What STEP.json of the newest whole checkpoint says; ``None`` if there is no checkpoint.
@@ -220,52 +225,67 @@ class Checkpoints:
         leaves = _by_path(state)
         # Copied: the next chunk may consume the state. Orbax saves no arrays without entries.
         content = {name: np.array(_plain(leaf)) for name, leaf in leaves.items() if leaf.size}
-        self._unsealed = about | {
+        described = about | {
             "generation": step,
             "identity": self._identity,
             "leaves": {name: _kind(leaf) for name, leaf in leaves.items()},
             "versions": versions(),
         }
-        self._opened().save(step, args=_orbax().args.StandardSave(content), force=True)
+        if self._thread is None:
+            _orbax()
+            self._clear()
+            self._thread = ThreadPoolExecutor(1, "mutagrad-checkpoint")
+        self._writing = self._thread.submit(self._write, content, described)
 
     def poll(self) -> None:
-        """Take the sums of what has been written."""
-        if self._unsealed is not None and not self._opened().is_saving_in_progress():
+        """Raise what a state that was to be saved failed of."""
+        if self._writing is not None and self._writing.done():
             self.wait()
 
     def wait(self) -> None:
-        """Wait until what is being saved is on the disk, with its sums."""
-        if self._unsealed is None:
-            return
-        described, self._unsealed = self._unsealed, None
-        self._opened().wait_until_finished()
-        step = described["generation"]
-        described["files"] = sums.sums_of(self._folder / str(step), sync=True)
-        sums.write_signed(self._folder / f"{step}.json", described)
-        for path in self._folder.glob("*.json"):
-            if _is_step(path.stem) and not (self._folder / path.stem).exists():
-                path.unlink(missing_ok=True)
+        """Wait until what is being saved is on the disk, with its sums; raise what it failed of."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     def close(self) -> None:
-        """Wait, and end Orbax's threads."""
+        """Wait, and end the thread that writes."""
         try:
             self.wait()
         finally:
-            manager, self._manager = self._manager, None
-            if manager is not None:
-                manager.close()
+            thread, self._thread = self._thread, None
+            if thread is not None:
+                thread.shutdown()
 
-    def _opened(self) -> Any:
-        if self._manager is None:
-            ocp = _orbax()
-            # What is not whole is moved away, since a step is not written twice.
-            for path in list(self._folder.glob("*")):
-                if _is_step(path.name) and path.is_dir() and self._described(int(path.name))[1]:
-                    (self._folder / f"{path.name}.json").unlink(missing_ok=True)
-                    path.rename(aside(path, "damaged"))
-            options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT, cleanup_tmp_directories=True)
-            self._manager = ocp.CheckpointManager(self._folder, options=options)
-        return self._manager
+    def _write(self, content: dict[str, np.ndarray], described: dict[str, Any]) -> None:
+        """Write a checkpoint, its sums last, and remove older ones; what cannot be written whole leaves nothing."""
+        place, seal = (self._folder / f"{described['generation']}{ending}" for ending in ("", ".json"))
+        try:
+            shutil.rmtree(place, ignore_errors=True)
+            with _orbax().StandardCheckpointer() as checkpointer:
+                checkpointer.save(place / "default", content)
+                checkpointer.wait_until_finished()
+            sums.write_signed(seal, described | {"files": sums.sums_of(place, sync=True)})
+        except BaseException:
+            seal.unlink(missing_ok=True)
+            shutil.rmtree(place, ignore_errors=True)
+            raise
+        whole = sorted(int(path.stem) for path in self._folder.glob("*.json") if _is_step(path.stem))
+        for step in whole[:-_KEPT]:
+            with suppress(OSError):
+                # Under another name first: a checkpoint that lacks files would be taken for a damaged one.
+                (self._folder / str(step)).rename(removed := self._folder / f"removed-{step}")
+                (self._folder / f"{step}.json").unlink()
+                shutil.rmtree(removed)
+
+    def _clear(self) -> None:
+        """Move away what is not whole, since a step is not written twice; remove what was being removed."""
+        for path in list(self._folder.glob("*")):
+            if path.name.startswith("removed-"):
+                shutil.rmtree(path, ignore_errors=True)
+            elif _is_step(path.name) and path.is_dir() and self._described(int(path.name))[1]:
+                (self._folder / f"{path.name}.json").unlink(missing_ok=True)
+                path.rename(aside(path, "damaged"))
 
     def _check_identity(self, described: dict[str, Any]) -> None:
         then, now = described["identity"], self._identity
@@ -301,6 +321,7 @@ def _orbax() -> Any:
         import orbax.checkpoint as ocp
     except ImportError:
         raise ImportError("checkpoint: needs orbax-checkpoint; pip install 'mutagrad[lab]'") from None
+    silence_orbax()
     return ocp
 
 

@@ -16,12 +16,14 @@ import struct
 import time
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mutagrad.run.files import contents, parsed
+from mutagrad.run.sums import named, sync_folder
 
 __all__ = ["Journal", "Rows", "read"]
 
@@ -95,13 +97,19 @@ class Journal:
                 )
             # Behind the last whole block stands what could not be written to its end.
             self._end = max(block.stop for block in _blocks(data))
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        os.ftruncate(self._descriptor, self._end)
+        self._path, self._descriptor = path, os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         self._synced = time.monotonic()
-        if not self._end:
-            text = json.dumps(head, sort_keys=True).encode()
-            self._write(_block(0, 0, text) * 2)
-            self.sync()
+        try:
+            with named(path):
+                os.ftruncate(self._descriptor, self._end)
+            if not self._end:
+                text = json.dumps(head, sort_keys=True).encode()
+                self._write(_block(0, 0, text) * 2)
+                self.sync()
+                sync_folder(path.parent)
+        except OSError:
+            os.close(self._descriptor)
+            raise
 
     def append(self, first: int, columns: Mapping[str, Any]) -> None:
         """Append rows; what cannot be written whole is taken back.
@@ -129,11 +137,13 @@ class Journal:
     def _write(self, data: bytes) -> None:
         left, place = memoryview(data), self._end
         try:
-            while left:
-                written = os.pwrite(self._descriptor, left, place)
-                place, left = place + written, left[written:]
+            with named(self._path):
+                while left:
+                    written = os.pwrite(self._descriptor, left, place)
+                    place, left = place + written, left[written:]
         except OSError:
-            os.ftruncate(self._descriptor, self._end)
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, self._end)
             raise
         self._end = place
 
@@ -145,7 +155,8 @@ class Journal:
 
     def sync(self) -> None:
         """Force all that was appended to the disk."""
-        os.fsync(self._descriptor)
+        with named(self._path):
+            os.fsync(self._descriptor)
         self._synced = time.monotonic()
 
     def close(self) -> None:
@@ -153,7 +164,8 @@ class Journal:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             try:
-                os.fsync(descriptor)
+                with named(self._path):
+                    os.fsync(descriptor)
             finally:
                 os.close(descriptor)
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 __all__ = ["locked"]
@@ -60,8 +60,10 @@ def locked(folder: Path, what: str) -> Iterator[None]:
                 f"{what}: got {str(folder)!r}, which process {owner} is writing to; wait until it has ended, or pass another "
                 "folder"
             )
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        # For the message above alone: a disk that is full need not keep a run from beginning.
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
     finally:
         # A child that leaves the block has closed it, and the number may be that of another file.

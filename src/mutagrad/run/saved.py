@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import time
@@ -160,13 +161,15 @@ class Saved:
             if is_due:
                 self._kept.begin()
             self._position = self._kept.position
+        # Errors are of many kinds, from Orbax too; what is not saved in the end is raised by `close`.
         try:
             self._checkpoints.poll()
+        except Exception as error:
+            self._failed(error)
+        try:
             if is_due:
                 self._save()
-        except (
-            Exception
-        ) as error:  # of many kinds, from Orbax's threads; what is not saved in the end is raised by `close`
+        except Exception as error:
             self._failed(error)
 
     @property
@@ -198,29 +201,37 @@ class Saved:
         """Save what has not been saved, and let others write to the folder."""
         try:
             if self._state is not None and not is_consumed(self._state):
-                for name, rows in self._pending.items():
-                    self._write(name, rows)
                 self._save()
                 self._checkpoints.wait()
+        except Exception as error:
+            raise OSError(
+                f"checkpoint: got {str(self._folder)!r}, which cannot be written ({_words(error)})"
+            ) from error
         finally:
             self._state = None
             self.release()
 
     def release(self) -> None:
         """Let others write to the folder, without saving anything."""
-        try:
-            self._checkpoints.close()
+        with ExitStack() as closing:
+            closing.push(self._held)
             for one in self._journals.values():
-                one.close()
+                closing.callback(one.close)
             if self._kept is not None:
-                self._kept.close()
-        finally:
+                closing.callback(self._kept.close)
+            closing.callback(self._checkpoints.close)
             self._journals, self._kept = {}, None
-            self._held.close()
 
     def _save(self) -> None:
         if not (self._folder / HISTORY).exists():
             raise FileNotFoundError(errno.ENOENT, "the folder is gone", str(self._folder))
+        try:
+            self._checkpoints.wait()
+        except Exception as error:  # of the state before, which this one takes the place of
+            self._failed(error)
+        # A state is saved when what was recorded up to it is.
+        for name, rows in self._pending.items():
+            self._write(name, rows)
         for one in self._journals.values():
             one.sync()
         about = {"run": self._run, "start": self._start, "records": self._kinds(), "first": self._first}
@@ -340,4 +351,7 @@ def _spans(lost: list[range], first: int) -> str:
 
 def _words(error: Exception) -> str:
     text = str(error).strip().splitlines()
+    # As TensorStore says which error of the system it was.
+    if found := re.search(r"os_error_code='(\d+)'", str(error)):
+        return os.strerror(int(found[1]))
     return getattr(error, "strerror", None) or (f"{type(error).__name__}: {text[-1][:160] if text else ''}")

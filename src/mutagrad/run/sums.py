@@ -4,13 +4,16 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mutagrad.run.files import read_json
 
-__all__ = ["damaged", "files_of", "read_signed", "sum_of_text", "sums_of", "write_signed", "write_whole"]
+__all__ = [
+    "damaged", "files_of", "named", "read_signed", "sum_of_text", "sums_of", "sync_folder", "write_signed", "write_whole",
+]  # fmt: skip
 
 _OWN = "sha256"
 _PIECE = 2**20
@@ -21,10 +24,13 @@ def sums_of(folder: Path, names: Iterable[str] | None = None, sync: bool = False
 
     Parameters
     ----------
-    folder : of the files. names : paths in it. sync : whether to force each file to the disk first.
+    folder : of the files. names : paths in it. sync : whether to force each file, and its name, to the disk first.
     """
     found = sorted(files_of(folder)) if names is None else names
-    return {name: _sum(folder / name, sync) for name in found}
+    result = {name: _sum(folder / name, sync) for name in found}
+    for place in {(folder / name).parent for name in found} if sync else ():
+        sync_folder(place)
+    return result
 
 
 def damaged(folder: Path, sums: Mapping[str, str | Collection[str]], is_all: bool = True) -> list[str]:
@@ -70,11 +76,34 @@ def write_whole(path: Path, text: str) -> None:
     temporary = path.with_name(path.name + ".tmp")
     # A link that somebody left under that name is not followed.
     temporary.unlink(missing_ok=True)
-    with open(temporary, "x", encoding="utf-8") as file:
+    with named(path), open(temporary, "x", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Force the names of a folder to the disk, as far as the system can."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with named(folder):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Errors of the system that come from a file that is open say which it is."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def _signature(content: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from mutagrad.lab.tasks.dataset import Dataset
 from mutagrad.lab.training.options import TrainConfig
-from mutagrad.lab.training.run_folder import read_config
+from mutagrad.lab.training.run_folder import is_ended, read_config
 
 __all__ = ["device", "examples", "is_blank", "nothing_left", "versions", "wanted_generations"]
 
@@ -41,7 +41,8 @@ def nothing_left(config: TrainConfig) -> str:
     """
     folder = Path(str(config.out))
     outcome = read_config(folder).get("outcome")
-    if not isinstance(outcome, dict) or not all((folder / name).exists() for name in _WRITTEN):
+    is_whole = is_ended(folder) and all((folder / name).exists() for name in _WRITTEN)
+    if not isinstance(outcome, dict) or not is_whole:
         return ""
     done, wanted = outcome.get("generations"), wanted_generations(config)
     if wanted is not None and isinstance(done, int) and done >= wanted:

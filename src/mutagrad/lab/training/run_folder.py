@@ -22,6 +22,7 @@ __all__ = [
     "MEASUREMENTS",
     "create",
     "damage",
+    "is_ended",
     "read_config",
     "read_history",
     "read_measurements",
@@ -247,13 +248,18 @@ def seal(folder: Path) -> None:
 
     Journals and checkpoints, which have sums of their own, are not in it.
     """
-    found = sums.sums_of(folder, [name for name in sums.files_of(folder) if _is_sealed(name)])
+    found = sums.sums_of(folder, [name for name in sums.files_of(folder) if _is_sealed(name)], sync=True)
     sums.write_signed(folder / _MANIFEST, {"files": {name: [one] for name, one in found.items()}})
 
 
 def _is_sealed(name: str) -> bool:
     top = name.split("/")[0]
     return top in _SEALED or top == "history.zarr"
+
+
+def is_ended(folder: Path) -> bool:
+    """Whether a sitting has ended in a folder with all that it writes at its end, and that is as it was written."""
+    return "params.safetensors" in (_listed(folder) or {}) and not damage(folder)
 
 
 def damage(folder: Path, names: list[str] | None = None) -> list[str]:
