@@ -60,7 +60,6 @@ class Saved:
         self._identity = identity_of(key, algorithm, state)
         self._checkpoints = Checkpoints(self._folder, self._identity)
         self._kept: KeptEvaluations | None = None
-        self._position: list[int] | None = None
         self._run = secrets.token_hex(8)
         self._state: Any = None
         # The first checkpoint comes soon.
@@ -76,7 +75,6 @@ class Saved:
     def restore(self, state: Any, history: Any, evaluations: int) -> tuple[Any, Any, int]:
         """State, history and evaluations of the newest whole checkpoint, or those given if there is none."""
         described = self._checkpoints.newest()
-        self._position = [0, 0] if described is None else described.get("kept")
         if described is None:
             # What a run left that ended before its first checkpoint is made again.
             earlier = [self._set_aside(name, "earlier") for name in (HISTORY, lineage.NAME)]
@@ -125,11 +123,11 @@ class Saved:
             found if is_own and found.keys() == {"evaluation", "generation", "checksum", "key", "generator"} else None
         )
 
-    def kept(self, loss_fn: Callable) -> KeptEvaluations:
-        """Where the evaluations of a loss in ordinary Python are kept until the next checkpoint."""
+    def kept(self, loss_fn: Callable, generation: int) -> KeptEvaluations:
+        """Where the evaluations of a loss in ordinary Python are kept until the next checkpoint, from a generation on."""
         of = json.dumps([self._identity, fingerprint(loss_fn)], sort_keys=True)
         self._kept = KeptEvaluations(
-            self._folder, self._position, hashlib.sha256(of.encode()).hexdigest(), self._failed
+            self._folder, generation, hashlib.sha256(of.encode()).hexdigest(), self._failed
         )
         return self._kept
 
@@ -145,10 +143,8 @@ class Saved:
             self._append(lineage.NAME, first - self._start["generation"], descent)
         self._state = chunk.state
         is_due = time.monotonic() - self._last > self._seconds
-        if self._kept is not None:
-            if is_due:
-                self._kept.begin()
-            self._position = self._kept.position
+        if self._kept is not None and is_due:
+            self._kept.begin()
         try:
             self._checkpoints.poll()
             if is_due:
@@ -188,12 +184,11 @@ class Saved:
         for one in self._journals.values():
             one.sync()
         kinds = {name: [one.dtype.name, list(one.shape[1:])] for name, one in (self._past or {}).items()}
-        about = {"run": self._run, "start": self._start, "records": kinds, "first": self._first, "kept": self._position}
+        about = {"run": self._run, "start": self._start, "records": kinds, "first": self._first}
         self._checkpoints.save(self._state, about | {"evaluations": self.evaluations_fn(self._state)})
         self._last = time.monotonic()
-        if self._kept is not None and self._position is not None:
-            places = [self._position, *(one.get("kept") for one in self._checkpoints.sealed())]
-            self._kept.forget(min(place[0] for place in places if place is not None))
+        if self._kept is not None and (sealed := self._checkpoints.sealed()):
+            self._kept.forget(min(one["generation"] for one in sealed))
 
     def _append(self, name: str, first: int, columns: dict[str, Any]) -> None:
         self._pending.setdefault(name, []).append((first, columns))
