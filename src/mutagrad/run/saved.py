@@ -126,9 +126,7 @@ class Saved:
     def kept(self, loss_fn: Callable, generation: int) -> KeptEvaluations:
         """Where the evaluations of a loss in ordinary Python are kept until the next checkpoint, from a generation on."""
         of = json.dumps([self._identity, fingerprint(loss_fn)], sort_keys=True)
-        self._kept = KeptEvaluations(
-            self._folder, generation, hashlib.sha256(of.encode()).hexdigest(), self._failed
-        )
+        self._kept = KeptEvaluations(self._folder, generation, hashlib.sha256(of.encode()).hexdigest(), self._failed)
         return self._kept
 
     def record(self, record: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
