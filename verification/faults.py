@@ -39,7 +39,7 @@ from safetensors.numpy import load_file
 
 import mutagrad
 from mutagrad.lab.training import run_folder
-from mutagrad.run import chunks, journal, lineage, saved
+from mutagrad.run import chunks, journal, lineage, past, saved
 from verification import common, reliability
 
 NUMBER = 19
@@ -145,9 +145,9 @@ class Evolve:
         if self.name == "evolve, on from damage":
             self._evolve(folder, 3)
             next(path for path in (folder / "3").rglob("*") if path.is_file()).write_bytes(b"?")
-            data = (folder / saved.HISTORY).read_bytes()
+            data = (folder / past.HISTORY).read_bytes()
             block = next(one for one in journal._blocks(data) if one.rows)
-            (folder / saved.HISTORY).write_bytes(data[: block.start] + b"?" + data[block.start + 1 :])
+            (folder / past.HISTORY).write_bytes(data[: block.start] + b"?" + data[block.start + 1 :])
 
     def run(self, folder: Path) -> Ended:
         result, how, text = None, "", []

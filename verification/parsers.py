@@ -38,9 +38,10 @@ import numpy as np
 from mutagrad.lab.claims import verdicts
 from mutagrad.lab.training import archive, inspect, observers, problem, replay, resume, run_folder, train
 from mutagrad.lab.training.options import TrainConfig
-from mutagrad.run import journal, lineage, saved
-from mutagrad.run.checkpoint import Checkpoints, identity_of
+from mutagrad.run import journal, lineage, past
+from mutagrad.run.checkpoint import Checkpoints
 from mutagrad.run.evolve import Result
+from mutagrad.run.identity import identity_of
 from verification import common, mutations, reliability
 
 SECONDS, MOST, ADDRESSES = 10, 2**29, 2**31
@@ -110,11 +111,11 @@ class Home:
         described = checkpoints.newest()
         if described is None:
             return {}
-        history = saved.history_of(folder / "checkpoint", described)
+        history = past.history_of(folder / "checkpoint", described)
         return history.columns | _leaves(checkpoints.restore(described, self.problem.state), described["generation"])
 
     def history(self, folder: Path) -> dict[str, Any]:
-        path = folder / "checkpoint" / saved.HISTORY
+        path = folder / "checkpoint" / past.HISTORY
         found = journal.read(path)
         journal.Journal(path, found.columns, found.attributes).close()
         history = run_folder.read_history(folder)

@@ -1,7 +1,10 @@
 """One evaluation of an ordinary Python loss, and the process that evaluates for another. A worker imports this, and no JAX."""
 
+import multiprocessing
+import os
 import pickle
 import signal
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -18,10 +21,10 @@ def call(loss_fn: Callable, rank: int, params: Any) -> "np.ndarray | Failure":
         found = loss_fn(params)
         if found is None:
             return Failure("nothing: it returned None")
-        array = np.asarray(found)
+        # What is masked is no loss; and an array may be one that the loss fills anew at each call.
+        array = np.array(np.ma.filled(1.0 * found, np.nan) if np.ma.isMaskedArray(found) else found)
     except Exception as error:
-        first = str(error).strip().splitlines()[:1]
-        return Failure(f"{type(error).__name__}: {first[0][:200] if first else ''}")
+        return Failure(_words(error))
     # Of other kinds are bfloat16 and its like, which have names of their own.
     if array.dtype.kind not in "biuf" and not array.dtype.name.startswith(("bfloat", "float")):
         what = f"a {type(found).__name__}" if array.dtype.kind == "O" else array.dtype
@@ -31,21 +34,50 @@ def call(loss_fn: Callable, rank: int, params: Any) -> "np.ndarray | Failure":
     return array
 
 
+def _words(error: Exception) -> str:
+    """The kind of an error and the first line of what it says."""
+    try:
+        first = str(error).strip().splitlines()[:1]
+    except Exception:
+        first = []
+    return f"{type(error).__name__}: {first[0][:200] if first else ''}"
+
+
 def serve(pipe: Any) -> None:
-    """Evaluate what comes through a pipe, until it closes: a pickled (loss_fn or ``None`` for the last, rank, params) each."""
+    """Evaluate what comes through a pipe, until it closes: a pickled (loss_fn,), or (rank, params) for the last one.
+
+    Each has an answer, (outcome, why it could not be loaded); so has the beginning.
+    """
     # Ctrl-C in a terminal goes to all processes of a run; its first process decides what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setpgid"):
+        # What a loss starts is ended with its worker.
+        os.setpgid(0, 0)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     loss_fn: Any = None
+    outcome, refused = None, ""
     try:
-        pipe.send_bytes(b"")
         while True:
-            message = pipe.recv_bytes()
-            try:
-                function, rank, params = pickle.loads(message)
-                loss_fn = loss_fn if function is None else pickle.loads(function)
-                outcome, refused = call(loss_fn, rank, params), ""
-            except Exception as error:
-                outcome, refused = None, f"{type(error).__name__}: {error}"
             pipe.send_bytes(pickle.dumps((outcome, refused)))
+            message = pipe.recv_bytes()
+            outcome, refused = None, ""
+            try:
+                given = pickle.loads(message)
+                if len(given) == 1:
+                    (loss_fn,) = given
+                else:
+                    outcome = call(loss_fn, *given)
+            except Exception as error:
+                refused = _words(error)
     except (EOFError, OSError):
         return
+
+
+def _end_with_parent() -> None:
+    """Whatever is evaluated, nobody waits for it any more."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    if hasattr(os, "killpg"):
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)

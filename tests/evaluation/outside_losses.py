@@ -1,6 +1,7 @@
 """Losses that fail in their own way in a worker, which imports this module; it needs no JAX."""
 
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -56,4 +57,32 @@ def killer(params):
 def slow(params):
     """A tenth of a second."""
     time.sleep(0.1)
+    return square(params)
+
+
+def stuck(params):
+    """A program that takes a minute wherever the first parameter is not 1."""
+    if params[0] != 1:
+        subprocess.run(["sleep", "60"], check=False)
+    return square(params)
+
+
+def forking(params):
+    """Ends its process wherever the first parameter is not 1, and leaves one that holds what it held."""
+    if params[0] != 1:
+        if not os.fork():
+            time.sleep(60)
+        os._exit(4)
+    return square(params)
+
+
+def unspeakable(params):
+    """Raises what cannot be put into words wherever the first parameter is not 1."""
+
+    class Mute(Exception):
+        def __str__(self):
+            raise RuntimeError("no words")
+
+    if params[0] != 1:
+        raise Mute
     return square(params)

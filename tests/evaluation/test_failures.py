@@ -1,5 +1,9 @@
 """Evaluations that fail, and what is done with each kind: by policy, counted, and the course of a run without them."""
 
+import gc
+import os
+import subprocess
+import time
 import warnings
 
 import jax
@@ -147,3 +151,107 @@ def test_what_no_worker_can_import_is_refused():
     with pytest.raises(ValueError, match="^loss_fn: could not be sent to the pool") as caught:
         run(lambda params: 0.0, mutagrad.executor(1))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("pool", [None, 1])
+def test_what_says_nothing_of_itself_has_raised_all_the_same(pool):
+    result, said = quietly(losses.unspeakable, mutagrad.executor(pool))
+    assert result.history["num_exceptions"].tolist() == [4] * 4
+    assert said[0].startswith("loss_fn: an evaluation raised Mute: ;")
+
+
+def test_an_array_that_the_loss_fills_anew_is_each_time_what_it_was(whole):
+    buffer = np.zeros(3)
+
+    def loss_fn(params):
+        return np.square(params, out=buffer, dtype=np.float64, casting="same_kind")
+
+    found = run(loss_fn, mutagrad.executor(), 30)
+    wanted = run(lambda params: np.square(params, dtype=np.float64), mutagrad.executor(), 30)
+    np.testing.assert_array_equal(found.history["loss"], wanted.history["loss"])
+    assert found.history["loss"][-1] < found.history["loss"][0]
+
+
+def test_what_is_masked_is_no_loss_of_zero():
+    """The mean of what is masked everywhere is masked, and 0 underneath."""
+
+    def loss_fn(params):
+        found = np.ma.masked_invalid(np.full(3, np.nan if params[0] != 1 else 2.0))
+        return found.mean()
+
+    result, _ = quietly(loss_fn, mutagrad.executor())
+    assert result.history["loss"].tolist() == [2.0] * 4
+    assert result.history["num_nonfinite"].tolist() == [4] * 4
+
+
+def test_many_losses_of_which_one_stops_the_run_are_said_in_one_line():
+    with pytest.raises(ValueError, match="^loss_fn: got losses that are not finite back; the run stops") as caught:
+        run(lambda params: np.where(np.arange(300) == 7, np.nan, 1.0), mutagrad.executor(on_failure="stop"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_batched_loss_that_was_tried_again_and_returns_one_number_is_refused():
+    calls = []
+
+    def loss_fn(params):
+        calls.append(1)
+        return None if len(calls) == 1 else 3.0
+
+    with pytest.raises(ValueError, match=r"^losses: got shape \(1,\) for 5 candidates"):
+        run(loss_fn, mutagrad.executor(is_batched=True, on_failure="retry"))
+
+
+def test_what_a_loss_imports_is_no_part_of_its_time(tmp_path, monkeypatch):
+    (tmp_path / "slow_to_import.py").write_text("import time\ntime.sleep(1.5)\nfrom outside_losses import square\n")
+    (tmp_path / "imports_later.py").write_text(
+        "class Loss:\n    def __setstate__(self, state):\n        import slow_to_import\n"
+        "    def __getstate__(self):\n        return {'a': 1}\n"
+        "    def __call__(self, params):\n        return float((params**2).sum())\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import imports_later
+
+    result, said = quietly(imports_later.Loss(), mutagrad.executor(1, timeout=1.0))
+    assert not said
+    assert result.history["num_timeouts"].tolist() == [0] * 4
+
+
+posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes of POSIX")
+
+
+@posix
+def test_what_a_loss_has_started_ends_with_its_time():
+    def sleeping():
+        return set(subprocess.run(["pgrep", "-fx", "sleep 60"], stdout=subprocess.PIPE, text=True).stdout.split())
+
+    before = sleeping()
+    result, _ = quietly(losses.stuck, mutagrad.executor(1, timeout=0.5), number=1)
+    assert result.history["num_timeouts"].tolist() == [4]
+    assert not sleeping() - before
+
+
+@posix
+def test_a_worker_whose_pipe_a_fork_holds_is_known_to_be_dead():
+    start = time.monotonic()
+    result, _ = quietly(losses.forking, mutagrad.executor(2, retries=0), number=1)
+    assert result.history["num_dead_workers"].tolist() == [4]
+    # What was forked sleeps for a minute.
+    assert time.monotonic() - start < 55
+
+
+@posix
+def test_a_fork_of_the_process_leaves_its_workers_alone(whole):
+    evaluation = mutagrad.executor(1)
+    run(losses.square, evaluation)
+    (worker,) = evaluation.evaluate_fn._pool._workers
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        child = os.fork()
+    if not child:
+        try:
+            del evaluation
+            gc.collect()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert worker.process.is_alive()

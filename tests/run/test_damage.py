@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import mutagrad
-from mutagrad.run import saved, sums
+from mutagrad.run import past, saved, sums
 
 KEY, START, CUT, NUMBER = jax.random.key(0), jnp.ones(6), 40, 60
 ALGORITHM = mutagrad.adapt_sigma(mutagrad.elitist(0.1, 6))
@@ -118,9 +118,9 @@ def test_the_newest_whole_checkpoint_is_taken_and_the_other_kept(folder, whole, 
 def test_a_damaged_history_stays_as_it_is_when_nothing_is_left_to_do(folder, tmp_path):
     """What is lost is lost once: the rest outlives sittings without a generation."""
     tried = shutil.copytree(folder, tmp_path / "tried")
-    whole = (tried / saved.HISTORY).read_bytes()
+    whole = (tried / past.HISTORY).read_bytes()
     block = next(one for one in saved.journal._blocks(whole) if one.first == 1)
-    (tried / saved.HISTORY).write_bytes(whole[: block.start] + b"?" + whole[block.start + 1 :])
+    (tried / past.HISTORY).write_bytes(whole[: block.start] + b"?" + whole[block.start + 1 :])
     with pytest.warns(UserWarning, match="of its history are lost to damage"):
         lost = np.isnan(run(tried, CUT).history["loss"])
     assert lost.sum() == block.rows
@@ -158,7 +158,7 @@ def test_a_kill_after_the_lineage_was_lost(folder, whole, tmp_path, monkeypatch)
     assert mutagrad.replay(tried, ALGORITHM, run(None, CUT)).last == NUMBER
 
 
-@pytest.mark.parametrize("name", [".lock", "5.json.tmp", saved.HISTORY])
+@pytest.mark.parametrize("name", [".lock", "5.json.tmp", past.HISTORY])
 def test_links_are_not_written_through(name, tmp_path):
     (tmp_path / "victim").write_text("mine")
     (tmp_path / "run").mkdir()
@@ -258,7 +258,7 @@ def test_what_no_words_tell_is_told_by_the_program(other, tmp_path):
 
 def test_other_versions_are_said(folder, whole, tmp_path, monkeypatch):
     tried = shutil.copytree(folder, tmp_path / "tried")
-    monkeypatch.setattr("mutagrad.run.checkpoint.versions", lambda: {"jax": "0.0.1"})
+    monkeypatch.setattr("mutagrad.run.identity.versions", lambda: {"jax": "0.0.1"})
     with pytest.warns(
         UserWarning, match=r"it was written with .*jax 0\.\d+.*, and this is .*jax 0\.0\.1.*need not be the one"
     ):

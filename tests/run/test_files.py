@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import mutagrad
 from mutagrad.evaluation.local import resolve
-from mutagrad.run import files, journal, saved, sums
+from mutagrad.run import files, journal, past, saved, sums
 
 KEY, START = jax.random.key(0), jnp.ones(6)
 ALGORITHM = mutagrad.adapt_sigma(mutagrad.elitist(0.1, 6))
@@ -57,7 +57,7 @@ def test_what_is_no_file_is_refused_and_not_waited_for(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["pipe", "link"])
-@pytest.mark.parametrize("name", ["20.json", "20", saved.HISTORY, "lineage.journal"])
+@pytest.mark.parametrize("name", ["20.json", "20", past.HISTORY, "lineage.journal"])
 def test_a_folder_in_which_files_are_pipes_or_links_is_refused(name, kind, whole, tmp_path):
     tried = shutil.copytree(whole, tmp_path / "tried")
     if (tried / name).is_dir():
@@ -146,13 +146,13 @@ def test_blocks_far_apart_take_no_memory(tmp_path):
 def test_everything_that_is_set_aside_is_kept(tmp_path):
     """Three runs that ended before their first checkpoint: the journals of each are there."""
     for text in ("one", "two", "three"):
-        (tmp_path / saved.HISTORY).write_text(text)
+        (tmp_path / past.HISTORY).write_text(text)
         state = ALGORITHM.init(START)
         own = saved.Saved(tmp_path, KEY, ALGORITHM, state, None, resolve("auto"))
         with pytest.warns(UserWarning, match="its journals are kept"):
             own.restore(state, None, 0)
         own.release()
-    kept = [tmp_path / f"earlier{number}-{saved.HISTORY}" for number in ("", "-2", "-3")]
+    kept = [tmp_path / f"earlier{number}-{past.HISTORY}" for number in ("", "-2", "-3")]
     assert [path.read_text() for path in kept] == ["one", "two", "three"]
 
 

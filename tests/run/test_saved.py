@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import mutagrad
-from mutagrad.run import saved
+from mutagrad.run import past, saved
 
 KEY, START, NUMBER = jax.random.key(0), jnp.ones(6), 60
 ALGORITHM = mutagrad.adapt_sigma(mutagrad.elitist(0.1, 6))
@@ -115,7 +115,7 @@ def test_what_cannot_be_read_back_is_said_and_is_nan(whole, tmp_path):
 
     def cut(chunk):
         if chunk.generation == 1:
-            os.truncate(tmp_path / "run" / saved.HISTORY, 10)
+            os.truncate(tmp_path / "run" / past.HISTORY, 10)
 
     with pytest.warns(UserWarning, match="generations 1 to 60 of its history cannot be read back") as said:
         result = run(tmp_path / "run", observers=[cut])

@@ -81,7 +81,9 @@ class Outside:
             return evaluated
         if isinstance(evaluated[0], np.ndarray) and not evaluated.counts:
             return evaluated[0]
-        whole = Evaluated([evaluated[0]] * len(offspring) if isinstance(evaluated[0], Failure) else list(evaluated[0]))
+        whole = Evaluated(
+            [evaluated[0]] * len(offspring) if isinstance(evaluated[0], Failure) else np.atleast_1d(evaluated[0])
+        )
         # A call is of as many evaluations as there are candidates.
         whole.counts = Counter({kind: number * len(whole) for kind, number in evaluated.counts.items()})
         return whole
@@ -132,7 +134,7 @@ class Outside:
             return False
         if policy == "retry":
             return attempts <= self._retries
-        what = f"got {outcome} back"
+        what = f"got {outcome if np.ndim(outcome) == 0 else 'losses that are not finite'} back"
         if is_failure:
             what = outcome.words if kind == "shape" else f"an evaluation {outcome.words}"
         remedy = (

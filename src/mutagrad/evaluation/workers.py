@@ -4,8 +4,10 @@ Each has a pipe of its own and one evaluation at a time. So it is known which ev
 held by it.
 """
 
+import contextlib
 import multiprocessing
 import os
+import signal
 import threading
 import time
 import weakref
@@ -22,7 +24,9 @@ __all__ = ["Workers", "not_sendable"]
 
 
 _START_SECONDS = 300.0
-"""What a worker may take until it begins."""
+"""What a worker may take until it begins, or to import what a loss needs."""
+_TICK = 1.0
+"""How often it is looked for workers that are dead and whose pipes are held open by what they forked [s]."""
 _MOST_STARTS = 20
 """Workers that may be killed one after another before one begins."""
 
@@ -39,6 +43,10 @@ class _Worker:
         self.is_ready, self.due, self.run = False, time.monotonic() + _START_SECONDS, -1
 
     def stop(self) -> None:
+        """End it, and what its loss has started, which is of its group."""
+        if hasattr(os, "killpg"):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid or 0, signal.SIGKILL)
         self.process.kill()
         self.process.join()
         self.pipe.close()
@@ -57,7 +65,7 @@ class Workers:
         self._context, self._number = multiprocessing.get_context("spawn"), number
         self._workers: list[_Worker] = []
         self._lock, self._runs, self._failed_starts = threading.Lock(), 0, 0
-        weakref.finalize(self, _stop, self._workers)
+        weakref.finalize(self, _stop, self._workers, os.getpid())
 
     def outcomes(
         self, loss_fn: Callable, rank: int, candidates: Sequence[Any], todo: deque[int], timeout: float | None
@@ -65,7 +73,7 @@ class Workers:
         """Indices of candidates and their outcomes as they come; what is added to ``todo`` meanwhile is evaluated too."""
         with self._lock:
             self._runs += 1
-            function = _pickled(loss_fn)
+            function = _pickled((loss_fn,))
             try:
                 while todo or any(worker.index is not None for worker in self._workers):
                     self._send(function, rank, candidates, todo, timeout)
@@ -82,35 +90,42 @@ class Workers:
         needed = min(self._number, len(todo) + sum(one.index is not None for one in self._workers))
         while len(self._workers) < needed:
             self._workers.append(_Worker(self._context))
+        loading = sum(one.run == self._runs and not one.is_ready for one in self._workers)
         for worker in list(self._workers):
-            if not todo:
-                return
-            if worker.index is not None or not worker.is_ready:
+            if worker.index is not None or not worker.is_ready or not todo:
                 continue
-            index = todo.popleft()
-            own = function if worker.run != self._runs else None
-            message = _pickled((own, rank, candidates[index]))
+            is_new = worker.run != self._runs
+            if is_new and loading >= len(todo):
+                continue
+            message = function if is_new else _pickled((rank, candidates[todo[0]]))
             try:
                 worker.pipe.send_bytes(message)
             except OSError:
                 # It died while it waited.
-                todo.appendleft(index)
                 self._remove(worker)
                 continue
-            worker.index, worker.run = index, self._runs
-            worker.due = float("inf") if timeout is None else time.monotonic() + timeout
+            if is_new:
+                # What it imports with the loss is not part of an evaluation.
+                worker.is_ready, worker.run, worker.due = False, self._runs, time.monotonic() + _START_SECONDS
+                loading += 1
+            else:
+                worker.index = todo.popleft()
+                worker.due = float("inf") if timeout is None else time.monotonic() + timeout
 
     def _received(self, todo: deque[int]) -> Iterator[tuple[int, Any]]:
         """What has come, or has failed to."""
         watched = [one for one in self._workers if one.index is not None or not one.is_ready]
         due = min((one.due for one in watched), default=float("inf"))
         pipes: dict[Any, _Worker] = {one.pipe: one for one in watched}
-        patience = None if due == float("inf") else max(due - time.monotonic(), 0)
-        for pipe in wait(list(pipes), patience):
+        for pipe in wait(list(pipes), min(max(due - time.monotonic(), 0), _TICK)):
             assert isinstance(pipe, Connection)
             yield from self._heard(pipes[pipe])
         for worker in watched:
-            if worker in self._workers and time.monotonic() >= worker.due and not worker.pipe.poll():
+            if worker not in self._workers or worker.pipe.poll():
+                continue
+            if worker.process.exitcode is not None:
+                yield from self._lost(worker)
+            elif time.monotonic() >= worker.due:
                 self._remove(worker)
                 if worker.index is None:
                     self._start_failed(worker.process.exitcode)
@@ -119,24 +134,25 @@ class Workers:
 
     def _heard(self, worker: _Worker) -> Iterator[tuple[int, Any]]:
         try:
-            message = worker.pipe.recv_bytes()
+            outcome, refused = ForkingPickler.loads(worker.pipe.recv_bytes())
         except (EOFError, OSError):
-            index, is_ready = worker.index, worker.is_ready
-            self._remove(worker)
-            if not is_ready:
-                self._start_failed(worker.process.exitcode)
-            if index is not None:
-                yield index, Failure(f"lost its process ({_end_of(worker.process.exitcode)})", "worker")
+            yield from self._lost(worker)
             return
-        if not worker.is_ready:
-            worker.is_ready, worker.due, self._failed_starts = True, float("inf"), 0
-            return
-        index, worker.index, worker.due = worker.index, None, float("inf")
-        outcome, refused = ForkingPickler.loads(message)
-        if refused:
+        if refused and worker.run == self._runs:
             raise not_sendable(refused)
-        assert index is not None
-        yield index, outcome
+        index, worker.index, worker.due = worker.index, None, float("inf")
+        if index is not None:
+            yield index, outcome
+        elif not worker.is_ready:
+            worker.is_ready, self._failed_starts = True, 0
+
+    def _lost(self, worker: _Worker) -> Iterator[tuple[int, Any]]:
+        """A worker has died."""
+        self._remove(worker)
+        if not worker.is_ready:
+            self._start_failed(worker.process.exitcode)
+        if worker.index is not None:
+            yield worker.index, Failure(f"lost its process ({_end_of(worker.process.exitcode)})", "worker")
 
     def _start_failed(self, status: int | None) -> None:
         """A worker ended before it began: it was killed, or could not import what it needs."""
@@ -152,8 +168,9 @@ class Workers:
         worker.stop()
 
 
-def _stop(workers: list[_Worker]) -> None:
-    while workers:
+def _stop(workers: list[_Worker], owner: int) -> None:
+    # A fork of the process that started them has them too, and is to leave them alone.
+    while workers and os.getpid() == owner:
         workers.pop().stop()
 
 

@@ -4,15 +4,10 @@ A folder holds two checkpoints, STEP/ as Orbax writes them (the interface of orb
 change this module alone), and beside each STEP.json, written last: what it is of, its leaves, and the sums of its files.
 """
 
-import hashlib
-import platform
-import re
 import shutil
-import sys
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from importlib import metadata
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -24,13 +19,12 @@ import numpy as np
 from mutagrad.run import sums
 from mutagrad.run.described import is_description
 from mutagrad.run.files import aside, check_plain, shown
+from mutagrad.run.identity import by_path, changed, kind_of, versions
 from mutagrad.run.quiet import silence_orbax
 
-__all__ = ["Checkpoints", "folder_of", "identity_of", "versions"]
+__all__ = ["Checkpoints", "folder_of"]
 
 _KEPT = 2
-_LIBRARIES = ("mutagrad", "jax", "jaxlib", "numpy", "equinox", "flax")
-"""Those whose version a trajectory depends on, where they are loaded."""
 
 
 def folder_of(folder: str | PathLike) -> Path:
@@ -47,56 +41,6 @@ def folder_of(folder: str | PathLike) -> Path:
 
 def _is_own(name: str) -> bool:
     return _is_step(name.removesuffix(".json")) or name.endswith(".journal")
-
-
-def versions() -> dict[str, str]:
-    """Of what a trajectory depends on, apart from its own key, functions and numbers."""
-    device = jax.devices()[0]
-    return {name: _version(name) for name in _LIBRARIES if name in sys.modules} | {
-        "device": f"{device.platform} ({device.device_kind})" if device.platform != "cpu" else "cpu",
-        "machine": platform.machine(),
-        "x64": str(bool(jax.config.read("jax_enable_x64"))),
-    }
-
-
-def _changed(then: dict[str, str]) -> list[str]:
-    """Names of the versions that are others now, of those known then and now."""
-    now = versions()
-    return [name for name, one in then.items() if now.get(name, one) != one]
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def identity_of(key: jax.Array, algorithm: Any, state: Any) -> dict[str, str]:
-    """What makes two runs different: the key, and the algorithm, in words, by its first σ and by its program.
-
-    The program is what JAX makes of ``tell``: numbers and functions that no words tell are in it.
-    """
-    data = np.asarray(jax.random.key_data(key))
-    # A function in it has another address in every process.
-    words = _without_addresses(repr(algorithm))
-    sigma = repr(float(np.mean(algorithm.init(state.params, lambda params: jnp.zeros(())).sigma)))
-    losses = jnp.zeros(len(algorithm.ask(key, state)))
-    program = jax.make_jaxpr(lambda *given: algorithm.tell(*given)[0])(key, state, losses)
-    digest = hashlib.sha256(_without_addresses(str(program)).encode())
-    for constant in program.consts:
-        digest.update(np.ascontiguousarray(constant).tobytes())
-    return {
-        "key": f"{jax.random.key_impl(key)} {data.tobytes().hex()}",
-        "algorithm": words,
-        "sigma": sigma,
-        "program": digest.hexdigest(),
-        "leaves": str([_kind(leaf) for leaf in _by_path(state).values() if hasattr(leaf, "dtype")]),
-    }
-
-
-def _without_addresses(text: str) -> str:
-    return re.sub(r" at 0x[0-9a-f]+", "", text)
 
 
 class Checkpoints:
@@ -166,8 +110,8 @@ class Checkpoints:
         ------
         ValueError : if it is of another model or algorithm.
         """
-        wanted = _by_path(state)
-        kinds = {name: _kind(leaf) for name, leaf in wanted.items()}
+        wanted = by_path(state)
+        kinds = {name: kind_of(leaf) for name, leaf in wanted.items()}
         if kinds != (found := described["leaves"]):
             name = next(name for name in {**kinds, **found} if kinds.get(name) != found.get(name))
             has = shown(f"{name} {found.get(name, 'missing')}")
@@ -175,9 +119,9 @@ class Checkpoints:
                 f"checkpoint: got {str(self._folder)!r} with {has} where this run has "
                 f"{kinds.get(name, 'none')}; continue with the model and algorithm that it was saved with"
             )
-        if changed := _changed(described["versions"]):
+        if names := changed(described["versions"]):
             then, now = (
-                [shown(f"{name} {one.get(name)}") for name in changed] for one in (described["versions"], versions())
+                [shown(f"{name} {one.get(name)}") for name in names] for one in (described["versions"], versions())
             )
             self._say(
                 f"it was written with {', '.join(then)}, and this is {', '.join(now)}: the run goes on, but need not be the one "
@@ -200,7 +144,7 @@ class Checkpoints:
     def _restored(self, checkpointer: Any, place: Path, like: dict[str, Any]) -> dict[str, Any]:
         try:
             saved = checkpointer.restore(place, like)
-            if any(_kind(saved[name]) != _kind(leaf) for name, leaf in like.items()):
+            if any(kind_of(saved[name]) != kind_of(leaf) for name, leaf in like.items()):
                 raise ValueError("its arrays are of other shapes or dtypes than it says")
         except MemoryError:
             raise
@@ -222,13 +166,13 @@ class Checkpoints:
         step = int(state.generation)
         if self._described(step)[1] == "":
             return
-        leaves = _by_path(state)
+        leaves = by_path(state)
         # Copied: the next chunk may consume the state. Orbax saves no arrays without entries.
         content = {name: np.array(_plain(leaf)) for name, leaf in leaves.items() if leaf.size}
         described = about | {
             "generation": step,
             "identity": self._identity,
-            "leaves": {name: _kind(leaf) for name, leaf in leaves.items()},
+            "leaves": {name: kind_of(leaf) for name, leaf in leaves.items()},
             "versions": versions(),
         }
         if self._thread is None:
@@ -305,7 +249,7 @@ class Checkpoints:
                 "folder"
             )
         # Another version of JAX, or of this library, writes another program of the same algorithm.
-        is_same = not _changed(described["versions"]) and then["leaves"] == now["leaves"]
+        is_same = not changed(described["versions"]) and then["leaves"] == now["leaves"]
         if is_same and then["program"] != now["program"]:
             raise ValueError(
                 f"checkpoint: got {str(self._folder)!r}, saved by an algorithm of other numbers or functions than this one has; "
@@ -323,10 +267,6 @@ def _orbax() -> Any:
         raise ImportError("checkpoint: needs orbax-checkpoint; pip install 'mutagrad[lab]'") from None
     silence_orbax()
     return ocp
-
-
-def _by_path(state: Any) -> dict[str, jax.Array]:
-    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
 
 
 def _is_key(leaf: Any) -> bool:
@@ -348,7 +288,3 @@ def _as_it_was(saved: Any, leaf: Any) -> jax.Array:
 
 def _is_step(name: str) -> bool:
     return name.isascii() and name.isdecimal()
-
-
-def _kind(leaf: Any) -> list[Any]:
-    return [list(np.shape(leaf)), str(leaf.dtype)]

@@ -206,7 +206,8 @@ def evolve(
             held.callback(saved.release)
             state, past, evaluations = saved.restore(state, past, evaluations)
             if hasattr(evaluator.evaluate_fn, "keeping"):
-                evaluation = evaluator._replace(evaluate_fn=evaluator.evaluate_fn.keeping(saved.kept(loss_fn)))
+                kept = saved.kept(loss_fn, int(state.generation))
+                evaluation = evaluator._replace(evaluate_fn=evaluator.evaluate_fn.keeping(kept))
         per_generation = len(algorithm.ask(key, state, is_resampled=changes(batches)))
         wanted = recorded(key, algorithm, state, per_generation, record)
         failures = Failures(evaluator, past, wanted)

@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import lru_cache, partial
+from functools import lru_cache
 from os import PathLike
 from typing import Any
 
@@ -26,15 +26,16 @@ from mutagrad import tree
 from mutagrad.evaluation.local import Evaluator
 from mutagrad.run import journal, lineage
 from mutagrad.run.begun import begun
-from mutagrad.run.checkpoint import Checkpoints, folder_of, identity_of
+from mutagrad.run.checkpoint import Checkpoints, folder_of
 from mutagrad.run.files import aside
+from mutagrad.run.identity import identity_of
 from mutagrad.run.kept import KeptEvaluations, fingerprint
 from mutagrad.run.lock import locked
 from mutagrad.run.loop import Chunk
+from mutagrad.run.past import HISTORY, first_of, history_of, spans
 
-__all__ = ["HISTORY", "Saved", "history_of", "is_consumed", "last_state"]
+__all__ = ["HISTORY", "Saved", "is_consumed", "last_state"]
 
-HISTORY = "history.journal"
 _SECONDS = 60.0
 _FIRST_SECONDS = 5.0
 
@@ -68,7 +69,6 @@ class Saved:
         self._identity = identity_of(key, algorithm, state)
         self._checkpoints = Checkpoints(self._folder, self._identity)
         self._kept: KeptEvaluations | None = None
-        self._position: list[int] | None = None
         self._run = secrets.token_hex(8)
         self._state: Any = None
         # The first checkpoint comes soon.
@@ -86,7 +86,6 @@ class Saved:
     def restore(self, state: Any, history: Any, evaluations: int) -> tuple[Any, Any, int]:
         """State, history and evaluations of the newest whole checkpoint, or those given if there is none."""
         described = self._checkpoints.newest()
-        self._position = [0, 0] if described is None else described.get("kept")
         if described is None:
             # What a run left that ended before its first checkpoint is made again.
             earlier = [self._set_aside(name, "earlier") for name in (HISTORY, lineage.NAME)]
@@ -101,7 +100,7 @@ class Saved:
         self._run, self._first = described["run"], described["first"]
         past = history_of(self._folder, described)
         if past.lost:
-            self._say(f"{_spans(past.lost, self._first)} of its history are lost to damage and are NaN, or 0, in it")
+            self._say(f"{spans(past.lost, self._first)} of its history are lost to damage and are NaN, or 0, in it")
             self._rewrite(past.columns)
         own = self._lineage_start(int(state.generation))
         if own is None:
@@ -130,12 +129,10 @@ class Saved:
             return None
         return found if is_own else None
 
-    def kept(self, loss_fn: Callable) -> KeptEvaluations:
-        """Where the evaluations of a loss in ordinary Python are kept until the next checkpoint."""
+    def kept(self, loss_fn: Callable, generation: int) -> KeptEvaluations:
+        """Where the evaluations of a loss in ordinary Python are kept until the next checkpoint, from a generation on."""
         of = json.dumps([self._identity, fingerprint(loss_fn)], sort_keys=True)
-        self._kept = KeptEvaluations(
-            self._folder, self._position, hashlib.sha256(of.encode()).hexdigest(), self._failed
-        )
+        self._kept = KeptEvaluations(self._folder, generation, hashlib.sha256(of.encode()).hexdigest(), self._failed)
         return self._kept
 
     def goes_on(self, past: Any) -> "Saved":
@@ -157,10 +154,8 @@ class Saved:
             self._append(lineage.NAME, first - self._start["generation"], descent)
         self._state = chunk.state
         is_due = time.monotonic() - self._last > self._seconds
-        if self._kept is not None:
-            if is_due:
-                self._kept.begin()
-            self._position = self._kept.position
+        if self._kept is not None and is_due:
+            self._kept.begin()
         # Errors are of many kinds, from Orbax too; what is not saved in the end is raised by `close`.
         try:
             self._checkpoints.poll()
@@ -189,9 +184,9 @@ class Saved:
         """What was recorded of the first generations, from the journal; before it could be opened, what the run began with."""
         if HISTORY not in self._journals:
             return tree.by_name(self._like if self._past is None else self._past)
-        found = _first_of(self._journals[HISTORY].read, self._run, self._kinds(), number)
+        found = first_of(self._journals[HISTORY].read, self._run, self._kinds(), number)
         if found.lost:
-            self._say(f"{_spans(found.lost, self._first)} of its history cannot be read back and are NaN, or 0, in it")
+            self._say(f"{spans(found.lost, self._first)} of its history cannot be read back and are NaN, or 0, in it")
         return found.columns
 
     def _kinds(self) -> dict[str, list]:
@@ -235,12 +230,10 @@ class Saved:
         for one in self._journals.values():
             one.sync()
         about = {"run": self._run, "start": self._start, "records": self._kinds(), "first": self._first}
-        about |= {"kept": self._position}
         self._checkpoints.save(self._state, about | {"evaluations": self.evaluations_fn(self._state)})
         self._last = time.monotonic()
-        if self._kept is not None and self._position is not None:
-            places = [self._position, *(one.get("kept") for one in self._checkpoints.sealed())]
-            self._kept.forget(min(place[0] for place in places if place is not None))
+        if self._kept is not None and (sealed := self._checkpoints.sealed()):
+            self._kept.forget(min(one["generation"] for one in sealed))
 
     def _append(self, name: str, first: int, columns: dict[str, Any]) -> None:
         self._pending.setdefault(name, []).append((first, columns))
@@ -312,41 +305,9 @@ def last_state(folder: str | PathLike, key: jax.Array, algorithm: Any, state: An
     return checkpoints.restore(described, state)
 
 
-def history_of(folder: Any, described: dict[str, Any]) -> journal.Rows:
-    """What was recorded up to a checkpoint; what is damaged or of another run is lost."""
-    number = described["generation"] - described["first"]
-    return _first_of(partial(journal.read, folder / HISTORY), described["run"], described["records"], number)
-
-
-def _first_of(read_fn: Callable[[], journal.Rows], run: str, records: dict[str, list], number: int) -> journal.Rows:
-    """The first generations of a history, in columns of these kinds, as far as they can be read."""
-    kinds = {name: (np.dtype(dtype), tuple(shape)) for name, (dtype, shape) in records.items()}
-    columns = {name: np.zeros((number, *shape), dtype) for name, (dtype, shape) in kinds.items()}
-    known, lost = 0, []
-    try:
-        found = read_fn().first(number)
-        own = {name: (one.dtype, one.shape[1:]) for name, one in found.columns.items()}
-        if found.attributes.get("run") == run and own == kinds:
-            known, lost = max((len(one) for one in found.columns.values()), default=0), list(found.lost)
-    except (OSError, ValueError):
-        pass
-    for name, column in columns.items():
-        column[:known] = found.columns[name] if known else 0
-        if np.issubdtype(column.dtype, np.inexact) or column.dtype.name == "bfloat16":
-            column[known:] = np.nan
-    if known < number and columns:
-        lost.append(range(known, number))
-    return journal.Rows(columns, {}, lost)
-
-
 def is_consumed(state: Any) -> bool:
     """Whether a state was donated to a chunk that did not end."""
     return any(leaf.is_deleted() for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array))
-
-
-def _spans(lost: list[range], first: int) -> str:
-    spans = ", ".join(f"{first + one.start + 1} to {first + one.stop}" for one in lost[:5])
-    return f"generations {spans}{' …' if lost[5:] else ''}"
 
 
 def _words(error: Exception) -> str:

@@ -16,7 +16,7 @@ from mutagrad.lab.training import exported
 from mutagrad.lab.training.options import TrainConfig, from_saved
 from mutagrad.run import journal, sums
 from mutagrad.run.files import check_plain, read_json
-from mutagrad.run.saved import HISTORY
+from mutagrad.run.past import HISTORY
 
 __all__ = [
     "MEASUREMENTS",
