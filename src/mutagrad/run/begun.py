@@ -39,8 +39,10 @@ def begun(said: dict[str, Any]) -> Begun:
 def are_rows(columns: dict[str, np.ndarray]) -> bool:
     """Whether the columns are those of a lineage, by names, dtypes and axes."""
     kinds = {"winner": jnp.signedinteger, "checksum": jnp.uint32}
+    # Several parents have as many winners.
+    axes = {"losses": (2,), "winner": (1, 2)}
     are_right = all(
-        column.ndim == 1 + (name == "losses") and jnp.issubdtype(column.dtype, kinds.get(name, jnp.floating))
+        column.ndim in axes.get(name, (1,)) and jnp.issubdtype(column.dtype, kinds.get(name, jnp.floating))
         for name, column in columns.items()
     )
     return are_right and columns.keys() in _COLUMNS

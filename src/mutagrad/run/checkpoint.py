@@ -119,10 +119,8 @@ class Checkpoints:
                 f"checkpoint: got {str(self._folder)!r} with {has} where this run has "
                 f"{kinds.get(name, 'none')}; continue with the model and algorithm that it was saved with"
             )
-        if names := changed(described["versions"]):
-            then, now = (
-                [shown(f"{name} {one.get(name)}") for name in names] for one in (described["versions"], versions())
-            )
+        if others := changed(described["versions"]):
+            then, now = ([shown(f"{name} {pair[one]}") for name, pair in others.items()] for one in (0, 1))
             self._say(
                 f"it was written with {', '.join(then)}, and this is {', '.join(now)}: the run goes on, but need not be the one "
                 "that was never stopped, bit for bit"

@@ -27,10 +27,10 @@ def versions() -> dict[str, str]:
     }
 
 
-def changed(then: dict[str, str]) -> list[str]:
-    """Names of the versions that are others now, of those known then and now."""
+def changed(then: dict[str, str]) -> dict[str, tuple[str, str]]:
+    """Versions of then and now, by name, of those that are known and other ones now."""
     now = versions()
-    return [name for name, one in then.items() if now.get(name, one) != one]
+    return {name: (one, now[name]) for name, one in then.items() if now.get(name, one) != one}
 
 
 def _version(name: str) -> str:
