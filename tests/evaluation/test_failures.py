@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import subprocess
 import time
 import warnings
@@ -255,3 +256,20 @@ def test_a_fork_of_the_process_leaves_its_workers_alone(whole):
             os._exit(0)
     os.waitpid(child, 0)
     assert worker.process.is_alive()
+
+
+def test_a_run_in_which_all_offspring_fail_stops_and_says_of_what(tmp_path):
+    """The parent of each generation is evaluated first."""
+    calls = []
+
+    def loss_fn(params):
+        calls.append(params)
+        if (len(calls) - 1) % 5:
+            raise OSError("no licence")
+        return losses.square(params)
+
+    result, _ = quietly(loss_fn, mutagrad.executor(), number=100, observers=[mutagrad.stop_on_failures(3)])
+    words = (
+        r"no offspring had a finite loss for 3 generations \(of the last evaluations [\d,]+ raised\); try a smaller σ"
+    )
+    assert re.match(words, result.stopped)

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from mutagrad import check, tree
 from mutagrad.run.loop import Chunk
+from mutagrad.run.records import FAILED
 
 __all__ = [
     "History",
@@ -177,9 +178,12 @@ def stop_on_failures(num_generations: int = 100) -> Observer:
         failed = int(spans[-1])
         if spans.max() < number:
             return None
+        kinds = {words: int(np.sum(chunk.records.get(name, 0))) for name, words in FAILED.items()}
+        told = ", ".join(f"{total:,} {words}" for words, total in kinds.items() if total)
+        seen = f" (of the last evaluations {told})" if told else ""
         return (
-            f"no offspring had a finite loss for {number} generations; try a smaller σ, and look at what the loss does beside "
-            "the parent"
+            f"no offspring had a finite loss for {number} generations{seen}; try a smaller σ, and look at what the loss does "
+            "beside the parent"
         )
 
     return observe

@@ -14,14 +14,15 @@ from mutagrad.failures import COUNTS
 from mutagrad.run.loop import Chunk
 from mutagrad.types import Algorithm, Info
 
-__all__ = ["Failures", "recorded", "same_records"]
+__all__ = ["FAILED", "Failures", "recorded", "same_records"]
 
-_WORDS = {
+FAILED = {
     "num_exceptions": "raised",
     "num_timeouts": "took longer than their time",
     "num_dead_workers": "lost their process",
     "num_misshapen": "returned no losses of the right shape",
 }
+"""What evaluations did that failed, by the name under which the history counts them."""
 
 
 def recorded(key: jax.Array, algorithm: Algorithm, state: Any, number: int, record: Callable[[Any, Info], Any]) -> Any:
@@ -103,11 +104,11 @@ class Failures:
 
     def warn(self) -> None:
         """Say how many failed, if any did."""
-        failed = {name: total for name, total in self._totals.items() if total and name in _WORDS}
+        failed = {name: total for name, total in self._totals.items() if total and name in FAILED}
         again = self._totals[COUNTS["retry"]]
         if not failed and not again:
             return
-        each = ", ".join(f"{total:,} {_WORDS[name]}" for name, total in failed.items())
+        each = ", ".join(f"{total:,} {FAILED[name]}" for name, total in failed.items())
         number = sum(failed.values())
         lost = (
             f"{number:,} evaluation{'s' * (number > 1)} failed ({each})"
