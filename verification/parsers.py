@@ -103,7 +103,6 @@ class Home:
         config = run_folder.read_settings(folder)
         problem.check_settings(config)
         resume.nothing_left(train.resumed(folder, {}))
-        assert "\n" not in resume.changes(folder)
         return {"config": np.array(repr(config))}
 
     def described(self, folder: Path) -> dict[str, Any]:

@@ -150,6 +150,26 @@ def test_a_chunk_that_says_more_than_its_array(exported):
         run_folder.read_history(exported)
 
 
+def test_a_chunk_of_another_run_is_not_taken_for_its_own(exported):
+    """Its checksum is right; the manifest says what the run had."""
+    run_folder.seal(exported)
+    chunks = [exported / "history.zarr" / name / "c" / "0" for name in ("loss", "sigma")]
+    chunks[0].write_bytes(chunks[1].read_bytes())
+    with pytest.raises(ValueError, match=r"in which history.zarr/loss/c/0 was altered; restore it"):
+        run_folder.read_history(exported)
+    (exported / "manifest.json").unlink()
+    assert run_folder.read_history(exported).loss.values.tolist() == list(range(1, 31))
+
+
+def test_what_a_file_says_is_shown_without_what_a_terminal_obeys(exported):
+    path = exported / "history.zarr" / "loss" / "zarr.json"
+    said = json.loads(path.read_text())
+    path.write_text(json.dumps(said | {"codecs": [{"name": "a\n\x1b[2J"}]}))
+    with pytest.raises(ValueError, match="restore it") as caught:
+        run_folder.read_history(exported)
+    assert str(caught.value).isprintable()
+
+
 def test_a_link_in_place_of_a_temporary_folder_is_not_followed(exported, tmp_path_factory):
     victim = tmp_path_factory.mktemp("victim")
     (victim / "file").write_text("mine")

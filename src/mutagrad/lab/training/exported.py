@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mutagrad.lab.training.room import of_host, words_of
-from mutagrad.run.files import check_plain, contents, read_json
+from mutagrad.run.files import check_plain, contents, read_json, shown
 
 __all__ = ["read"]
 
@@ -89,8 +89,8 @@ def _check_array(folder: Path) -> tuple[int, int, int]:
         and 0 < size <= _LARGEST_CHUNK
     )
     if item is None or codecs != _CODECS or not are_plain or not is_known:
-        what = f"dtype {said['data_type']!r}"[:80] if item is None else f"codecs {', '.join(map(str, codecs))}"[:200]
-        raise _refusal(folder, f"{what} or a shape that no run writes")
+        what = f"dtype {said['data_type']!r}"[:80] if item is None else f"codecs {', '.join(map(str, codecs))}"
+        raise _refusal(folder, f"{shown(what)} or a shape that no run writes")
     chunks = sorted((folder / "c").iterdir()) if (folder / "c").is_dir() else []
     for chunk in chunks:
         _check_chunk(chunk, size * item)
