@@ -56,6 +56,16 @@ def test_what_is_no_file_is_refused_and_not_waited_for(kind, tmp_path):
     assert sums.damaged(tmp_path, {"a": "0"}, is_all=False) in (["a was altered"], ["a is missing"])
 
 
+def test_a_history_of_a_terabyte_is_put_aside_and_not_copied(whole, tmp_path):
+    folder = shutil.copytree(whole, tmp_path / "run")
+    put(folder / past.HISTORY, "terabyte")
+    with pytest.warns(UserWarning, match="1 to 20 of its history are lost to damage"):
+        result = run(folder)
+    assert np.isnan(result.history["loss"][:20]).all()
+    assert np.isfinite(result.history["loss"][20:]).all()
+    assert (folder / f"damaged-{past.HISTORY}").stat().st_size == 2**40
+
+
 @pytest.mark.parametrize("kind", ["pipe", "link"])
 @pytest.mark.parametrize("name", ["20.json", "20", past.HISTORY, "lineage.journal"])
 def test_a_folder_in_which_files_are_pipes_or_links_is_refused(name, kind, whole, tmp_path):

@@ -25,11 +25,11 @@ import numpy as np
 from mutagrad.run.files import contents, parsed
 from mutagrad.run.sums import named, sync_folder
 
-__all__ = ["Journal", "Rows", "read"]
+__all__ = ["MOST_READ", "Journal", "Rows", "read"]
 
 _MARK = b"MGJ1"
 _HEAD = struct.Struct("<4sIIQI")
-_MOST_READ = 2**33
+MOST_READ = 2**33
 """Bytes of the largest file that is read: more would not fit into memory twice."""
 _LARGEST = 2**28
 """Bytes of a block, or of one row if that is larger."""
@@ -90,7 +90,7 @@ class Journal:
         kinds = {name: [np.asarray(one).dtype.name, list(np.shape(one)[1:])] for name, one in sorted(columns.items())}
         head = {"columns": kinds, "attributes": dict(attributes or {})}
         self._path, self._names, self._sync_seconds, self._end = path, list(kinds), sync_seconds, 0
-        if os.path.lexists(path) and (data := contents(path, "journal", _MOST_READ)):
+        if os.path.lexists(path) and (data := contents(path, "journal", MOST_READ)):
             if _described(data) != head:
                 raise ValueError(
                     f"journal: got {str(path)!r}, which is damaged at its head, or of another run or other records; move it away"
@@ -184,7 +184,7 @@ def read(path: Path) -> Rows:
     ValueError : if the file is no journal, or damaged at its head.
     OSError : if it cannot be read.
     """
-    return _rows(contents(path, "journal", _MOST_READ), path)
+    return _rows(contents(path, "journal", MOST_READ), path)
 
 
 def _rows(data: bytes, path: Path) -> Rows:

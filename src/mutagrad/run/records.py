@@ -115,5 +115,5 @@ class Failures:
             if failed
             else "no evaluation failed in the end"
         )
-        more = f"; {again:,} were made again" if again else ""
+        more = f"; {again:,} {'was' if again == 1 else 'were'} made again" if again else ""
         warnings.warn(f"loss_fn: {lost}{more}; the history counts them", stacklevel=5)

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import secrets
-import shutil
 import time
 import warnings
 from collections.abc import Callable
@@ -117,7 +116,13 @@ class Saved:
         with journal.Journal(new, columns, {"run": self._run}) as file:
             file.append(0, columns)
         if path.exists():
-            shutil.copyfile(path, aside(path, "damaged"))
+            kept = aside(path, "damaged")
+            try:
+                # A copy of a hole of a terabyte would fill the disk.
+                os.link(path, kept)
+            except OSError:  # not every file system has a second name for a file
+                is_small = path.stat().st_size <= journal.MOST_READ
+                shutil.copyfile(path, kept) if is_small else path.rename(kept)
         new.replace(path)
 
     def _lineage_start(self, generation: int) -> dict[str, Any] | None:
