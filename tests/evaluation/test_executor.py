@@ -206,11 +206,11 @@ def test_a_generation_that_raises_as_a_whole_has_failed_as_a_whole():
 
     def flaky(params):
         calls.append(params)
-        if len(calls) == 3:
+        if 3 <= len(calls) <= 5:
             raise OSError("disk")
         return np.sum(np.square(params), axis=1)
 
-    with failing("OSError: disk", "^loss_fn: 5 evaluations failed .5 raised.; the history"):
+    with failing("OSError: disk", "^loss_fn: 5 evaluations failed .5 raised.; 10 were made again; the history"):
         result = evolved(flaky, 6, SMALL, jnp.ones(3), evaluation=mutagrad.executor(is_batched=True))
     assert result.history["num_nonfinite"].tolist() == [0, 0, 4, 0, 0, 0]
 

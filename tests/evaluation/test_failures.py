@@ -3,9 +3,12 @@
 import gc
 import os
 import re
+import signal
 import subprocess
+import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -93,8 +96,6 @@ def test_in_this_process_and_through_another_pool_what_raises_is_tried_again(who
         if pool is None:
             result, _ = quietly(loss_fn, mutagrad.executor(on_failure="retry"))
         else:
-            from concurrent.futures import ThreadPoolExecutor
-
             with ThreadPoolExecutor(3) as threads:
                 result, _ = quietly(loss_fn, mutagrad.executor(threads, on_failure="retry"))
         np.testing.assert_array_equal(result.params, whole.params)
@@ -273,3 +274,45 @@ def test_a_run_in_which_all_offspring_fail_stops_and_says_of_what(tmp_path):
         r"no offspring had a finite loss for 3 generations \(of the last evaluations [\d,]+ raised\); try a smaller σ"
     )
     assert re.match(words, result.stopped)
+
+
+def test_a_parent_that_fails_is_tried_again_and_keeps_its_place(whole):
+    """Without its loss any offspring would replace it; an offspring that fails is passed over."""
+    calls = []
+
+    def loss_fn(params):
+        calls.append(params)
+        # The parent of the second generation, twice: it is tried again when the others are done.
+        if len(calls) in (6, 11):
+            raise OSError("busy")
+        return losses.square(params)
+
+    result, _ = quietly(loss_fn, mutagrad.executor())
+    np.testing.assert_array_equal(result.history["loss"], whole.history["loss"])
+    assert result.history["num_retries"].tolist() == [0, 2, 0, 0]
+    assert result.history["num_exceptions"].tolist() == [0, 0, 0, 0]
+
+
+def test_one_failure_at_the_start_ends_nothing(tmp_path):
+    result, _ = quietly(losses.Sometimes(tmp_path, "raise", [0]), mutagrad.executor())
+    assert len(result.history["loss"]) == 4
+
+
+@pytest.mark.parametrize("pool", ["workers", "threads"])
+def test_a_run_that_is_asked_to_end_does_not_wait_for_an_evaluation_that_hangs(pool, tmp_path, monkeypatch):
+    monkeypatch.setattr("mutagrad.run.evolve._PATIENCE", 0.2)
+    threading.Timer(3.0, lambda: signal.raise_signal(signal.SIGINT)).start()
+    if pool == "workers":
+        loss_fn, evaluation = losses.Sometimes(tmp_path, "hang", [12]), mutagrad.executor(1)
+        result = run(loss_fn, evaluation, checkpoint=tmp_path / "run")
+        assert len(result.history["loss"]) == 2
+        # The run goes on where it was, without the evaluations that it had made.
+        again = run(loss_fn, mutagrad.executor(1), checkpoint=tmp_path / "run")
+        assert len(again.history["loss"]) == 4
+    else:
+        hang = threading.Event()
+        with ThreadPoolExecutor(1) as threads:
+            result = run(lambda params: float(hang.wait(30)), mutagrad.executor(threads))
+            hang.set()
+        assert result.history is None
+    assert result.stopped == "interrupted"

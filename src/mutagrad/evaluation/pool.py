@@ -17,10 +17,14 @@ from mutagrad.failures import Failure
 from mutagrad.offspring import Offspring
 from mutagrad.worker import call
 
-__all__ = ["Evaluated", "Kept", "Outside", "executor"]
+__all__ = ["Evaluated", "Kept", "NoMore", "Outside", "executor"]
 
 _POLICIES = {"exception": "skip", "nonfinite": "skip", "timeout": "skip", "worker": "retry", "shape": "stop"}
 """What is done with an evaluation that failed, by the kind of failure."""
+
+
+_TICK = 1.0
+"""How often it is asked whether to stop [s]."""
 
 
 class Kept(Protocol):
@@ -61,22 +65,24 @@ class Outside:
         policies: Mapping[str, str],
         retries: int,
         kept: Kept | None,
+        stop_fn: Callable[[], bool] = lambda: False,
     ):
         self._pool, self._is_batched, self._timeout = pool, is_batched, timeout
-        self._policies, self._retries, self._kept = policies, retries, kept
+        self._policies, self._retries, self._kept, self._stop_fn = policies, retries, kept, stop_fn
 
     def __repr__(self) -> str:
         # The same for any pool: a run may go on with another.
         return "mutagrad.executor()"
 
-    def keeping(self, kept: Kept) -> "Outside":
-        """The same, which looks first at what is kept, and keeps what it evaluates."""
-        return Outside(self._pool, self._is_batched, self._timeout, self._policies, self._retries, kept)
+    def within(self, kept: Kept | None, stop_fn: Callable[[], bool]) -> "Outside":
+        """The same within a run: it looks first at what is kept, keeps what it evaluates, and gives up when told to stop."""
+        return Outside(self._pool, self._is_batched, self._timeout, self._policies, self._retries, kept, stop_fn)
 
     def __call__(self, loss_fn: Callable, offspring: Offspring) -> "Evaluated | np.ndarray":
         """The outcomes of all candidates."""
         candidates = _Whole(offspring) if self._is_batched else _Single(offspring)
-        evaluated = self._evaluated(loss_fn, candidates)
+        parents = 1 if self._is_batched else getattr(offspring, "num_before", 1)
+        evaluated = self._evaluated(loss_fn, candidates, parents)
         if not self._is_batched:
             return evaluated
         if isinstance(evaluated[0], np.ndarray) and not evaluated.counts:
@@ -88,7 +94,7 @@ class Outside:
         whole.counts = Counter({kind: number * len(whole) for kind, number in evaluated.counts.items()})
         return whole
 
-    def _evaluated(self, loss_fn: Callable, candidates: Sequence[Any]) -> Evaluated:
+    def _evaluated(self, loss_fn: Callable, candidates: Sequence[Any], parents: int) -> Evaluated:
         kept = self._kept
         found: list[Any] = [None] * len(candidates)
         if kept is not None:
@@ -97,8 +103,12 @@ class Outside:
         attempts: Counter = Counter()
         todo = deque(index for index, one in enumerate(found) if one is None)
         for index, outcome in self._outcomes(loss_fn, 1 + self._is_batched, candidates, todo):
+            if index < 0:
+                if self._stop_fn():
+                    raise NoMore
+                continue
             attempts[index] += 1
-            if self._is_to_be_tried_again(outcome, attempts[index]):
+            if self._is_to_be_tried_again(outcome, attempts[index], index < parents):
                 todo.append(index)
                 continue
             found[index] = outcome
@@ -111,7 +121,7 @@ class Outside:
             found[index] = Failure(
                 f"got {found[index].size} losses back where the first candidate has another number", "shape"
             )
-            self._is_to_be_tried_again(found[index], self._retries + 1)
+            self._is_to_be_tried_again(found[index], self._retries + 1, False)
         result = Evaluated(found)
         result.counts = Counter(one.kind for one in found if isinstance(one, Failure))
         if (again := sum(attempts.values()) - len(attempts)) > 0:
@@ -126,10 +136,12 @@ class Outside:
         own = partial(call, loss_fn, rank)
         return _here(own, candidates, todo) if self._pool is None else _through(self._pool, own, candidates, todo)
 
-    def _is_to_be_tried_again(self, outcome: Any, attempts: int) -> bool:
+    def _is_to_be_tried_again(self, outcome: Any, attempts: int, is_parent: bool) -> bool:
         is_failure = isinstance(outcome, Failure)
         kind = outcome.kind if is_failure else "nonfinite"
         policy = self._policies[kind]
+        # Without its loss a parent would be replaced by any offspring, and it had one before.
+        policy = "retry" if policy == "skip" and is_parent else policy
         if policy == "skip" or not (is_failure or not np.all(np.isfinite(np.asarray(outcome, np.float64)))):
             return False
         if policy == "retry":
@@ -143,6 +155,10 @@ class Outside:
             else f"the run stops there, as on_failure={{{kind!r}: 'stop'}} asks for"
         )
         raise ValueError(f"loss_fn: {what}; {remedy}")
+
+
+class NoMore(StopIteration):
+    """The run was told to stop, and this generation is not ended."""
 
 
 class _Single(Sequence):
@@ -208,7 +224,8 @@ def executor(
         ``retries`` times, then skip) or "stop" (the run ends, and keeps what it has); one for all kinds, or some of
         ``{"exception": "skip", "nonfinite": "skip", "timeout": "skip", "worker": "retry", "shape": "stop"}``, which are the
         defaults. "nonfinite" is a loss that is NaN or infinite, "worker" a process that died, "shape" what is no number and no
-        vector of numbers, or a vector of another length than the parent's.
+        vector of numbers, or a vector of another length than the parent's. A parent's is tried again where others are skipped:
+        it had a loss before, and without one any offspring would replace it.
     retries : how often an evaluation is tried again at most.
 
     Returns
@@ -281,7 +298,11 @@ def _through(pool: Executor, own: Callable, candidates: Sequence[Any], todo: deq
                 index = todo.popleft()
                 going[index] = future = _submitted(pool, own, candidates[index])
                 future.add_done_callback(partial(lambda index, future: ended.put(index), index))
-            index = ended.get()
+            try:
+                index = ended.get(timeout=_TICK)
+            except queue.Empty:
+                yield -1, None
+                continue
             yield index, _outcome(going.pop(index))
     finally:
         for future in going.values():

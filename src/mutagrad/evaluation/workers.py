@@ -70,7 +70,10 @@ class Workers:
     def outcomes(
         self, loss_fn: Callable, rank: int, candidates: Sequence[Any], todo: deque[int], timeout: float | None
     ) -> Iterator[tuple[int, Any]]:
-        """Indices of candidates and their outcomes as they come; what is added to ``todo`` meanwhile is evaluated too."""
+        """Indices of candidates and their outcomes as they come; what is added to ``todo`` meanwhile is evaluated too.
+
+        At least once a second there is one of index -1, so that it can be seen whether to go on.
+        """
         with self._lock:
             self._runs += 1
             function = _pickled((loss_fn,))
@@ -78,6 +81,7 @@ class Workers:
                 while todo or any(worker.index is not None for worker in self._workers):
                     self._send(function, rank, candidates, todo, timeout)
                     yield from self._received(todo)
+                    yield -1, None
             finally:
                 # Of a generation that is given up, nothing may come later.
                 for worker in [one for one in self._workers if one.index is not None]:
@@ -130,7 +134,7 @@ class Workers:
                 if worker.index is None:
                     self._start_failed(worker.process.exitcode)
                 else:
-                    yield worker.index, Failure("took longer than its time", "timeout")
+                    yield worker.index, Failure("took longer than its timeout", "timeout")
 
     def _heard(self, worker: _Worker) -> Iterator[tuple[int, Any]]:
         try:

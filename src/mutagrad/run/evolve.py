@@ -22,10 +22,14 @@ from mutagrad.run.minibatches import Minibatches, changes
 from mutagrad.run.observers import History, Observer, Progress
 from mutagrad.run.records import Failures, recorded, same_records
 from mutagrad.run.saved import Saved, is_consumed
-from mutagrad.run.signals import interruptible
+from mutagrad.run.signals import interruptible, seconds_asked
 from mutagrad.types import Algorithm, Info, Params, UnknownDefinition
 
 __all__ = ["Result", "RunError", "evolve"]
+
+
+_PATIENCE = 5.0
+"""Seconds that evaluations by Python may take to end their generation when the run is asked to end."""
 
 
 class Result(NamedTuple):
@@ -205,9 +209,10 @@ def evolve(
             saved = Saved(checkpoint, key, algorithm, state, recorder(algorithm, state), evaluator)
             held.callback(saved.release)
             state, past, evaluations = saved.restore(state, past, evaluations)
-            if hasattr(evaluator.evaluate_fn, "keeping"):
-                kept = saved.kept(loss_fn, int(state.generation))
-                evaluation = evaluator._replace(evaluate_fn=evaluator.evaluate_fn.keeping(kept))
+        if hasattr(evaluator.evaluate_fn, "within"):
+            kept = None if saved is None else saved.kept(loss_fn, int(state.generation))
+            own = evaluator.evaluate_fn.within(kept, lambda: seconds_asked() > _PATIENCE)
+            evaluation = evaluator._replace(evaluate_fn=own)
         per_generation = len(algorithm.ask(key, state, is_resampled=changes(batches)))
         wanted = recorded(key, algorithm, state, per_generation, record)
         failures = Failures(evaluator, past, wanted)
@@ -271,6 +276,9 @@ def _observed(
                 stopped = interrupted.reason or (reasons[0] if reasons else "")
                 if stopped:
                     break
+            else:
+                # A generation that takes long was given up.
+                stopped = interrupted.reason if int(state.generation) < num_generations else ""
     except Exception as error:
         number = int(state.generation) if not is_consumed(state) else -1
         kept = result("error") if number > first else None

@@ -148,9 +148,13 @@ class KeptEvaluations:
             return -1
         # Rows that are lost have no digest.
         for row in np.flatnonzero((generation >= self._generation) & np.any(of, axis=1)):
-            outcome = Failure(_EARLIER, _KINDS[kind[row]]) if kind[row] else np.asarray(loss[row])
+            outcome = _failed(_KINDS[kind[row]]) if kind[row] else np.asarray(loss[row])
             self._earlier[int(generation[row])][of[row].tobytes()] = outcome
         return int(np.max(generation, initial=-1))
+
+
+def _failed(kind: str) -> Failure:
+    return Failure(f"{'something' if kind == 'exception' else 'failed'} {_EARLIER}", kind)
 
 
 def _path(folder: Path, number: int) -> Path:

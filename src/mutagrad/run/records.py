@@ -18,7 +18,7 @@ __all__ = ["FAILED", "Failures", "recorded", "same_records"]
 
 FAILED = {
     "num_exceptions": "raised",
-    "num_timeouts": "took longer than their time",
+    "num_timeouts": "took longer than their timeout",
     "num_dead_workers": "lost their process",
     "num_misshapen": "returned no losses of the right shape",
 }

@@ -91,7 +91,8 @@ class Saved:
             earlier = [self._set_aside(name, "earlier") for name in (HISTORY, lineage.NAME)]
             if any(earlier):
                 self._say(
-                    "a run ended here before its first checkpoint; it begins anew, and its journals are kept as earlier-…"
+                    "a run ended here before its first checkpoint; it starts again (evaluations by Python that are kept are not "
+                    "made again), and its journals are kept as earlier-…"
                 )
             self._first = int(state.generation) - max(map(len, jax.tree.leaves(history)), default=0)
             self._start = lineage.start_of(state, self._key, self._evaluator)

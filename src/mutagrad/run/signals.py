@@ -10,7 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-__all__ = ["EXIT_STATUS", "NAMES", "Request", "Terminated", "deferred", "heard", "interruptible", "is_heard"]
+__all__ = [
+    "EXIT_STATUS",
+    "NAMES",
+    "Request",
+    "Terminated",
+    "deferred",
+    "heard",
+    "interruptible",
+    "is_heard",
+    "seconds_asked",
+]
 
 _REASONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 if hasattr(signal, "SIGHUP"):  # not on Windows
@@ -47,6 +57,11 @@ class Request:
         _is_taken = True
         if not self.reason:
             self.reason, self.since = _REASONS[signal.Signals(number)], time.monotonic()
+
+
+def seconds_asked() -> float:
+    """Seconds since the run that goes on was asked to end; 0 if it was not."""
+    return time.monotonic() - _current.since if _current is not None and _current.reason else 0.0
 
 
 _current: Request | None = None
