@@ -9,6 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 from numpy.lib import format as npy
+from safetensors import SafetensorError
 
 from mutagrad.lab.training import archive, run_folder
 from mutagrad.run import journal
@@ -204,3 +205,12 @@ def test_lost_measurements_are_said_and_cost_their_rows_only(tmp_path):
     path.write_bytes(b"?")
     with pytest.warns(UserWarning, match="its measurements are damaged at their head"):
         assert run_folder.read_measurements(tmp_path) == {}
+
+
+def test_parameters_that_a_full_disk_refuses_are_named(tmp_path, monkeypatch):
+    def full(arrays, path):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.flax.save_file", full)
+    with pytest.raises(OSError, match=r"^params.safetensors: cannot be written .*No space left.*; make room"):
+        run_folder.write_arrays(tmp_path, "params", {"w": np.zeros(3)})

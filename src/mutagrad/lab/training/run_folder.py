@@ -293,10 +293,14 @@ def _listed(folder: Path) -> dict[str, list[str]] | None:
 
 def write_arrays(folder: Path, name: str, tree: Any) -> None:
     """Write NAME.safetensors, a flat file of arrays by the path of their leaf."""
+    from safetensors import SafetensorError
     from safetensors.flax import save_file
 
     arrays = {jax.tree_util.keystr(path): jnp.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
     temporary = folder / f"{name}.tmp"
     temporary.unlink(missing_ok=True)
-    save_file(arrays, str(temporary))
+    try:
+        save_file(arrays, str(temporary))
+    except SafetensorError as error:  # its word for a disk that is full
+        raise OSError(f"{name}.safetensors: cannot be written ({error}); make room, and go on with --resume") from None
     temporary.replace(folder / f"{name}.safetensors")
