@@ -298,21 +298,38 @@ def test_one_failure_at_the_start_ends_nothing(tmp_path):
     assert len(result.history["loss"]) == 4
 
 
-@pytest.mark.parametrize("pool", ["workers", "threads"])
-def test_a_run_that_is_asked_to_end_does_not_wait_for_an_evaluation_that_hangs(pool, tmp_path, monkeypatch):
+def interrupted_once(is_hanging):
+    """Ctrl-C, when an evaluation hangs."""
+
+    def ask():
+        while not is_hanging():
+            time.sleep(0.05)
+        signal.raise_signal(signal.SIGINT)
+
+    threading.Thread(target=ask, daemon=True).start()
+
+
+def test_a_run_that_is_asked_to_end_does_not_wait_for_a_worker_that_hangs(tmp_path, monkeypatch):
     monkeypatch.setattr("mutagrad.run.evolve._PATIENCE", 0.2)
-    threading.Timer(3.0, lambda: signal.raise_signal(signal.SIGINT)).start()
-    if pool == "workers":
-        loss_fn, evaluation = losses.Sometimes(tmp_path, "hang", [12]), mutagrad.executor(1)
-        result = run(loss_fn, evaluation, checkpoint=tmp_path / "run")
-        assert len(result.history["loss"]) == 2
-        # The run goes on where it was, without the evaluations that it had made.
-        again = run(loss_fn, mutagrad.executor(1), checkpoint=tmp_path / "run")
-        assert len(again.history["loss"]) == 4
-    else:
-        hang = threading.Event()
-        with ThreadPoolExecutor(1) as threads:
-            result = run(lambda params: float(hang.wait(30)), mutagrad.executor(threads))
-            hang.set()
-        assert result.history is None
-    assert result.stopped == "interrupted"
+    interrupted_once((tmp_path / "12").exists)
+    loss_fn = losses.Sometimes(tmp_path, "hang", [12])
+    result = run(loss_fn, mutagrad.executor(1), checkpoint=tmp_path / "run")
+    assert (result.stopped, len(result.history["loss"])) == ("interrupted", 2)
+    again = run(loss_fn, mutagrad.executor(1), checkpoint=tmp_path / "run")
+    assert (again.stopped, len(again.history["loss"])) == ("generations", 4)
+
+
+def test_a_run_that_is_asked_to_end_does_not_wait_for_another_pool(monkeypatch):
+    """In its first generation: there is nothing yet."""
+    monkeypatch.setattr("mutagrad.run.evolve._PATIENCE", 0.2)
+    begun, ended = threading.Event(), threading.Event()
+
+    def loss_fn(params):
+        begun.set()
+        return float(ended.wait(60))
+
+    interrupted_once(begun.is_set)
+    with ThreadPoolExecutor(1) as threads:
+        result = run(loss_fn, mutagrad.executor(threads))
+        ended.set()
+    assert (result.stopped, result.history) == ("interrupted", None)
