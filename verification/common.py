@@ -44,7 +44,7 @@ def report(
     """
     lines = [
         f"date: {datetime.date.today().isoformat()}",
-        f"machine: {platform.machine()}, {len(os.sched_getaffinity(0))} cores{machine}",
+        f"machine: {platform.machine()}, {_cores()}{machine}",
         *software,
         f"command: `{shlex.join(['python', '-m', f'verification.{name}', *sys.argv[1:]])}`"
         + ("" if seconds is None else f", {seconds:.0f} s"),
@@ -55,3 +55,8 @@ def report(
     if not args.no_write:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"{name}.md").write_text(text)
+
+
+def _cores() -> str:
+    number = len(os.sched_getaffinity(0))
+    return f"{number} core{'s' * (number != 1)}"

@@ -10,7 +10,7 @@ from mutagrad.lab.tasks.dataset import Dataset
 from mutagrad.lab.training.options import TrainConfig
 from mutagrad.lab.training.run_folder import is_ended, read_config
 
-__all__ = ["device", "examples", "is_blank", "nothing_left", "versions", "wanted_generations"]
+__all__ = ["device", "examples", "is_blank", "nothing_left", "wanted_generations"]
 
 _DEFAULT_GENERATIONS = 2000
 _OF_NO_WORTH = (".writable", ".lock", "config.json.tmp", "manifest.json", "manifest.json.tmp")
@@ -52,13 +52,6 @@ def nothing_left(config: TrainConfig) -> str:
         if config.target is not None and isinstance(score, float) and score >= config.target:
             return f"nothing to do: the run in {folder} has a {words} of {score:.4f}; pass --target for more"
     return ""
-
-
-def versions() -> dict[str, str]:
-    """Of the libraries that a run depends on."""
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("mutagrad", "jax", "jaxlib", "numpy", "equinox")}
 
 
 def device() -> str:

@@ -13,6 +13,7 @@ from mutagrad.lab.training.archive import load
 from mutagrad.lab.training.options import MAY_CHANGE, TrainConfig, to_saved
 from mutagrad.lab.training.problem import Problem, check_settings, set_up
 from mutagrad.run.evolve import Result, RunError, evolve
+from mutagrad.run.identity import versions
 from mutagrad.run.lock import locked
 from mutagrad.run.observers import stop_after, stop_on_failures
 from mutagrad.run.signals import interruptible
@@ -76,7 +77,7 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
     folder = Path(config.out) if config.out is not None else None
     settings = {
         "settings": to_saved(config),
-        "versions": resume.versions(),
+        "versions": versions(),
         "device": resume.device(),
         "examples": resume.examples(problem.task.data),
     }
