@@ -119,11 +119,23 @@ def test_rademacher_values():
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_low_rank(rank):
-    """Rank r on matrices, gaussian on the rest, and fourth moments E[z⁴] = 3(1 + 2/r), where a gaussian has 3."""
-    params = {"matrix": jnp.ones((5, 4)), "vector": jnp.ones(6), "tensor": jnp.ones((2, 2, 2))}
+    """Rank r on matrices, gaussian on the rest, and fourth moments E[z⁴] = 3(1 + 2/r), where a gaussian has 3.
+
+    A tensor is a matrix of its first axis, or its last, against the others; one that this saves nothing is gaussian.
+    """
+    params = {
+        "matrix": jnp.ones((5, 4)),
+        "vector": jnp.ones(6),
+        "tensor": jnp.ones((1, 2, 1)),
+        "kernel": jnp.ones((3, 3, 2, 8)),
+    }
     sample_fn = density.low_rank(rank).sample_fn
     noise = jax.jit(jax.vmap(lambda key: sample_fn(key, params)))(jax.random.split(jax.random.key(1), NUM_KEYS))
     singular = np.linalg.svd(np.asarray(noise["matrix"][:50], float), compute_uv=False)
+    assert np.all(singular[:, rank - 1] > 1e-4)
+    assert np.all(singular[:, rank:] < 1e-5 * singular[:, :1])
+    kernel = np.asarray(noise["kernel"][:50], float).reshape(50, 18, 8)
+    singular = np.linalg.svd(kernel, compute_uv=False)
     assert np.all(singular[:, rank - 1] > 1e-4)
     assert np.all(singular[:, rank:] < 1e-5 * singular[:, :1])
     for other in ("vector", "tensor"):

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 
 from mutagrad import check, tree
 from mutagrad.evaluation.losses import Losses, compare, finite_reference, of_values, per_example
+from mutagrad.evaluation.low_rank.candidates import evaluate as evaluate_factored
+from mutagrad.evaluation.low_rank.candidates import is_factored
 from mutagrad.offspring import Offspring
 from mutagrad.types import LossFn, Params
 
@@ -42,7 +44,7 @@ class Evaluator(NamedTuple):
 
     def prepared(self, offspring: Offspring) -> Offspring:
         """The candidates, made at once where all of them, or the only mutant, are in memory anyway."""
-        if self.mode is None:
+        if self.mode is None or is_factored(offspring):
             return offspring
         is_whole = resolve_mode(self.mode, offspring.parent(0), offspring.num_offspring) == "vectorized"
         return offspring.made() if is_whole or offspring.num_offspring == 1 else offspring
@@ -85,6 +87,8 @@ def _evaluate(loss_fn: LossFn, offspring: Offspring, mode: str | int) -> Losses:
     The parent is a candidate like its offspring, so that one compiled program evaluates both: two programs may round
     differently, and at small σ that offset would drown the differences.
     """
+    if is_factored(offspring):
+        return evaluate_factored(loss_fn, offspring, "vectorized" if mode == "auto" else mode)
     values_fn, reference = per_example(loss_fn), offspring.parent_losses
     mode = resolve_mode(mode, offspring.parent(0), offspring.num_offspring)
     if mode == "vectorized" or len(offspring) == 1:

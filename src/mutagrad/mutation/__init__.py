@@ -5,8 +5,9 @@ a stream of its own. Nothing is stored: the same key makes the same mutation aga
 """
 
 from mutagrad.mutation.composed import masked, scaled
-from mutagrad.mutation.densities import ball, gaussian, low_rank, rademacher, sphere, student_t
+from mutagrad.mutation.densities import ball, gaussian, rademacher, sphere, student_t
 from mutagrad.mutation.domains import Categories, bounded, categories, discrete
+from mutagrad.mutation.low_rank import low_rank
 
 __all__ = [
     "Categories",

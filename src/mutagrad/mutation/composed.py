@@ -1,5 +1,6 @@
 """Mutation densities made of another one: on some leaves only, or of another size for each."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 
 from mutagrad import check, law, tree
 from mutagrad.mutation.densities import gaussian
+from mutagrad.mutation.low_rank import Factored
 from mutagrad.types import Mutation
 
 __all__ = ["masked", "scaled"]
@@ -58,13 +60,13 @@ def masked(mask: Any, mutation: Mutation | None = None) -> Mutation:
         # None is an empty tree: the density does not see the leaf, and the noise has none for it.
         return jax.tree.map(lambda leaf, kept: leaf if kept else None, params, is_mutated)
 
-    def sample(key, params):
-        return base.sample_fn(key, seen(params))
+    def restricted(sample_fn):
+        return lambda key, params: sample_fn(key, seen(params))
 
     own = base.check_fn
     check_fn = None if own is None else lambda params: own(seen(params))
     options = {"mask": mask, "mutation": base}
-    return Mutation(sample, f"masked {base.name}", options, _law(law.Masked, mask, base), check_fn)
+    return Mutation(_of_base(restricted, base), f"masked {base.name}", options, _law(law.Masked, mask, base), check_fn)
 
 
 def scaled(scale: Any, mutation: Mutation | None = None) -> Mutation:
@@ -98,8 +100,8 @@ def scaled(scale: Any, mutation: Mutation | None = None) -> Mutation:
             where = jax.tree_util.keystr(path)
             raise ValueError(f"scale{where}: got {leaf!r}; pass finite numbers of 0 or more")
 
-    def sample(key, params):
-        noise = base.sample_fn(key, params)
+    def multiplied(key, params, sample_fn):
+        noise = sample_fn(key, params)
         scales = tree.broadcast_prefix("scale", scale, params, "number or array")
 
         def multiply(path, leaf, noise_leaf, factor):
@@ -114,8 +116,11 @@ def scaled(scale: Any, mutation: Mutation | None = None) -> Mutation:
 
         return jax.tree_util.tree_map_with_path(multiply, params, noise, scales)
 
+    def of(sample_fn):
+        return lambda key, params: multiplied(key, params, sample_fn)
+
     options = {"scale": scale, "mutation": base}
-    return Mutation(sample, f"scaled {base.name}", options, _law(law.Scaled, scale, base), base.check_fn)
+    return Mutation(_of_base(of, base), f"scaled {base.name}", options, _law(law.Scaled, scale, base), base.check_fn)
 
 
 def base_of(mutation: Any) -> Mutation:
@@ -130,6 +135,13 @@ def base_of(mutation: Any) -> Mutation:
             f"mutation: got {mutation!r}; pass one such as mutagrad.mutation.gaussian(), or a function of your own"
         )
     return Mutation(mutation)
+
+
+def _of_base(changed: Callable[[Callable], Callable], base: Mutation) -> Callable:
+    """A density's ``sample_fn``, changed; its factors too, where it has them."""
+    if isinstance(base.sample_fn, Factored):
+        return Factored(changed(base.sample_fn.sample_fn), changed(base.sample_fn.factors))
+    return changed(base.sample_fn)
 
 
 def _law(kind: type, argument: Any, base: Mutation) -> Any:

@@ -10,11 +10,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from mutagrad import check, keys, law, tree
-from mutagrad.noise import draw, draw_with_keys
+from mutagrad import keys, law, tree
+from mutagrad.noise import draw_with_keys
 from mutagrad.types import Mutation, Params
 
-__all__ = ["ball", "gaussian", "low_rank", "rademacher", "sphere", "student_t"]
+__all__ = ["ball", "gaussian", "rademacher", "sphere", "student_t"]
 
 
 def _normal_noise(key: jax.Array, params: Params) -> Params:
@@ -151,46 +151,3 @@ def rademacher() -> Mutation:
         return draw_with_keys(jax.random.rademacher, key, params, is_blocked=False)
 
     return Mutation(signs, "rademacher", law=law.IndependentEntries())
-
-
-def low_rank(rank: int = 1) -> Mutation:
-    """Mutations A Bᵀ/√r of matrix leaves, with A (m, r) and B (n, r) standard normal; gaussian on all other leaves.
-
-    Unit variance per parameter and uncorrelated entries, with r(m + n) random numbers in place of mn. Entries of one
-    matrix are uncorrelated but not independent.
-
-    Parameters
-    ----------
-    rank : r ≥ 1.
-
-    Returns
-    -------
-    Mutation
-
-    Raises
-    ------
-    ValueError : if ``rank`` < 1.
-
-    >>> import jax, jax.numpy as jnp, mutagrad
-    >>> noise = mutagrad.mutation.low_rank(2).sample_fn(jax.random.key(0), {"w": jnp.zeros((6, 5)), "b": jnp.zeros(6)})
-    >>> int(jnp.linalg.matrix_rank(noise["w"])), noise["b"].shape
-    (2, (6,))
-    """
-    rank = check.count("rank", rank)
-
-    def product(key, leaf):
-        if leaf.ndim != 2:
-            return draw(jax.random.normal, key, leaf.shape, tree.compute_dtype(leaf))
-        rows, columns = leaf.shape
-        dtype = tree.compute_dtype(leaf)
-        left = jax.random.normal(jax.random.fold_in(key, 0), (rows, rank), dtype)
-        right = jax.random.normal(jax.random.fold_in(key, 1), (columns, rank), dtype)
-        return left @ right.T / jnp.asarray(math.sqrt(rank), dtype)
-
-    options = {"rank": rank}
-    return Mutation(
-        lambda key, params: tree.map_with_keys(product, keys.fast(key), params),
-        "low_rank",
-        options,
-        law.IndependentEntries(),
-    )

@@ -1,0 +1,1 @@
+"""Evaluation of mutations of low rank without forming their matrices."""

@@ -1,0 +1,113 @@
+"""The candidates of a generation, their matrices by their factors: all of them share the products with the parent's."""
+
+import importlib.util
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mutagrad import tree
+from mutagrad.evaluation.losses import Losses, of_values, per_example
+from mutagrad.mutation.low_rank import Factored, Factors
+from mutagrad.offspring import Offspring, draw
+from mutagrad.types import LossFn, Params
+
+__all__ = ["evaluate", "is_factored"]
+
+
+def is_factored(offspring: Offspring) -> bool:
+    """Whether the candidates are a parent and mutations that have factors, which the library can use."""
+    if (
+        not isinstance(offspring.sample_fn, Factored)
+        or offspring.parent_of is not None
+        or offspring.mutants is not None
+    ):
+        return False
+    if importlib.util.find_spec("quax") is None:
+        warnings.warn(
+            "mutation: low-rank matrices are formed, which takes many times as long, since quax is not installed; install "
+            "mutagrad[low-rank], or pass formed=True",
+            stacklevel=2,
+        )
+        return False
+    return True
+
+
+def evaluate(loss_fn: LossFn, offspring: Offspring, mode: str | int) -> Losses:
+    """Losses of the candidates as `mutagrad.evaluation.local` has them: the parent's matrices times the inputs of all offspring
+    at once, and a thin correction for each.
+
+    Parameters
+    ----------
+    loss_fn, offspring : as evaluators have them.
+    mode : "vectorized", "mapped" or the size of a chunk.
+    """
+    reference = offspring.parent_losses
+
+    def values_of(index: jax.Array) -> jax.Array:
+        return _values(loss_fn, _candidate(offspring, index))
+
+    numbers = jnp.arange(offspring.num_before - (offspring.previous is not None) + offspring.num_offspring)
+    if mode == "mapped":
+        values = jax.lax.map(values_of, numbers)
+    elif isinstance(mode, int):
+        values = jax.lax.map(values_of, numbers, batch_size=mode)
+    else:
+        values = jax.vmap(values_of)(numbers)
+    if offspring.previous is not None:
+        before = jax.vmap(lambda index: _values(loss_fn, _candidate(offspring, index, is_previous=True)))(numbers[:1])
+        values = jnp.concatenate([values[:1], before, values[1:]])
+    return of_values(values, reference, reference is not None)
+
+
+def _candidate(offspring: Offspring, index: jax.Array, is_previous: bool = False) -> Params:
+    """The parent (index 0, where it is a candidate) or an offspring, with factors in place of"""
+    from mutagrad.evaluation.low_rank.matrix import LowRank
+
+    num_before = int(offspring.num_before > 0)
+    number = jnp.maximum(index - num_before, 0)
+    sigma = jnp.where(index < num_before, 0, offspring.sigma)
+    parents = offspring.parents
+    if is_previous:
+        parents = jax.tree.map(
+            lambda leaf, old: leaf if old is None else old,
+            parents,
+            offspring.previous,
+            is_leaf=lambda leaf: leaf is None,
+        )
+    assert isinstance(offspring.sample_fn, Factored)
+    noise = draw(offspring.sample_fn.factors, offspring.key, number, offspring.parents)
+
+    def changed(leaf: Any, own: Any) -> Any:
+        # What is inherited is rounded to narrow leaves: so is what is evaluated.
+        if isinstance(own, Factors) and leaf.dtype.itemsize >= 4:
+            return LowRank(leaf, own.left * sigma.astype(own.left.dtype), own.right)
+        return tree.add_scaled(leaf, own, sigma)
+
+    return jax.tree.map(changed, parents, noise)
+
+
+def _values(loss_fn: LossFn, candidate: Params) -> jax.Array:
+    """Per-example losses of a candidate."""
+    from mutagrad.evaluation.low_rank.matrix import formed_by
+    from mutagrad.evaluation.low_rank.programs import Unfollowed, traced
+
+    token = formed_by.set(set())
+    try:
+        values = traced(per_example(loss_fn), candidate)
+    except Unfollowed as error:
+        raise ValueError(
+            f"loss_fn: matrices of low rank cannot be followed through it ({str(error)[:200]}); pass "
+            "mutation.low_rank(rank, formed=True)"
+        ) from error
+    finally:
+        formed = formed_by.get()
+        formed_by.reset(token)
+    if formed:
+        warnings.warn(
+            f"loss_fn: low-rank mutations are formed for {', '.join(sorted(formed))}, a whole matrix for each offspring; the "
+            "other operations need none (docs/low_rank.md)",
+            stacklevel=2,
+        )
+    return values

@@ -1,0 +1,125 @@
+"""Products with a matrix that is not formed, and its sums and multiples: what all offspring share, and a thin correction."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import quax
+from jax import lax
+from jax.extend.core import primitives as operations
+from jaxtyping import ArrayLike
+
+from mutagrad.evaluation.low_rank.matrix import LowRank, labelled
+
+
+def _product(array: Any, matrix: LowRank, is_first: bool, dimension_numbers: Any, **params: Any) -> jax.Array:
+    """array · matrix, or matrix · array: what all offspring share, and a thin correction."""
+    (contract_first, contract_second), (batch_first, batch_second) = dimension_numbers
+    contract, batch = (contract_second, batch_second) if is_first else (contract_first, batch_first)
+    own_contract, own_batch = (contract_first, batch_first) if is_first else (contract_second, batch_second)
+    operands = (array, matrix.base) if is_first else (matrix.base, array)
+    shared = operations.dot_general_p.bind(*operands, dimension_numbers=dimension_numbers, **params)
+    labels = list(range(jnp.ndim(array)))
+    of_matrix = [len(labels) + axis for axis in range(matrix.base.ndim)]
+    for mine, other in zip((*contract, *batch), (*own_contract, *own_batch), strict=True):
+        of_matrix[mine] = labels[other]
+    free = [label for axis, label in enumerate(labels) if axis not in (*own_contract, *own_batch)]
+    of_matrix_free = [label for axis, label in enumerate(of_matrix) if axis not in (*contract, *batch)]
+    out = [labels[axis] for axis in own_batch] + (free + of_matrix_free if is_first else of_matrix_free + free)
+    factors = [one for factor in (matrix.left, matrix.right) for one in labelled(factor, of_matrix, matrix.base.shape)]
+    thin = jnp.einsum(
+        jnp.asarray(array),
+        labels,
+        *factors,
+        out,
+        precision=params.get("precision"),
+        preferred_element_type=params.get("preferred_element_type"),
+    )
+    return shared + thin.astype(shared.dtype)
+
+
+@quax.register(operations.dot_general_p)
+def _(first: ArrayLike, second: LowRank, *, dimension_numbers: Any, **params: Any) -> Any:
+    return _product(first, second, True, dimension_numbers, **params)
+
+
+@quax.register(operations.dot_general_p)
+def _(first: LowRank, second: ArrayLike, *, dimension_numbers: Any, **params: Any) -> Any:
+    return _product(second, first, False, dimension_numbers, **params)
+
+
+@quax.register(operations.conv_general_dilated_p)
+def _(images: ArrayLike, kernel: LowRank, **params: Any) -> Any:
+    numbers = params["dimension_numbers"]
+    to, out = numbers.rhs_spec[0], numbers.out_spec[1]
+    others = [axis for axis in range(kernel.base.ndim) if axis != to]
+    is_plain = params["feature_group_count"] == params["batch_group_count"] == 1
+    for inner, outer in ((kernel.left, kernel.right), (kernel.right, kernel.left)):
+        if is_plain and inner.shape[to] == 1 and all(outer.shape[axis] == 1 for axis in others):
+            thin = jnp.moveaxis(lax.squeeze(inner, [to]), -1, to)
+            convolve = operations.conv_general_dilated_p.bind
+            some = convolve(images, thin, **params)
+            columns = lax.squeeze(outer, others).astype(some.dtype)
+            return convolve(images, kernel.base, **params) + jnp.moveaxis(
+                jnp.moveaxis(some, out, -1) @ columns.T, -1, out
+            )
+    return LowRank.default(operations.conv_general_dilated_p, (images, kernel), params)
+
+
+@quax.register(operations.convert_element_type_p)
+def _(matrix: LowRank, *, new_dtype: Any, **params: Any) -> Any:
+    if not jnp.issubdtype(new_dtype, jnp.floating):
+        return LowRank.default(operations.convert_element_type_p, (matrix,), {"new_dtype": new_dtype, **params})
+    return matrix.changed(lambda one, is_factor: one.astype(new_dtype))
+
+
+@quax.register(operations.neg_p)
+def _(matrix: LowRank) -> Any:
+    return LowRank(-matrix.base, -matrix.left, matrix.right)
+
+
+def _times(operation: Any, is_first: bool) -> Callable[..., Any]:
+    """The matrix times a number, or over one."""
+
+    def rule(first: Any, second: Any, **params: Any) -> Any:
+        matrix, number = (first, second) if is_first else (second, first)
+        if jnp.ndim(number):
+            return LowRank.default(operation, (first, second), params)
+        left = operation.bind(*((matrix.left, number) if is_first else (number, matrix.left)), **params)
+        return LowRank(
+            operation.bind(*((matrix.base, number) if is_first else (number, matrix.base)), **params),
+            left,
+            matrix.right,
+        )
+
+    return rule
+
+
+def _plus(operation: Any) -> Callable[..., Any]:
+    """The matrix plus an array, or less one."""
+
+    def rule(first: LowRank, second: ArrayLike, **params: Any) -> Any:
+        return LowRank(operation.bind(first.base, second, **params), first.left, first.right)
+
+    return rule
+
+
+def _rule(first: Any, second: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function with the types by which quax finds it."""
+
+    def rule(one, other, **params):
+        return function(one, other, **params)
+
+    rule.__annotations__ = {"one": first, "other": second}
+    return rule
+
+
+for _operation in (operations.mul_p, operations.div_p):
+    quax.register(_operation)(_rule(LowRank, ArrayLike, _times(_operation, True)))
+quax.register(operations.mul_p)(_rule(ArrayLike, LowRank, _times(operations.mul_p, False)))
+for _operation in (operations.add_p, operations.sub_p):
+    quax.register(_operation)(_rule(LowRank, ArrayLike, _plus(_operation)))
+quax.register(operations.add_p)(
+    _rule(ArrayLike, LowRank, lambda one, other, **params: _plus(operations.add_p)(other, one, **params))
+)

@@ -1,0 +1,126 @@
+"""A program whose arrays may be matrices that are not formed: loops over layers, and functions with derivatives of their own."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import quax
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.extend.core import primitives as operations
+from jaxtyping import ArrayLike
+from quax._primitives import scan_quax
+
+# They register the rules.
+from mutagrad.evaluation.low_rank import products, shapes
+from mutagrad.evaluation.low_rank.matrix import LowRank
+
+__all__ = ["Unfollowed", "products", "shapes", "traced"]
+
+
+class Unfollowed(Exception):
+    """A program that quax cannot follow, and its reason."""
+
+
+@quax.register(operations.scan_p)
+def _(*args: LowRank | ArrayLike, jaxpr: Any, **params: Any) -> Any:
+    """Layers that a loop takes one by one: a factor that all of them share is given to each."""
+
+    def given(one: Any) -> Any:
+        if not isinstance(one, LowRank):
+            return one
+        number = one.base.shape[0]
+        left, right = (jnp.broadcast_to(factor, (number, *factor.shape[1:])) for factor in (one.left, one.right))
+        return LowRank(one.base, left, right)
+
+    inner = [variable.aval.ndim for variable in getattr(jaxpr, "jaxpr", jaxpr).invars]
+    outer = [one.base.ndim if isinstance(one, LowRank) else jnp.ndim(one) for one in args]
+    # In the loop, what it takes one by one has an axis fewer.
+    first = sum(a == b for a, b in zip(inner, outer, strict=True))
+    return scan_quax(*args[:first], *map(given, args[first:]), jaxpr=jaxpr, **params)
+
+
+def traced(function: Callable[..., Any], *args: Any) -> Any:
+    """``function(*args)`` where arrays may be `LowRank`, without what it says of its own derivatives.
+
+    Nothing is differentiated here, and quax has no rule for functions with a ``custom_vjp``, nor for ``jax.checkpoint``: their
+    programs take their place.
+    """
+    plain = jax.tree.map(lambda one: one.base if isinstance(one, LowRank) else one, args, is_leaf=_is_low_rank)
+    closed, shape = jax.make_jaxpr(function, return_shape=True)(*plain)
+    leaves = jax.tree.leaves(args, is_leaf=_is_low_rank)
+    try:
+        out = quax.quaxify(_without_derivatives(closed))(*leaves)
+    except Exception as error:
+        raise Unfollowed(str(error).splitlines()[0] if str(error) else repr(error)) from error
+    out = [one.materialise() if isinstance(one, LowRank) else one for one in out]
+    return jax.tree.unflatten(jax.tree.structure(shape), out)
+
+
+def _is_low_rank(one: Any) -> bool:
+    return isinstance(one, LowRank)
+
+
+_INLINED = {
+    "custom_vjp_call": "call_jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "checkpoint": "jaxpr",
+    "remat": "jaxpr",
+    "remat2": "jaxpr",
+}
+
+
+def _without_derivatives(closed: ClosedJaxpr) -> Callable[..., list]:
+    """The program as a function, in which the functions with derivatives of their own are their programs."""
+    if not _has_derivatives(closed.jaxpr):
+        return jaxpr_as_fun(closed)
+
+    def run(*args: Any) -> list:
+        jaxpr = closed.jaxpr
+        values: dict[Any, Any] = {}
+
+        def read(atom: Any) -> Any:
+            return atom.val if hasattr(atom, "val") else values[atom]
+
+        values.update(zip(jaxpr.constvars, closed.consts, strict=True))
+        values.update(zip(jaxpr.invars, args, strict=True))
+        for equation in jaxpr.eqns:
+            inputs, name = [read(atom) for atom in equation.invars], equation.primitive.name
+            if name in _INLINED:
+                inner = equation.params[_INLINED[name]]
+                inner = inner if hasattr(inner, "consts") else ClosedJaxpr(inner, ())
+                out = _without_derivatives(inner)(*inputs)
+            else:
+                params = {key: _stripped(value) for key, value in equation.params.items()}
+                bound = equation.primitive.get_bind_params(params)
+                functions, params = bound if isinstance(bound, tuple) else ((), bound)
+                out = equation.primitive.bind(*functions, *inputs, **params)
+                out = out if equation.primitive.multiple_results else [out]
+            values.update(zip(equation.outvars, out, strict=True))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    return run
+
+
+def _stripped(value: Any) -> Any:
+    """A parameter of an operation, its programs without derivatives."""
+    if isinstance(value, tuple | list) and any(isinstance(one, ClosedJaxpr) for one in value):
+        return type(value)(_stripped(one) for one in value)
+    if not isinstance(value, ClosedJaxpr) or not _has_derivatives(value.jaxpr):
+        return value
+    return jax.make_jaxpr(_without_derivatives(value))(*value.in_avals)
+
+
+def _has_derivatives(jaxpr: Any) -> bool:
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in _INLINED:
+            return True
+        for value in equation.params.values():
+            inner = value if isinstance(value, tuple | list) else [value]
+            if any(
+                _has_derivatives(getattr(one, "jaxpr", one))
+                for one in inner
+                if hasattr(getattr(one, "jaxpr", one), "eqns")
+            ):
+                return True
+    return False
