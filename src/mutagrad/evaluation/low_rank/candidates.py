@@ -77,7 +77,8 @@ def _candidate(offspring: Offspring, index: jax.Array, is_previous: bool = False
             is_leaf=lambda leaf: leaf is None,
         )
     assert isinstance(offspring.sample_fn, Factored)
-    noise = draw(offspring.sample_fn.factors, offspring.key, number, offspring.parents)
+    # Made once: fused with a product, a factor would be drawn for every row of it.
+    noise = jax.lax.optimization_barrier(draw(offspring.sample_fn.factors, offspring.key, number, offspring.parents))
 
     def changed(leaf: Any, own: Any) -> Any:
         # What is inherited is rounded to narrow leaves: so is what is evaluated.

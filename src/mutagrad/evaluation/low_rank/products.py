@@ -14,29 +14,38 @@ from mutagrad.evaluation.low_rank.matrix import LowRank, labelled
 
 
 def _product(array: Any, matrix: LowRank, is_first: bool, dimension_numbers: Any, **params: Any) -> jax.Array:
-    """array · matrix, or matrix · array: what all offspring share, and a thin correction."""
-    (contract_first, contract_second), (batch_first, batch_second) = dimension_numbers
-    contract, batch = (contract_second, batch_second) if is_first else (contract_first, batch_first)
-    own_contract, own_batch = (contract_first, batch_first) if is_first else (contract_second, batch_second)
-    operands = (array, matrix.base) if is_first else (matrix.base, array)
-    shared = operations.dot_general_p.bind(*operands, dimension_numbers=dimension_numbers, **params)
-    labels = list(range(jnp.ndim(array)))
-    of_matrix = [len(labels) + axis for axis in range(matrix.base.ndim)]
+    """array · matrix, or matrix · array: what all offspring share, and a thin correction.
+
+    The array comes first whatever the order: a model that is mapped over its examples has the matrix first, and turns the product
+    round afterwards.
+    """
+    (contract, own_contract), (batch, own_batch) = (
+        (pair[1], pair[0]) if is_first else (pair[0], pair[1]) for pair in dimension_numbers
+    )
+    array = jnp.asarray(array)
+    numbers = ((own_contract, contract), (own_batch, batch))
+    shared = operations.dot_general_p.bind(array, matrix.base, dimension_numbers=numbers, **params)
+    labels = list(range(array.ndim))
+    of_matrix = [array.ndim + axis for axis in range(matrix.base.ndim)]
     for mine, other in zip((*contract, *batch), (*own_contract, *own_batch), strict=True):
         of_matrix[mine] = labels[other]
-    free = [label for axis, label in enumerate(labels) if axis not in (*own_contract, *own_batch)]
-    of_matrix_free = [label for axis, label in enumerate(of_matrix) if axis not in (*contract, *batch)]
-    out = [labels[axis] for axis in own_batch] + (free + of_matrix_free if is_first else of_matrix_free + free)
+    free = [axis for axis in labels if axis not in (*own_contract, *own_batch)]
+    free_of_matrix = [label for axis, label in enumerate(of_matrix) if axis not in (*contract, *batch)]
     factors = [one for factor in (matrix.left, matrix.right) for one in labelled(factor, of_matrix, matrix.base.shape)]
     thin = jnp.einsum(
-        jnp.asarray(array),
+        array,
         labels,
         *factors,
-        out,
+        [*own_batch, *free, *free_of_matrix],
         precision=params.get("precision"),
         preferred_element_type=params.get("preferred_element_type"),
     )
-    return shared + thin.astype(shared.dtype)
+    total = shared + thin.astype(shared.dtype)
+    if is_first:
+        return total
+    first, second = len(own_batch), len(own_batch) + len(free)
+    order = [*range(first), *range(second, total.ndim), *range(first, second)]
+    return jnp.transpose(total, order)
 
 
 @quax.register(operations.dot_general_p)

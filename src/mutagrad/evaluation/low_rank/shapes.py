@@ -131,27 +131,28 @@ def _(matrix: LowRank, *starts: ArrayLike, slice_sizes: Any) -> Any:
 def _(matrix: LowRank, indices: ArrayLike, *, dimension_numbers: Any, slice_sizes: Any, **params: Any) -> Any:
     """Rows of a table, as an embedding takes them: those of the shared table, and of the thin factor."""
     numbers, base = dimension_numbers, matrix.base
-    (axis,) = numbers.collapsed_slice_dims if len(numbers.collapsed_slice_dims) == 1 else (-1,)
-    is_rows = numbers.start_index_map == (axis,) and not numbers.operand_batching_dims
-    is_whole = all(size == base.shape[other] for other, size in enumerate(slice_sizes) if other != axis)
-    if not (is_rows and is_whole and {matrix.left.shape[axis], matrix.right.shape[axis]} == {1, base.shape[axis]}):
+    cut = [axis for axis, size in enumerate(slice_sizes) if size != base.shape[axis]]
+    # A start on an axis that is taken whole is 0, or is made 0.
+    is_sure = numbers.start_index_map == (*cut,) or params["mode"] != lax.GatherScatterMode.FILL_OR_DROP
+    is_rows = is_sure and len(cut) == 1 and not numbers.operand_batching_dims
+    if not is_rows or 1 not in (matrix.left.shape[cut[0]], matrix.right.shape[cut[0]]):
         own = {"dimension_numbers": dimension_numbers, "slice_sizes": slice_sizes, **params}
         return LowRank.default(operations.gather_p, (matrix, indices), own)
 
-    def rows(one: jax.Array, mode: Any = params["mode"]) -> jax.Array:
-        sizes = [1 if other == axis else size for other, size in enumerate(one.shape)]
-        own = {**params, "mode": mode, "dimension_numbers": numbers, "slice_sizes": tuple(sizes)}
-        return operations.gather_p.bind(one, indices, **own)
-
+    (axis,) = cut
     is_left = matrix.left.shape[axis] == base.shape[axis]
     thin, other = (matrix.left, matrix.right) if is_left else (matrix.right, matrix.left)
+
+    def rows(one: jax.Array) -> jax.Array:
+        sizes = [slice_sizes[axis] if at == axis else size for at, size in enumerate(one.shape)]
+        own = {**params, "dimension_numbers": numbers, "slice_sizes": tuple(sizes)}
+        return operations.gather_p.bind(one, indices, **own)
+
     out = rows(base)
-    for place in range(matrix.rank):
-        others = lax.squeeze(other[..., place], [axis])
-        apart = [size for at, size in enumerate(out.shape) if at in numbers.offset_dims]
-        shape = [1] * out.ndim
-        for offset, size in zip(numbers.offset_dims, others.shape, strict=True):
-            shape[offset] = size
-        assert len(apart) == others.ndim
-        out = out + rows(thin[..., place]) * others.reshape(shape)
+    shape = [1] * out.ndim
+    kept = [at for at in range(base.ndim) if at not in numbers.collapsed_slice_dims]
+    for place, at in zip(numbers.offset_dims, kept, strict=True):
+        shape[place] = other.shape[at]
+    for number in range(matrix.rank):
+        out = out + rows(thin[..., number]) * other[..., number].reshape(shape)
     return out
