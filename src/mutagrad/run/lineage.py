@@ -190,7 +190,7 @@ def _advance_of(algorithm: Algorithm, mode: Any) -> Callable:
     ) -> tuple[tuple, jax.Array]:
         # σ as it was: controllers remember what is not needed here.
         offspring = dataclasses.replace(offspring, sigma=row["sigma"].astype(offspring.sigma.dtype))
-        # Made at once where the run did: with rbg keys a mutant that is made alone differs in its last digit.
+        # Made at once where the run did: of some densities a mutant that is made alone differs in its last digit.
         following = next_parents(definition, kind, key, evaluator.prepared(offspring), row)
         is_same = checksum(following) == row["checksum"]
         # A step to where the loss was not finite was taken back.
