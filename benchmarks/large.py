@@ -83,7 +83,7 @@ def compiled_generation(
 
 
 def slowdown(default: Callable, program: Callable, arguments: tuple, state: Any) -> float:
-    """Seconds of a generation over those of the default, interleaved: the median of three rounds after one that does not count."""
+    """Seconds of a generation over those of the default, interleaved: the median of three rounds after one."""
     ratios = []
     for _ in range(4):
         figures: dict[str, float] = {}
