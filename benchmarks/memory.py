@@ -135,15 +135,15 @@ def measure(path: str, num_offspring: int) -> dict[str, float]:
 # --- outside ----------------------------------------------------------------------------------------------------------
 
 
-def fresh(path: str, num_offspring: int, cache: str | None = None) -> dict[str, float]:
-    """The figures of one fresh process."""
-    command = [sys.executable, "-m", "benchmarks.memory", "--child", path, "--num-offspring", str(num_offspring)]
+def fresh(module: str, arguments: list[str], cache: str | None = None) -> dict:
+    """The figures of one fresh process, which prints them on its last line."""
+    command = [sys.executable, "-m", module, *arguments]
     caching = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
     environment = os.environ | (caching | {"JAX_COMPILATION_CACHE_DIR": cache} if cache else {})
     root = Path(__file__).parents[1]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{path}: exit status {done.returncode}\n{done.stderr}")
+        raise RuntimeError(f"{' '.join(arguments)}: exit status {done.returncode}\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -155,12 +155,16 @@ def main() -> None:
     paths = [path for path in PATHS if not args.skip or args.skip not in path]
     figures: dict[str, list[dict]] = {path + how: [] for path in paths for how in ("", CACHED)}
     with tempfile.TemporaryDirectory() as cache:
+
+        def measured_in(path: str, cache: str | None) -> dict:
+            return fresh("benchmarks.memory", ["--child", path, "--num-offspring", str(args.num_offspring)], cache)
+
         for path in paths:
-            fresh(path, args.num_offspring, cache)
+            measured_in(path, cache)
         for repetition in range(args.repetitions):
             for name, measured in figures.items():
                 is_cached = name.endswith(CACHED)
-                measured.append(fresh(name.removesuffix(CACHED), args.num_offspring, cache if is_cached else None))
+                measured.append(measured_in(name.removesuffix(CACHED), cache if is_cached else None))
                 print(repetition, name, measured[-1], file=sys.stderr, flush=True)
     phases = ("peak", "created", "compile", "run", "temporary")
     rows = []

@@ -13,22 +13,22 @@ KEY = jax.random.key(11)
 BLOCK = 2**18
 
 
-def plainly(draw_fn, leaves, is_blocked=True):
+def plainly(draw_fn, leaves, block=BLOCK):
     """Leaf by leaf, block by block, with JAX's own keys."""
     drawn = []
     for position, leaf in enumerate(leaves):
         key, size = jax.random.fold_in(KEY, position), leaf.size
-        if is_blocked and size > BLOCK:
-            blocks = [draw_fn(jax.random.fold_in(key, block), (BLOCK,)) for block in range(-(-size // BLOCK))]
+        if size > block:
+            blocks = [draw_fn(jax.random.fold_in(key, number), (block,)) for number in range(-(-size // block))]
             drawn.append(np.concatenate(blocks)[:size].reshape(leaf.shape))
         else:
             drawn.append(np.asarray(draw_fn(key, leaf.shape)))
     return drawn
 
 
-def check(leaves, draw_fn=jax.random.normal, is_blocked=True):
-    found = jax.jit(lambda key: noise.draw_with_keys(draw_fn, key, leaves, is_blocked))(KEY)
-    for own, wanted in zip(found, plainly(draw_fn, leaves, is_blocked), strict=True):
+def check(leaves, draw_fn=jax.random.normal):
+    found = jax.jit(lambda key: noise.draw_with_keys(draw_fn, key, leaves))(KEY)
+    for own, wanted in zip(found, plainly(draw_fn, leaves), strict=True):
         np.testing.assert_array_equal(own, wanted)
 
 
@@ -50,9 +50,8 @@ def test_a_large_leaf_with_keys_of_another_kind():
     np.testing.assert_array_equal(found, np.concatenate(blocks)[: BLOCK + 5])
 
 
-@pytest.mark.parametrize("is_blocked", [True, False])
-def test_large_leaves_among_many_small_ones(is_blocked):
-    check([jnp.zeros(BLOCK + 5), *(jnp.zeros(7) for _ in range(20)), jnp.zeros((2, BLOCK))], is_blocked=is_blocked)
+def test_large_leaves_among_many_small_ones():
+    check([jnp.zeros(BLOCK + 5), *(jnp.zeros(7) for _ in range(20)), jnp.zeros((2, BLOCK))])
 
 
 @settings(max_examples=3, deadline=None)
@@ -64,9 +63,9 @@ def test_any_shapes(shapes):
 def test_groups_that_are_drawn_one_after_another(monkeypatch):
     monkeypatch.setattr(noise, "_BLOCK", 64)
     leaves = [jnp.zeros((40, 10)) for _ in range(20)]
-    found = noise.draw_with_keys(jax.random.normal, KEY, leaves, is_blocked=False)
+    found = noise.draw_with_keys(jax.random.normal, KEY, leaves)
     assert len(noise._together(leaves, True)) > 2
-    for own, wanted in zip(found, plainly(jax.random.normal, leaves, False), strict=True):
+    for own, wanted in zip(found, plainly(jax.random.normal, leaves, 64), strict=True):
         np.testing.assert_array_equal(own, wanted)
 
 
@@ -118,4 +117,48 @@ def test_leaves_of_more_numbers_than_a_word_counts(monkeypatch):
     monkeypatch.setattr("mutagrad.keys.COUNTERS", 100)
     leaves = [*(jnp.zeros(9) for _ in range(20)), jnp.zeros(211), jnp.zeros(9)]
     assert sorted(map(len, (positions for _, positions in noise._together(leaves, True)))) == [1, 21]
-    check(leaves, jax.random.rademacher, is_blocked=False)
+    check(leaves, jax.random.rademacher)
+
+
+def signs_plainly(key, size):
+    """Sign i is bit i mod 32 of word i div 32 of a stream, whose blocks have keys of their own."""
+    number = -(-size // 32)
+    words = [np.asarray(jax.random.bits(key, (number,), "uint32"))]
+    if number > BLOCK:
+        blocks = [jax.random.fold_in(key, block) for block in range(-(-number // BLOCK))]
+        words = [np.asarray(jax.random.bits(block, (BLOCK,), "uint32")) for block in blocks]
+    bits = np.unpackbits(np.concatenate(words).view(np.uint8), bitorder="little")[:size]
+    return 2.0 * bits - 1
+
+
+@pytest.mark.parametrize("kind", ["threefry2x32", "rbg"])
+@pytest.mark.parametrize("number", [2, 17])
+def test_a_sign_is_one_bit(number, kind):
+    key = jax.random.key(3, impl=kind)
+    leaves = [1.0, *(jnp.zeros((3 + i % 2, 11)) for i in range(number)), jnp.zeros((0, 2)), jnp.zeros(2, "int32")]
+    found = jax.jit(lambda key: noise.signs(key, leaves))(key)
+    for position, (leaf, own) in enumerate(zip(leaves[:-1], found[:-1], strict=True)):
+        wanted = signs_plainly(jax.random.fold_in(key, position), np.size(leaf)).reshape(np.shape(leaf))
+        np.testing.assert_array_equal(own, wanted)
+    assert found[-1].shape == ()
+
+
+@pytest.mark.parametrize("kind", ["threefry2x32", "rbg"])
+def test_signs_of_a_leaf_of_several_blocks(kind):
+    key = jax.random.key(4, impl=kind)
+    found = jax.jit(lambda key: noise.signs(key, jnp.zeros(32 * BLOCK + 5, jnp.bfloat16)))(key)
+    np.testing.assert_array_equal(found, signs_plainly(jax.random.fold_in(key, 0), 32 * BLOCK + 5))
+
+
+def test_signs_under_vmap_as_alone():
+    leaves, several = [jnp.zeros((5, 9)), jnp.zeros(70)], jax.random.split(KEY, 4)
+    together = jax.vmap(lambda key: noise.signs(key, leaves))(several)
+    for index in range(4):
+        for own, wanted in zip(together, noise.signs(several[index], leaves), strict=True):
+            np.testing.assert_array_equal(own[index], wanted)
+
+
+def test_signs_take_little_memory_beside_what_they_change():
+    params = jnp.zeros((3000, 1000))
+    program = jax.jit(lambda key, x: x + 0.1 * noise.signs(key, x), donate_argnums=1).lower(KEY, params).compile()
+    assert program.memory_analysis().temp_size_in_bytes < 0.05 * params.nbytes

@@ -110,10 +110,11 @@ KEPT = {
     "run/test_lineage.py::test_every_generation_is_made_again": (
         "elitist-threefry2x32",
         "recombination-rbg",
-        "truncation-threefry2x32",
+        "crossover-threefry2x32",
         "population-threefry2x32",
         "rotate-rbg",
     ),
+    "run/test_lineage.py::test_several_ancestors_whatever_evaluates": (),
     "run/test_lineage.py::test_whatever_evaluates": ("mapped",),
     "run/test_observers.py::test_a_second_run_compiles_nothing": ("minibatches", "executor"),
     "run/test_observers.py::test_generations_through_python_leak_nothing": ("executor",),

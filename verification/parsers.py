@@ -36,7 +36,8 @@ import jax
 import numpy as np
 
 from mutagrad.lab.claims import verdicts
-from mutagrad.lab.training import archive, inspect, observers, problem, replay, resume, run_folder, train
+from mutagrad.lab.tasks.data import load
+from mutagrad.lab.training import inspect, observers, problem, replay, resume, run_folder, train
 from mutagrad.lab.training.options import TrainConfig
 from mutagrad.run import journal, lineage, past
 from mutagrad.run.checkpoint import Checkpoints
@@ -87,15 +88,15 @@ class Home:
         mutations.write_mnist(self.data)
         shutil.copy(sorted(verdicts.FOLDER.glob("*.json"))[0], self.data / "verdict.json")
         self.settings = run_folder.read_settings(self.run)
-        self.problem = problem.set_up(self.settings, archive.load("digits"))
+        self.problem = problem.set_up(self.settings, load("digits"))
         self.identity = identity_of(self.problem.key, self.problem.algorithm, self.problem.state)
         self.start = Result(self.problem.state.params, self.problem.state, None, "")
 
     def npz(self, folder: Path) -> dict[str, Any]:
-        return {name: _data(archive.load(str(folder / name))) for name in ("a.npz", "b.npz")}
+        return {name: _data(load(str(folder / name))) for name in ("a.npz", "b.npz")}
 
     def mnist(self, folder: Path) -> dict[str, Any]:
-        found = archive.load("mnist", folder)
+        found = load("mnist", folder)
         assert np.abs(found.train_inputs).max() <= 1
         return {"mnist": _data(found)}
 

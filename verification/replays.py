@@ -23,6 +23,30 @@ from verification import common
 
 START = {"w": jnp.linspace(-1, 1, 9), "b": jnp.zeros((2, 2), jnp.bfloat16)}
 GROUPS = [jnp.linspace(0, 1, 4)] * 3
+
+
+def rule(selection: mutagrad.Selection) -> mutagrad.Algorithm:
+    """An algorithm of eight offspring with a rule of its own."""
+    return mutagrad.mutation_selection(mutagrad.mutation.gaussian(), selection, 8, sigma=0.05)
+
+
+def crossed(inheritance: str) -> mutagrad.Algorithm:
+    """Three parents, each with a mother and a father."""
+    return rule(mutagrad.selection.crossover(3, inheritance))
+
+
+def blend_of_two(key: jax.Array, losses: jax.Array, parent_losses: jax.Array) -> mutagrad.Descent:
+    """Each of the best three, and a parent, with shares that depend on the losses."""
+    best = jnp.argsort(losses)[:3].astype(jnp.int32)
+    share = 0.5 + 0.25 * jax.nn.sigmoid(losses[best])
+    return mutagrad.Descent(jnp.stack([best, -1 - jnp.arange(3, dtype=jnp.int32)], 1), jnp.stack([share, 1 - share], 1))
+
+
+def mated(key: jax.Array, losses: jax.Array, parent_losses: jax.Array) -> mutagrad.Descent:
+    """Each parameter from the best offspring, or from the parent."""
+    return mutagrad.Descent(jnp.stack([jnp.argmin(losses), -1])[None], jnp.array([[0.7, 0.3]]), "parameter")
+
+
 ALGORITHMS: dict[str, Callable[[], Any]] = {
     "elitist": lambda: mutagrad.elitist(0.05, 8),
     "comma": lambda: mutagrad.comma(0.05, 8),
@@ -33,6 +57,10 @@ ALGORITHMS: dict[str, Callable[[], Any]] = {
     "fixation": lambda: mutagrad.fixation(0.05, 10.0, 10),
     "truncation": lambda: mutagrad.truncation(0.05, 8, 3),
     "weighted_recombination": lambda: mutagrad.weighted_recombination(0.05, 8),
+    "crossover": lambda: crossed("parameter"),
+    "crossover of leaves": lambda: crossed("leaf"),
+    "blend of two, three parents": lambda: rule(mutagrad.Selection(blend_of_two, num_parents=3)),
+    "adapt_sigma(crossover)": lambda: mutagrad.adapt_sigma(crossed("parameter"), target=1.0),
     "population": lambda: mutagrad.population(0.02, 2.0, 20, 0.3),
     "adapt_sigma(elitist)": lambda: mutagrad.adapt_sigma(mutagrad.elitist(0.05, 8)),
     "adapt_sigma(weighted_recombination)": lambda: mutagrad.adapt_sigma(mutagrad.weighted_recombination(0.05, 8)),
@@ -43,6 +71,14 @@ ALGORITHMS: dict[str, Callable[[], Any]] = {
         mutagrad.mutation.gaussian(), mutagrad.selection.metropolis(10.0), 1, sigma=0.05, reevaluate_parent=False
     ),
     "alternate": lambda: mutagrad.alternate([mutagrad.elitist(0.05, 8), mutagrad.elitist(0.01, 8)], [2, 3]),
+    "alternate, one ancestor and two": lambda: mutagrad.alternate(
+        [mutagrad.elitist(0.05, 8), rule(mutagrad.Selection(mated))], [2, 3]
+    ),
+    "rotate(weighted_recombination)": lambda: mutagrad.rotate(
+        mutagrad.weighted_recombination(0.05, 8, mutation=mutagrad.mutation.masked([True, False, False])),
+        lambda groups: [*groups[1:], groups[0]],
+        3,
+    ),
     "rotate": lambda: mutagrad.rotate(
         mutagrad.adapt_sigma(mutagrad.elitist(0.05, 8, mutation=mutagrad.mutation.masked([True, False, False]))),
         lambda groups: [*groups[1:], groups[0]],
@@ -51,7 +87,7 @@ ALGORITHMS: dict[str, Callable[[], Any]] = {
 }
 STILL = ("metropolis, kept loss",)
 """Runs whose loss stays as it is, since they keep the parent's; Metropolis never comes to rest."""
-SLOW = {"alternate": 10}
+SLOW = {"alternate": 10, "alternate, one ancestor and two": 10}
 """Runs whose turns are known to Python alone pass through it in every generation, and are shorter by that."""
 
 
@@ -68,7 +104,7 @@ def loss_fn(params: Any, target: jax.Array) -> jax.Array:
 
 def one(name: str, generator: str, number: int) -> list[str]:
     """A row: the generations, whether they were made again, the bytes and the times."""
-    start, number = (GROUPS if name == "rotate" else START), number // SLOW.get(name, 1)
+    start, number = (GROUPS if name.startswith("rotate") else START), number // SLOW.get(name, 1)
     algorithm, moving = ALGORITHMS[name](), {} if name in STILL else {"batches": targets}
     own = partial(loss_fn, target=jnp.zeros(13)) if name in STILL else loss_fn
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():

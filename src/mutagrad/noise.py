@@ -11,7 +11,7 @@ import numpy as np
 
 from mutagrad import keys, tree
 
-__all__ = ["draw", "draw_with_keys"]
+__all__ = ["draw", "draw_with_keys", "signs"]
 
 _BLOCK = 2**18
 """Numbers drawn at a time: the generator's counters and bits take several times the memory of what it makes."""
@@ -21,7 +21,7 @@ _NARROWEST = 64
 """Numbers in a row, at least."""
 
 
-def draw_with_keys(draw_fn: Callable, key: jax.Array, params: Any, is_blocked: bool = True) -> Any:
+def draw_with_keys(draw_fn: Callable, key: jax.Array, params: Any) -> Any:
     """Random numbers of the shape of each floating leaf, each with a key of its own as in `tree.map_with_keys`.
 
     Large leaves are drawn in blocks. Many leaves are drawn as rows of one width by one piece of code, so that a network of
@@ -32,7 +32,6 @@ def draw_with_keys(draw_fn: Callable, key: jax.Array, params: Any, is_blocked: b
     ----------
     draw_fn : ``draw_fn(key, shape, dtype)``, whose i-th number depends on the i-th random bits of the key alone.
     key, params : as `tree.map_with_keys` takes them.
-    is_blocked : whether the blocks of a large leaf have keys of their own, as `draw` has it.
     """
     leaves, structure = jax.tree.flatten(params)
     leaves = [np.asarray(leaf) if isinstance(leaf, bool | int | float) else leaf for leaf in leaves]
@@ -42,13 +41,35 @@ def draw_with_keys(draw_fn: Callable, key: jax.Array, params: Any, is_blocked: b
         if len(positions) == 1:
             position = positions[0]
             own = jax.random.fold_in(key, position)
-            shape = leaves[position].shape
-            drawn[position] = draw(draw_fn, own, shape, dtype) if is_blocked else draw_fn(own, shape, dtype)
+            drawn[position] = draw(draw_fn, own, leaves[position].shape, dtype)
             continue
-        rows = _rows(draw_fn, key, dtype, [(position, leaves[position].size) for position in positions], is_blocked)
+        rows = _rows(draw_fn, key, dtype, [(position, leaves[position].size) for position in positions])
         for position, row in zip(positions, rows, strict=True):
             drawn[position] = row.reshape(leaves[position].shape)
     return jax.tree.unflatten(structure, drawn)
+
+
+def signs(key: jax.Array, params: Any) -> Any:
+    """Random signs, −1 or 1, of the shape of each floating leaf, each leaf with a key of its own as in `draw_with_keys`.
+
+    One random bit is one sign: sign i of a leaf is bit ``i % 32`` of word ``i // 32`` of its stream.
+    """
+    words = tree.map_floating(lambda leaf: np.broadcast_to(np.float32(0), -(-jnp.size(leaf) // 32)), params)
+
+    def spread(leaf: Any, own: jax.Array) -> jax.Array:
+        if not tree.is_floating(leaf):
+            return own
+        # Stored before they are used: a word that fuses would be drawn again for each of its 32 signs.
+        drawn = jax.lax.optimization_barrier(own.astype(jnp.uint32))
+        is_set = drawn[:, None] >> jnp.arange(32, dtype=jnp.uint32)[None] & 1 == 1
+        one = jnp.ones((), tree.compute_dtype(leaf))
+        return jnp.where(is_set, one, -one).ravel()[: jnp.size(leaf)].reshape(jnp.shape(leaf))
+
+    return jax.tree.map(spread, params, draw_with_keys(_bits, key, words))
+
+
+def _bits(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    return jax.random.bits(key, shape, jnp.uint32)
 
 
 def draw(draw_fn: Callable, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
@@ -98,16 +119,14 @@ def _width(sizes: list[int]) -> int:
     return width
 
 
-def _rows(
-    draw_fn: Callable, key: jax.Array, dtype: Any, sized: list[tuple[int, int]], is_blocked: bool
-) -> list[jax.Array]:
+def _rows(draw_fn: Callable, key: jax.Array, dtype: Any, sized: list[tuple[int, int]]) -> list[jax.Array]:
     """The numbers of several leaves, given by position and size, each as one vector."""
     sizes = [size for _, size in sized]
     width = _width(sizes)
     starts = np.concatenate([np.arange(0, size, width) for size in sizes])
     counts = [-(-size // width) for size in sizes]
     position = np.repeat([position for position, _ in sized], counts)
-    is_block = np.repeat([is_blocked and size > _BLOCK for size in sizes], counts)
+    is_block = np.repeat([size > _BLOCK for size in sizes], counts)
     own = jax.vmap(jax.random.fold_in, (None, 0))(key, position.astype(np.uint32))
     if is_block.any():
         inner = jax.vmap(jax.random.fold_in)(own, (starts // _BLOCK).astype(np.uint32))

@@ -195,7 +195,8 @@ def draw(sample_fn: Callable[[jax.Array, Params], Params], key: jax.Array, index
     """The mutation of offspring ``index``: the same numbers wherever it is made.
 
     The generator of rbg keys gives other numbers under ``vmap`` than alone. There it is kept out of ``vmap``: a mapped
-    call becomes a loop.
+    call becomes a loop. The compiler must not merge what draws a number with its product by σ, as it cannot where mutants are
+    made in that loop: the last digits would be others.
     """
     if keys.is_threefry(key):
         return _checked(sample_fn(keys.fold_in(key, index), params), params)
@@ -205,7 +206,7 @@ def draw(sample_fn: Callable[[jax.Array, Params], Params], key: jax.Array, index
     def alone(data: jax.Array, index: Any, leaves: list) -> Params:
         own = jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
         params = jax.tree.unflatten(structure, leaves)
-        return _checked(sample_fn(jax.random.fold_in(own, index), params), params)
+        return jax.lax.optimization_barrier(_checked(sample_fn(jax.random.fold_in(own, index), params), params))
 
     return alone(jax.random.key_data(key), index, jax.tree.leaves(params))
 

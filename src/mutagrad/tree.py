@@ -97,8 +97,11 @@ def add_scaled(params: Tree, noise: Tree, sigma: jax.Array) -> Tree:
             return leaf
         if has_own_change(noise_leaf):
             return noise_leaf.applied(leaf, sigma)
-        dtype = compute_dtype(leaf)
-        total = leaf.astype(dtype) + sigma.astype(dtype) * jnp.asarray(noise_leaf).astype(dtype)
+        dtype, scale = compute_dtype(leaf), sigma
+        if leaf.dtype != dtype:
+            # Or a loop over offspring would hold the leaf converted as a whole, outside of it.
+            leaf, scale = jax.lax.optimization_barrier((leaf, sigma))
+        total = leaf.astype(dtype) + scale.astype(dtype) * jnp.asarray(noise_leaf).astype(dtype)
         return total.astype(leaf.dtype)
 
     return jax.tree.map(add, params, noise)

@@ -48,6 +48,8 @@ class Info(NamedTuple):
         [loss²]; 0 for a scalar loss.
     winner : int32 index of the offspring with the largest share in the next parent, −1 if that is the parent.
         (num_parents,) for several parents, best first.
+    descent : `Descent`, who the next parents descend from and in what shares: what the selection rule returned, with the first
+        parent in place of offspring whose loss is not finite.
     is_accepted : bool, whether an offspring has a share in the next parent. Has the shape of ``winner``.
     loss_change : scalar, loss of the next parent minus that of this one on the same batch, paired like ``loss_differences``
         (of the best parents, where there are several); NaN where the next parent is none of the candidates [loss].
@@ -88,6 +90,7 @@ class Info(NamedTuple):
     squared_grad_norm: jax.Array
     squared_grad_noise: jax.Array
     gradient_curvature: jax.Array
+    descent: "Descent"
 
 
 class Mutation(NamedTuple):
@@ -147,7 +150,7 @@ class Descent(NamedTuple):
     shares : (K, A) floating, their shares. What is short of 1 is the first parent's.
     inheritance : how several ancestors mix. "blend": a next parent is the weighted sum, its parent plus the mutations times
         their shares. "leaf", "parameter": each leaf, or each parameter, comes whole from one ancestor, drawn with
-        probability in proportion to the shares.
+        probability in proportion to the shares. No array, and so the same wherever a compiled program returns it.
     """
 
     ancestors: jax.Array
@@ -161,6 +164,19 @@ class Descent(NamedTuple):
             raise ValueError(f"select_fn: got {jnp.result_type(winners)} back; return an index, or a Descent")
         ancestors = jnp.reshape(jnp.asarray(winners, jnp.int32), (-1, 1))
         return cls(ancestors, jnp.ones(ancestors.shape, jnp.result_type(float)))
+
+
+def _arrays_of(descent: Descent) -> tuple:
+    keys = (jax.tree_util.GetAttrKey(name) for name in ("ancestors", "shares"))
+    return tuple(zip(keys, descent[:2], strict=True)), descent.inheritance
+
+
+def _of_arrays(inheritance: str, arrays: Any) -> Descent:
+    ancestors, shares = arrays
+    return Descent(ancestors, shares, inheritance)
+
+
+jax.tree_util.register_pytree_with_keys(Descent, _arrays_of, _of_arrays)
 
 
 class Selection(NamedTuple):

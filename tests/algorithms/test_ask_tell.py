@@ -96,6 +96,7 @@ def test_ask_and_tell_are_step(name):
         assert_same(other, state)
         assert_same(told.losses, info.losses)
         assert_same(told.loss_differences, info.loss_differences)
+        assert_same(told.descent, info.descent)
         assert_same(
             (told.winner, told.is_accepted, told.parent_loss), (info.winner, info.is_accepted, info.parent_loss)
         )
@@ -151,6 +152,7 @@ def test_a_failed_evaluation_loses_and_is_counted(failure, per_example):
     _, info = algorithm.tell(key, state, losses)
     assert int(info.num_nonfinite) == 2
     assert int(info.winner) not in (1, 4)
+    assert info.descent.ancestors.tolist() == [[int(info.winner)]]
     assert not np.isfinite(info.loss_differences[1])
 
 
@@ -162,6 +164,7 @@ def test_if_all_fail_the_parent_stays():
         after, info = algorithm.tell(jax.random.key(0), state, [1.0] + [None] * (number - 1))
         assert_same(after.params, state.params)
         assert not np.any(info.is_accepted)
+        assert np.all(info.descent.ancestors == -1)
 
 
 def test_losses_of_more_digits_than_float32_are_compared_in_all_of_them():

@@ -100,6 +100,17 @@ def test_evolve_takes_them_all():
         assert loss[-1] < loss[0], name
 
 
+@pytest.mark.parametrize("name", ["threefry", "rbg", "unsafe_rbg"])
+def test_a_mutant_made_alone_is_the_one_made_among_all(name):
+    """Of a density whose numbers are no powers of two, to the last digit."""
+    algorithm = mutagrad.elitist(0.1, 8)
+    state = algorithm.init(jnp.linspace(-1, 1, 50))
+    together, alone = jax.jit(lambda offspring: offspring.made().mutants), jax.jit(lambda one, k: one.mutant(k))
+    for key in generation_keys(KEYS[name](), 4):
+        offspring = algorithm.ask(key, state)
+        np.testing.assert_array_equal(together(offspring), [alone(offspring, k) for k in range(8)])
+
+
 NO_KEYS = {
     "a float": 0.5,
     "an int": 0,

@@ -84,6 +84,7 @@ def follow(name, mutation, assert_leaf, resynchronise):
         state, info = step(key, state)
 
         assert np.atleast_1d(info.winner).tolist() == decision.winners
+        assert info.descent.ancestors.tolist() == [[winner] for winner in decision.winners]
         assert np.atleast_1d(info.is_accepted).tolist() == [winner >= 0 for winner in decision.winners]
         for mine, theirs, winner in zip(parents_of(state), lineage.parents, decision.winners, strict=True):
             for leaf, expected, z in zip(mine, theirs, noises[max(winner, 0)], strict=True):

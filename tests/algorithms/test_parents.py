@@ -24,6 +24,25 @@ def test_candidates_are_the_parents_and_their_offspring():
         np.testing.assert_array_equal(child["n"], jnp.arange(2))
 
 
+def test_stacking_them_makes_no_program_of_as_many_arguments():
+    """Known arrays of all dtypes on the device where they are, keys of random numbers, and traced arrays."""
+    kinds = {"w": jnp.ones(2, jnp.bfloat16), "n": jnp.int4(3), "z": jnp.zeros((0, 2))}
+    several = [kinds | {"w": kinds["w"] * k} for k in range(3)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jnp, "stack", lambda arrays: pytest.fail("it was stacked by a program"))
+        known = mutagrad.parents(several).stacked
+    for name, leaf in known.items():
+        expected = jnp.stack([one[name] for one in several])
+        np.testing.assert_array_equal(leaf, expected)
+        assert (leaf.dtype, leaf.committed) == (expected.dtype, False)
+    here = jax.device_put(jnp.ones(2), jax.devices()[0])
+    assert mutagrad.parents([here, here]).stacked.committed
+    random = mutagrad.parents([{"w": jnp.ones(1), "k": jax.random.key(seed)} for seed in range(3)]).stacked["k"]
+    np.testing.assert_array_equal(jax.random.key_data(random)[:, 1], np.arange(3))
+    traced = jax.jit(lambda w: mutagrad.parents([w, 2 * w]).stacked)(jnp.ones(2))
+    np.testing.assert_array_equal(traced, [[1, 1], [2, 2]])
+
+
 def test_differences_are_from_the_own_parent():
     """A loss linear in w: an offspring differs from its own parent by its mutation, not by what parents differ."""
     state = ALGORITHM.init(mutagrad.parents(SEVERAL))

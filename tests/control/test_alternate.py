@@ -133,6 +133,33 @@ def test_a_result_of_turns_is_gone_on_with():
     jax.tree.map(np.testing.assert_array_equal, again.params, PARAMS)
 
 
+def test_turns_with_other_numbers_of_ancestors():
+    """One program returns what has room for any of them; where the turn is known, each says its own."""
+
+    def leaves_of(number):
+        def select(key, losses, parent_losses):
+            best = jnp.argsort(losses)[:number].astype(jnp.int32)
+            return mutagrad.Descent(best[None], jnp.full((1, number), 1 / number), "leaf" if number == 3 else "blend")
+
+        return mutagrad.mutation_selection(mutagrad.mutation.gaussian(), select, 4, sigma=0.1)
+
+    algorithm, losses = mutagrad.alternate([leaves_of(1), leaves_of(3), leaves_of(2)]), jnp.array([0.0, 3, 1, 2, 4])
+    tell = jax.jit(lambda key, state: algorithm.tell(key, state, losses))
+    state = algorithm.init(PARAMS)
+    for own, room, inheritance in (
+        ([[1]], [[1, -1, -1]], "blend"),
+        ([[1, 2, 0]], [[1, 2, 0]], "leaf"),
+        ([[1, 2]], [[1, 2, -1]], "blend"),
+    ):
+        key = jax.random.fold_in(jax.random.key(0), state.generation)
+        after, told = algorithm.tell(key, state, losses)
+        state, info = tell(key, state)
+        jax.tree.map(np.testing.assert_array_equal, after.params, state.params)
+        assert (told.descent.ancestors.tolist(), told.descent.inheritance) == (own, inheritance)
+        assert (info.descent.ancestors.tolist(), info.descent.inheritance) == (room, "mixed")
+        np.testing.assert_array_equal(info.descent.shares, np.where(np.array(room) < 0, 0, told.descent.shares[0, 0]))
+
+
 def test_ask_needs_to_know_whose_turn_it_is():
     """Candidates of two algorithms are of two kinds: which of them cannot depend on a traced number."""
     algorithm = mutagrad.alternate([A, B])

@@ -221,6 +221,9 @@ def test_sigma_falls_when_all_losses_fail_and_grows_on_a_plateau():
         assert np.all(down.history["num_nonfinite"] == 20)
         up = mutagrad.evolve(jax.random.key(0), algorithm, jnp.zeros(3), lambda x: jnp.sum(x * 0), 20, progress=False)
         assert up.state.sigma > 10
+    state, info = algorithm.tell(jax.random.key(0), algorithm.init(jnp.zeros(3)), [1.0] * 21)
+    assert (int(info.winner), info.descent.ancestors.tolist(), bool(info.is_accepted)) == (-1, [[-1]], False)
+    assert np.all(state.params == 0)
 
 
 def test_schedule_sigma_follows_optax():

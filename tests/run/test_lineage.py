@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import mutagrad
-from mutagrad.run import journal
+from mutagrad.run import ancestry, journal
 
 NUMBER = 40
 START = {"w": jnp.linspace(-1, 1, 5), "b": jnp.zeros((2, 2), jnp.bfloat16), "n": jnp.arange(3)}
@@ -23,6 +23,27 @@ def rough(params, batch):
     return jnp.abs(jnp.sin(7 * params["w"]).sum() - batch) + loss_fn(params)
 
 
+def several(rule):
+    return mutagrad.mutation_selection(mutagrad.mutation.gaussian(), rule, 8, sigma=0.1)
+
+
+def blend_of_two(key, losses, parent_losses):
+    """The best three, each a quarter and more of a parent too; the shares depend on the losses."""
+    best = jnp.argsort(losses)[:3].astype(jnp.int32)
+    share = 0.5 + 0.25 * jax.nn.sigmoid(losses[best])
+    return mutagrad.Descent(jnp.stack([best, -1 - jnp.arange(3, dtype=jnp.int32)], 1), jnp.stack([share, 1 - share], 1))
+
+
+def mated(key, losses, parent_losses):
+    """One next parent, each parameter from the best offspring, or from the parent."""
+    return mutagrad.Descent(jnp.stack([jnp.argmin(losses), -1])[None], jnp.array([[0.7, 0.3]]), "parameter")
+
+
+def of_three(key, losses, parent_losses):
+    """One next parent, each leaf from one of the best three."""
+    return mutagrad.Descent(jnp.argsort(losses)[None, :3].astype(jnp.int32), jnp.full((1, 3), 1 / 3), "leaf")
+
+
 BATCHES = mutagrad.minibatches(jnp.arange(64.0), 8)
 ALGORITHMS = {
     "elitist": lambda: mutagrad.elitist(0.1, 8),
@@ -34,6 +55,18 @@ ALGORITHMS = {
     "fixation": lambda: mutagrad.fixation(0.1, 1.0, 10),
     "truncation": lambda: mutagrad.truncation(0.1, 8, 3),
     "recombination": lambda: mutagrad.weighted_recombination(0.1, 8),
+    "crossover": lambda: several(mutagrad.selection.crossover(3)),
+    "crossover of leaves": lambda: several(mutagrad.selection.crossover(3, "leaf")),
+    "blend of two": lambda: several(mutagrad.Selection(blend_of_two, num_parents=3)),
+    "adapt_sigma of crossover": lambda: mutagrad.adapt_sigma(several(mutagrad.selection.crossover(3)), target=1.0),
+    "alternate with crossover": lambda: mutagrad.alternate(
+        [mutagrad.elitist(0.1, 8), several(mutagrad.Selection(mated)), several(mutagrad.Selection(of_three))], [2, 1, 1]
+    ),
+    "rotate recombination": lambda: mutagrad.rotate(
+        mutagrad.weighted_recombination(0.1, 8, mutation=mutagrad.mutation.masked([True, False, False])),
+        lambda groups: [*groups[1:], groups[0]],
+        3,
+    ),
     "population": lambda: mutagrad.population(0.05, 2.0, 20, 0.3),
     "adapt_sigma": lambda: mutagrad.adapt_sigma(mutagrad.elitist(0.1, 8)),
     "adapt_sigma of recombination": lambda: mutagrad.adapt_sigma(mutagrad.weighted_recombination(0.1, 8)),
@@ -66,14 +99,14 @@ def assert_same(one, other):
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_generation_is_made_again(name, generator, tmp_path):
     """Two sittings, the second continued; the last generation and one in between are those of the run."""
-    algorithm, start = ALGORITHMS[name](), GROUPS if name == "rotate" else START
+    algorithm, start = ALGORITHMS[name](), GROUPS if name.startswith("rotate") else START
     between = run(tmp_path, algorithm, 17, start, generator)
     result = run(tmp_path, algorithm, NUMBER, start, generator)
     again = mutagrad.replay(tmp_path, algorithm, start)
     assert (again.generation, again.num_generations) == (NUMBER, NUMBER)
     assert_same(again.params, result.params)
     assert_same(mutagrad.replay(tmp_path, algorithm, start, 17).params, between.params)
-    if name == "truncation":
+    if hasattr(again.parents, "keys") and hasattr(result.state, "parents"):
         assert_same(again.parents, result.state.parents)
     if name == "population":
         assert_same(again.parents, result.state)
@@ -85,6 +118,29 @@ def test_whatever_evaluates(evaluation, tmp_path):
     algorithm = mutagrad.adapt_sigma(mutagrad.elitist(0.1, 8))
     result = run(tmp_path, algorithm, loss_fn=rough, batches=BATCHES, evaluation=evaluation)
     assert_same(mutagrad.replay(tmp_path, algorithm, START).params, result.params)
+
+
+@pytest.mark.parametrize("evaluation", ["mapped", "vectorized", 3, mutagrad.executor()])
+@pytest.mark.parametrize("name", ["blend of two", "alternate with crossover"])
+def test_several_ancestors_whatever_evaluates(name, evaluation, tmp_path):
+    algorithm = ALGORITHMS[name]()
+    result = run(tmp_path, algorithm, loss_fn=rough, batches=BATCHES, evaluation=evaluation)
+    assert_same(mutagrad.replay(tmp_path, algorithm, START).params, result.params)
+
+
+def test_bytes_of_a_generation():
+    """Mother and father of three parents are six bytes, of which nobody need know that each has a half."""
+    sizes = {}
+    for name in ("elitist", "truncation", "crossover", "blend of two", "recombination", "alternate with crossover"):
+        algorithm = ALGORITHMS[name]()
+        state = algorithm.init(START)
+        losses = jnp.zeros(len(algorithm.ask(jax.random.key(0), state)))
+        told = jax.eval_shape(lambda state, a=algorithm, losses=losses: a.tell(jax.random.key(0), state, losses), state)
+        row = jax.eval_shape(ancestry.recorder(algorithm, state), *told)
+        assert ancestry.are_of(algorithm, state, jax.tree.map(lambda one: np.zeros((5, *one.shape), one.dtype), row))
+        sizes[name] = sum(one.size * one.dtype.itemsize for one in row.values()) - 8  # σ and the checksum
+    three = {"elitist": 1, "truncation": 3, "crossover": 6, "blend of two": 6 * (1 + 4)}
+    assert sizes == three | {"recombination": 4 * (8 + 1), "alternate with crossover": 3 * (1 + 4)}
 
 
 def test_a_step_that_is_taken_back_is_replayed(tmp_path):
@@ -149,6 +205,9 @@ def test_what_is_not_the_run_is_refused(tmp_path):
         ValueError, match=r"^lineage: got '.*', whose generation \d+ is not made again by this algorithm"
     ):
         mutagrad.replay(tmp_path / "run", sphere, START)
+    mated = several(mutagrad.Selection(of_three))
+    with pytest.raises(ValueError, match=r"^lineage: got '.*', whose rows are not those of this algorithm; pass the"):
+        mutagrad.replay(tmp_path / "run", mated, START)
     with pytest.raises(ValueError, match=r"^lineage: got '.*', which holds none"):
         mutagrad.replay(tmp_path, algorithm, START)
     whole = lineage.read_bytes()

@@ -68,13 +68,16 @@ def test_every_parameter_is_that_of_one_of_two(inheritance, evaluation):
         losses = np.asarray(jax.vmap(loss_of, in_axes=({"a": 0, "b": 0, "c": 0, "n": None},))(stacked))[K:]
         best = np.argsort(losses)[:K]
         state, info = step(key, state)
+        mothers, said = info.descent.ancestors.T.tolist()
+        assert (mothers, info.descent.inheritance) == (best.tolist(), inheritance)
+        assert np.all(info.descent.shares == 0.5)
         np.testing.assert_array_equal(state.parents["n"], np.broadcast_to(START["n"], state.parents["n"].shape))
         for k in range(K):
             mine = {name: np.asarray(state.parents[name][k]) for name in "abc"}
             winners = {name: np.asarray(stacked[name])[K:][best] for name in "abc"}
             of = {name: mine[name][None] == winners[name] for name in "abc"}
             fathers = [f for f in range(K) if f != k and all(np.all(of[name][k] | of[name][f]) for name in "abc")]
-            assert len(fathers) >= 1, "more than two parents, or a parameter of neither"
+            assert best.tolist().index(said[k]) in fathers, "more than two parents, or a parameter of neither"
             if inheritance == "leaf":
                 assert all(np.all(of[name][k]) or any(np.all(of[name][f]) for f in fathers) for name in "abc")
             else:

@@ -5,6 +5,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 from scipy import stats
@@ -59,6 +60,24 @@ def test_acceptance_is_exact(name, beta):
     assert measured.dtype == np.float32
     assert np.all((measured >= 0) & (measured <= 1))
     np.testing.assert_allclose(measured, expected, rtol=1e-5, atol=2e-38)
+
+
+@pytest.mark.parametrize("model", ["moran", "wright_fisher"])
+@pytest.mark.parametrize("size", [2**31, 10**12])
+def test_fixation_in_a_population_of_more_than_an_integer_of_jax(size, model):
+    """Against 40 digits, from βΔU whose neutral mutants are many to where all is fixed or lost."""
+    rule, factor = selection.fixation(1.0, size, model), {"moran": 1, "wright_fisher": 2}[model]
+    magnitudes = np.logspace(-16, 1, 60).astype(np.float32)
+    differences = np.concatenate([-magnitudes, [np.float32(0)], magnitudes])
+    with mpmath.workdps(40):
+        exact = []
+        for a in (mpmath.mpf(-factor * float(one)) for one in differences):
+            exact.append(float(mpmath.expm1(-a) / mpmath.expm1(-size * a)) if a else 1 / size)
+    measured = accept(rule, differences)
+    np.testing.assert_allclose(measured, exact, rtol=1e-5, atol=2e-38)
+    assert np.ptp(measured[60:]) > 0.9 / size
+    assert rule.law.inverse_temperature == factor * (size - 1)
+    assert winner(rule, jax.random.key(0), jnp.array([-20.0])) == 0
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -4,7 +4,7 @@ One generation is one direction of data: mutation → evaluation → selection �
 mutation is made again where it is needed, so the population is never stored when offspring are mapped.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ from mutagrad.offspring import Offspring
 from mutagrad.types import (
     Algorithm,
     Definition,
+    Descent,
     Info,
     LossFn,
     Mutation,
@@ -28,7 +29,7 @@ from mutagrad.types import (
     State,
 )
 
-__all__ = ["assemble", "mutation_selection"]
+__all__ = ["assemble", "common_descent", "mutation_selection", "widened"]
 
 
 def _ask(definition: Definition, key: jax.Array, state: Any, is_resampled: Any) -> tuple[Offspring, jax.Array]:
@@ -135,6 +136,7 @@ def _tell(
         squared_grad_norm=found.squared_grad_norm,
         squared_grad_noise=found.squared_grad_noise,
         gradient_curvature=found.gradient_curvature,
+        descent=descent,
     )
     return after, info
 
@@ -151,6 +153,42 @@ def _merged(leaves: Params, others: Params, is_other: jax.Array) -> Params:
         return leaf if other is None or leaf is None else jnp.where(is_other, other, leaf)
 
     return jax.tree.map(choose, leaves, others, is_leaf=lambda leaf: leaf is None)
+
+
+def common_descent(definitions: Sequence[Definition]) -> Callable[[Descent], Descent]:
+    """A function that gives the descents of several rules one shape, so that one program may return any of them.
+
+    What it adds is the first parent, with a share of 0. Where the rules mix several ancestors in different ways, it says "mixed".
+    """
+
+    def of(definition: Definition) -> Descent:
+        rule = definition.selection
+
+        def select(key: jax.Array, losses: jax.Array, parent_losses: jax.Array) -> Descent:
+            chosen = rule.select_fn(key, losses, parent_losses)
+            return with_finite_ancestors(chosen, jnp.isfinite(losses), rule.num_parents)
+
+        example = jnp.zeros(definition.num_offspring), jnp.zeros(rule.num_parents)
+        return jax.eval_shape(select, jax.random.key(0), *example)
+
+    kinds = [of(definition) for definition in definitions]
+    number = max(kind.ancestors.shape[1] for kind in kinds)
+    dtype = jnp.result_type(*(kind.shares.dtype for kind in kinds))
+    ways = {kind.inheritance for kind in kinds if kind.ancestors.shape[1] > 1}
+    inheritance = ways.pop() if len(ways) == 1 else "mixed" if ways else "blend"
+
+    def unified(descent: Descent) -> Descent:
+        wide = widened(descent, number)
+        return Descent(wide.ancestors, wide.shares.astype(dtype), inheritance)
+
+    return unified
+
+
+def widened(descent: Descent, number: int) -> Descent:
+    """The same descent with so many ancestors: those added are the first parent, with a share of 0."""
+    room = ((0, 0), (0, number - descent.ancestors.shape[1]))
+    ancestors = jnp.pad(descent.ancestors, room, constant_values=-1)
+    return Descent(ancestors, jnp.pad(descent.shares, room), descent.inheritance)
 
 
 def assemble(definition: Definition) -> Algorithm:

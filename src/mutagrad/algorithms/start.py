@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from mutagrad import tree
+from mutagrad import check, tree
 from mutagrad.algorithms.descent import check_means
 from mutagrad.compiler import check_compiler
 from mutagrad.evaluation.losses import check_losses
@@ -46,7 +47,17 @@ def parents(several: Sequence[Params]) -> Parents:
     if any(kind != kinds[0] for kind in kinds[1:]):
         raise ValueError("parents: got trees of different structure, shapes or dtypes; pass params of one model")
     first, *others = checked
-    return Parents(jax.tree.map(lambda *leaves: jnp.stack(leaves), first, *others), len(checked))
+    return Parents(jax.tree.map(lambda *leaves: _stacked(leaves), first, *others), len(checked))
+
+
+def _stacked(leaves: Sequence[jax.Array]) -> jax.Array:
+    """`jax.numpy.stack`, whose program of as many arguments as there are leaves takes seconds to compile, without a program."""
+    first = leaves[0]
+    is_known = all(check.is_concrete(leaf) for leaf in leaves) and not jnp.issubdtype(first.dtype, jax.dtypes.extended)
+    if not is_known or len(set().union(*(leaf.devices() for leaf in leaves))) > 1:
+        return jnp.stack(leaves)
+    together = np.stack([np.asarray(leaf) for leaf in leaves])
+    return jax.device_put(together, first.sharding if first.committed else None)
 
 
 def _initial_sigma(sigma: Any) -> jax.Array:

@@ -1,6 +1,7 @@
 """Several algorithms that take turns with one parent, or one algorithm with the parts of it."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mutagrad import check
+from mutagrad.algorithms.generation import common_descent
 from mutagrad.offspring import Offspring
 from mutagrad.types import Algorithm, Definition, Info, LossFn, Params, UnknownDefinition
 
@@ -91,7 +93,8 @@ def alternate(algorithms: Sequence[Algorithm], generations: Sequence[int] | None
     if len(generations) != len(algorithms):
         raise ValueError(f"generations: got {len(generations)} numbers for {len(algorithms)} algorithms; pass one each")
     counts = [check.count("generations", number) for number in generations]
-    numbers = [_check_single("algorithms", algorithm).num_offspring for algorithm in algorithms]
+    definitions = [_check_single("algorithms", algorithm) for algorithm in algorithms]
+    numbers = [definition.num_offspring for definition in definitions]
     if len(set(numbers)) > 1:
         raise ValueError(f"algorithms: got {', '.join(map(str, numbers))} offspring; give all the same number")
     turns = np.repeat(np.arange(len(algorithms)), counts)
@@ -103,8 +106,13 @@ def alternate(algorithms: Sequence[Algorithm], generations: Sequence[int] | None
     def by_turn(state: AlternateState, turn_fn: Callable[[int], Callable]) -> Any:
         if check.is_concrete(state.generation):
             return turn_fn(int(turns[int(state.generation) % len(turns)]))(state)
-        turn = jnp.asarray(turns)[state.generation % len(turns)]
-        return jax.lax.switch(turn, [turn_fn(index) for index in range(len(algorithms))], state)
+        turn, unified = jnp.asarray(turns)[state.generation % len(turns)], common_descent(definitions)
+
+        def alike(index: int, state: AlternateState) -> tuple[AlternateState, Info]:
+            after, info = turn_fn(index)(state)
+            return after, info._replace(descent=unified(info.descent))
+
+        return jax.lax.switch(turn, [partial(alike, index) for index in range(len(algorithms))], state)
 
     def ask(key: jax.Array, state: AlternateState, *, is_resampled: Any = True) -> Offspring:
         if not check.is_concrete(state.generation):

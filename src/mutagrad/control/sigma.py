@@ -201,8 +201,9 @@ def _unmoved_on_a_plateau(before: Any, inner: Any, info: Info) -> tuple[Any, Inf
     is_flat = jnp.all(info.loss_differences == 0) & jnp.isfinite(info.parent_loss)
     params = tree.where(is_flat, before.params, inner.params)
     is_accepted = info.is_accepted & ~is_flat
+    descent = info.descent._replace(ancestors=jnp.where(is_flat, -1, info.descent.ancestors))
     return inner.with_params(params), info._replace(
-        is_accepted=is_accepted, winner=jnp.where(is_accepted, info.winner, -1)
+        is_accepted=is_accepted, winner=jnp.where(is_accepted, info.winner, -1), descent=descent
     )
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from mutagrad import keys, law, tree
-from mutagrad.noise import draw_with_keys
+from mutagrad.noise import draw_with_keys, signs
 from mutagrad.types import Mutation, Params
 
 __all__ = ["ball", "gaussian", "rademacher", "sphere", "student_t"]
@@ -134,6 +134,8 @@ def student_t(degrees_of_freedom: float = 5.0) -> Mutation:
 def rademacher() -> Mutation:
     """Independent random signs: every parameter moves by exactly ±σ.
 
+    A sign takes one random bit.
+
     Not radially symmetric. The drift at small βσ|g| is that of the gaussian (it needs only second moments); the greedy
     drift is so only as far as the gradient is shared by many parameters (theory.md 1).
 
@@ -146,8 +148,4 @@ def rademacher() -> Mutation:
     >>> bool(jnp.all(jnp.abs(noise) == 1))
     True
     """
-
-    def signs(key, params):
-        return draw_with_keys(jax.random.rademacher, key, params, is_blocked=False)
-
     return Mutation(signs, "rademacher", law=law.IndependentEntries())

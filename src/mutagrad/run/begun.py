@@ -10,7 +10,13 @@ from mutagrad.evaluation.local import check_mode
 
 __all__ = ["Begun", "are_rows", "begun"]
 
-_COLUMNS = ({"winner", "sigma", "checksum"}, {"losses", "parent_loss", "sigma", "checksum"}, {"losses", "checksum"})
+_COLUMNS = (
+    {"winner", "sigma", "checksum"},
+    {"ancestors", "sigma", "checksum"},
+    {"ancestors", "shares", "sigma", "checksum"},
+    {"losses", "parent_loss", "sigma", "checksum"},
+    {"losses", "checksum"},
+)
 
 
 class Begun(NamedTuple):
@@ -38,9 +44,9 @@ def begun(said: dict[str, Any]) -> Begun:
 
 def are_rows(columns: dict[str, np.ndarray]) -> bool:
     """Whether the columns are those of a lineage, by names, dtypes and axes."""
-    kinds = {"winner": jnp.signedinteger, "checksum": jnp.uint32}
+    kinds = {"winner": jnp.signedinteger, "ancestors": jnp.signedinteger, "checksum": jnp.uint32}
     # Several parents have as many winners.
-    axes = {"losses": (2,), "winner": (1, 2)}
+    axes = {"losses": (2,), "winner": (1, 2), "ancestors": (3,), "shares": (3,)}
     are_right = all(
         column.ndim in axes.get(name, (1,)) and jnp.issubdtype(column.dtype, kinds.get(name, jnp.floating))
         for name, column in columns.items()

@@ -26,6 +26,20 @@ _LARGE = 2**20
 """Numbers in a state from which on it is donated to the next chunk; a smaller one is kept, so that an error loses nothing."""
 
 
+@lru_cache(maxsize=1)
+def _options() -> dict[str, str] | None:
+    """What the compiler is told of a program with a large state: on a CPU, to make one leaf of a candidate at a time."""
+    if jax.default_backend() != "cpu":
+        return None
+    options = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+    try:
+        jax.jit(jnp.negative, compiler_options=options).lower(np.float32(0)).compile()
+    except jax.errors.JaxRuntimeError:
+        # A compiler that has no such option.
+        return None
+    return options
+
+
 class Chunk(NamedTuple):
     """Some generations of a run: what an observer sees.
 
@@ -93,7 +107,9 @@ def _chunk_program(arguments: _ByIdentity, mode: Any, draw_fn: Any, length: int,
         return state, Rows.of((record(state, info), info.parent_loss))
 
     # The number of generations is an argument, so that chunks of any length are one compiled program.
-    @partial(jax.jit, donate_argnums=1 if donates else (), static_argnums=4)
+    @partial(
+        jax.jit, donate_argnums=1 if donates else (), static_argnums=4, compiler_options=_options() if donates else None
+    )
     def chunk(key: jax.Array, state: Any, data: Any, number: jax.Array, level: int) -> tuple[Any, Any]:
         row = jax.eval_shape(partial(generation, level), key, state, data)[1]
         rows = jax.tree.map(lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), row)
@@ -183,7 +199,7 @@ def _generation_program(arguments: _ByIdentity, mode: Any, has_batches: bool, do
     """The compiled program of one generation whose batch comes from outside."""
     algorithm, loss_fn, record, evaluator, _ = arguments.objects
 
-    @partial(jax.jit, donate_argnums=1 if donates else ())
+    @partial(jax.jit, donate_argnums=1 if donates else (), compiler_options=_options() if donates else None)
     def generation(key: jax.Array, state: Any, batch: Any) -> tuple[Any, Any, jax.Array]:
         step_key, _ = keys_of(key, state.generation)
         own = partial(_of_batch, loss_fn, batch) if has_batches else loss_fn

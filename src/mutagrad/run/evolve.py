@@ -202,6 +202,8 @@ def evolve(
             "observers: got something else than a list of functions of a chunk; pass such as [mutagrad.stop_after(60)]"
         )
     state, past, evaluations = _start(algorithm, params, loss_fn, batches)
+    # Where the caller has dropped them too, their memory is free from here on.
+    del params
     record, evaluator = record or default_record, evaluator_of(algorithm, evaluation)
     with ExitStack() as held:
         saved = None

@@ -1,8 +1,8 @@
 """A run as its lineage: the start, and who won each generation; replayed bit for bit without evaluating the loss.
 
 Of a generation a lineage holds the index of the winner, σ, and a checksum of the next parent: about ten bytes. The mutation is
-made again from the key of the run. Where a next parent is made of many (`mutagrad.weighted_recombination`, crossover), and in
-populations of genomes, it also holds the losses that selection saw.
+made again from the key of the run. Crossover has the indices of mothers and fathers in place of winners. Of
+`mutagrad.weighted_recombination`, and of populations of genomes, it holds the losses that selection saw.
 """
 
 import dataclasses
@@ -14,17 +14,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mutagrad import check, keys, tree
-from mutagrad.algorithms.descent import descend, with_finite_ancestors
+from mutagrad import check, tree
 from mutagrad.algorithms.genomes.genomes import GenomeState
 from mutagrad.algorithms.start import Parents
 from mutagrad.evaluation.local import Evaluator, resolve
 from mutagrad.offspring import Offspring
 from mutagrad.run import journal
+from mutagrad.run.ancestry import Kind, are_of, checksum, descending, innermost, kind_of, next_parents, recorder
 from mutagrad.run.begun import are_rows, begun
 from mutagrad.run.checkpoint import folder_of
 from mutagrad.run.loop import generation_key
-from mutagrad.types import Algorithm, Descent, Info, Params, UnknownDefinition
+from mutagrad.types import Algorithm, Params, UnknownDefinition
 
 __all__ = ["NAME", "Replayed", "evaluator_of", "recorder", "replay", "start_of"]
 
@@ -121,10 +121,14 @@ def replay(folder: str | PathLike, algorithm: Algorithm, params: Any, generation
                 f"replay up to {first + gap.start}, or take a checkpoint"
             )
     state = _first(check.algorithm(algorithm), params)
-    if int(state.generation) != first or int(_checksum(_descending(state))) != start.checksum:
+    if int(state.generation) != first or int(checksum(descending(state))) != start.checksum:
         raise ValueError("params: got others than the run started from; pass those, or the Result that it went on with")
-    advance = _advance_of(algorithm, "losses" in rows.columns, start.evaluation)
-    previous = _descending(state)
+    if not are_of(algorithm, state, rows.columns):
+        raise ValueError(
+            f"lineage: got {str(path)!r}, whose rows are not those of this algorithm; pass the algorithm of the run"
+        )
+    advance = _advance_of(algorithm, start.evaluation)
+    previous = descending(state)
     for place in range(0, wanted - first, _AT_ONCE):
         some = {name: column[place : min(place + _AT_ONCE, wanted - first)] for name, column in rows.columns.items()}
         state, previous, is_same = advance(start.key, state, previous, some)
@@ -134,7 +138,7 @@ def replay(folder: str | PathLike, algorithm: Algorithm, params: Any, generation
                 f"lineage: got {str(path)!r}, whose generation {at} is not made again by this algorithm with JAX "
                 f"{jax.__version__}; pass the algorithm of the run, and use the versions that ran it"
             )
-    parents = _descending(state)
+    parents = descending(state)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(parents))
     return Replayed(state.params, parents, wanted, path.stat().st_size, size, number, first + number)
 
@@ -144,7 +148,7 @@ def start_of(state: Any, key: jax.Array, evaluator: Evaluator) -> dict[str, Any]
     return {
         "evaluation": evaluator.mode,
         "generation": int(state.generation),
-        "checksum": int(_checksum(_descending(state))),
+        "checksum": int(checksum(descending(state))),
         "key": np.asarray(jax.random.key_data(key)).tolist(),
         "generator": str(jax.random.key_impl(key)),
     }
@@ -156,85 +160,12 @@ def evaluator_of(algorithm: Algorithm, evaluation: Any) -> Evaluator:
     return resolve(evaluation, "auto" if isinstance(definition, UnknownDefinition) else definition.evaluation)
 
 
-def recorder(algorithm: Algorithm, state: Any) -> Callable[[Any, Info], dict[str, jax.Array]] | None:
-    """What to record of a generation, a function (state, info) -> arrays; ``None`` if that would not be enough."""
-    if isinstance(_innermost(state), GenomeState):
-        return _of_genomes
-    definition = algorithm.definition
-    if isinstance(definition, UnknownDefinition):
-        return _of_winners
-    rule = definition.selection
-
-    def ancestors(key: jax.Array) -> jax.Array:
-        chosen = rule.select_fn(key, jnp.zeros(definition.num_offspring), jnp.zeros(rule.num_parents))
-        return chosen.ancestors if isinstance(chosen, Descent) else jnp.zeros((1, 1))
-
-    if jax.eval_shape(ancestors, jax.random.key(0)).shape[1] == 1:
-        return _of_winners
-    return _of_many if rule.num_parents == 1 else None
-
-
-def _of_winners(state: Any, info: Info) -> dict[str, jax.Array]:
-    winner = jnp.where(info.is_accepted, info.winner, jnp.minimum(info.winner, -1))
-    # As few bytes as there are offspring and parents.
-    dtype = jnp.int8 if len(info.losses) < 128 else jnp.int16 if len(info.losses) < 2**15 else jnp.int32
-    return {"winner": winner.astype(dtype), "sigma": info.sigma, "checksum": _checksum(_descending(state))}
-
-
-def _of_many(state: Any, info: Info) -> dict[str, jax.Array]:
-    is_finite = jnp.isfinite(info.losses)
-    seen = jnp.where(jnp.isfinite(info.parent_loss), info.loss_differences, info.losses)
-    losses = jnp.where(is_finite & jnp.isfinite(seen), seen, jnp.inf)
-    return {
-        "losses": losses,
-        "parent_loss": info.parent_loss,
-        "sigma": info.sigma,
-        "checksum": _checksum(_descending(state)),
-    }
-
-
-def _of_genomes(state: Any, info: Info) -> dict[str, jax.Array]:
-    return {"losses": info.losses, "checksum": _checksum(_descending(state))}
-
-
-def _innermost(state: Any) -> Any:
-    while hasattr(state, "inner"):
-        state = state.inner
-    return state
-
-
-def _descending(state: Any) -> Any:
-    """What is handed from generation to generation."""
-    own = _innermost(state)
-    if isinstance(own, GenomeState):
-        return own
-    return own.parents if hasattr(own, "parents") else own.params
-
-
 def _with_descending(state: Any, parents: Any) -> Any:
     """The state a generation later, with other parents."""
     if hasattr(state, "inner"):
         return state._replace(inner=_with_descending(state.inner, parents))
     name = "parents" if hasattr(state, "parents") else "params"
     return state._replace(**{name: parents}, generation=state.generation + 1)
-
-
-def _checksum(parents: Any) -> jax.Array:
-    """A checksum of 32 bits of all numbers and their places, whole arithmetic throughout."""
-    total = jnp.zeros((), jnp.uint32)
-    for place, leaf in enumerate(jax.tree.leaves(parents)):
-        leaf = jnp.asarray(leaf)
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            leaf = jax.random.key_data(leaf)
-        if leaf.dtype == bool or leaf.dtype.name in ("int4", "uint4", "int2", "uint2"):
-            leaf = leaf.astype(jnp.int8)
-        if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
-            leaf = jnp.stack([leaf.real, leaf.imag])
-        width = leaf.dtype.itemsize
-        words = jax.lax.bitcast_convert_type(leaf, {1: jnp.uint8, 2: jnp.uint16}.get(width, jnp.uint32)).reshape(-1)
-        odd = 2 * jax.lax.iota(jnp.uint32, words.size) + 1
-        total = total * jnp.uint32(0x9E3779B1) + jnp.sum(words.astype(jnp.uint32) * odd, dtype=jnp.uint32) + place
-    return total
 
 
 def _first(algorithm: Algorithm, params: Any) -> Any:
@@ -250,43 +181,34 @@ def _no_loss(params: Params) -> jax.Array:
     return jnp.zeros(())
 
 
-def _advance_of(algorithm: Algorithm, has_losses: bool, mode: Any) -> Callable:
+def _advance_of(algorithm: Algorithm, mode: Any) -> Callable:
     """A function of (key, state, previous parents, rows) that makes generations again."""
     definition, evaluator = algorithm.definition, Evaluator(lambda loss_fn, offspring: None, mode=mode)
 
-    def made(key: jax.Array, offspring: Offspring, row: dict[str, jax.Array]) -> Any:
-        """The next parents, if nothing is taken back."""
+    def after(
+        kind: Kind, key: jax.Array, offspring: Offspring, state: Any, previous: Any, row: dict[str, jax.Array]
+    ) -> tuple[tuple, jax.Array]:
         # σ as it was: controllers remember what is not needed here.
         offspring = dataclasses.replace(offspring, sigma=row["sigma"].astype(offspring.sigma.dtype))
-        # Made at once where the run did: with rbg keys a mutant that is made alone differs in its last digit.
-        offspring = evaluator.prepared(offspring)
-        if not has_losses:
-            return descend(key, offspring, Descent.of(row["winner"].astype(jnp.int32)))
-        losses = row["losses"]
-        seen = jnp.where(jnp.isfinite(row["parent_loss"]), 0, jnp.inf).astype(losses.dtype)[None]
-        own = keys.split(check.key(key))[1]
-        assert not isinstance(definition, UnknownDefinition)
-        chosen = definition.selection.select_fn(own, losses, seen)
-        return descend(own, offspring, with_finite_ancestors(chosen, jnp.isfinite(losses), 1))
-
-    def after(
-        key: jax.Array, offspring: Offspring, state: Any, previous: Any, row: dict[str, jax.Array]
-    ) -> tuple[tuple, jax.Array]:
-        following = made(key, offspring, row)
-        is_same = _checksum(following) == row["checksum"]
+        # Made at once where the run did: of some densities a mutant that is made alone differs in its last digit.
+        following = next_parents(definition, kind, key, evaluator.prepared(offspring), row)
+        is_same = checksum(following) == row["checksum"]
         # A step to where the loss was not finite was taken back.
-        is_back = ~is_same & (_checksum(previous) == row["checksum"])
-        before = _descending(state)
+        is_back = ~is_same & (checksum(previous) == row["checksum"])
+        before = descending(state)
         following, previous = tree.where(is_back, previous, following), tree.where(is_back, previous, before)
         return (_with_descending(state, following), previous), is_same | is_back
+
+    def kind_in(key: jax.Array, state: Any, row: dict[str, jax.Array]) -> Kind:
+        return kind_of(algorithm, key, state) if "ancestors" in row else Kind()
 
     def body(key: jax.Array, carry: tuple, row: dict[str, jax.Array]) -> tuple[tuple, jax.Array]:
         state, previous = carry
         own = generation_key(key, state.generation)
-        if isinstance(_innermost(state), GenomeState):
+        if isinstance(innermost(state), GenomeState):
             state, _ = algorithm.tell(own, state, row["losses"])
-            return (state, previous), _checksum(_descending(state)) == row["checksum"]
-        return after(own, algorithm.ask(own, state), state, previous, row)
+            return (state, previous), checksum(descending(state)) == row["checksum"]
+        return after(kind_in(own, state, row), own, algorithm.ask(own, state), state, previous, row)
 
     @jax.jit
     def looped(key: jax.Array, state: Any, previous: Any, rows: dict[str, jax.Array], number: jax.Array) -> tuple:
@@ -305,14 +227,15 @@ def _advance_of(algorithm: Algorithm, has_losses: bool, mode: Any) -> Callable:
         state, previous, is_same = looped(key, state, previous, rows, jnp.int32(number))
         return state, previous, np.asarray(is_same)[:number]
 
-    after_alone = jax.jit(after)
+    after_alone = jax.jit(after, static_argnums=0)
 
     def one_by_one(key: jax.Array, state: Any, previous: Any, rows: dict[str, Any]) -> tuple[Any, Any, np.ndarray]:
         is_same = []
         for position in range(len(rows["checksum"])):
             row = {name: jnp.asarray(column[position]) for name, column in rows.items()}
             own = generation_key(key, state.generation)
-            (state, previous), same = after_alone(own, algorithm.ask(own, state), state, previous, row)
+            kind, offspring = kind_in(own, state, row), algorithm.ask(own, state)
+            (state, previous), same = after_alone(kind, own, offspring, state, previous, row)
             is_same.append(bool(same))
         return state, previous, np.asarray(is_same)
 

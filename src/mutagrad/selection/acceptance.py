@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mutagrad import check, keys, law
+from mutagrad.selection.takeover import FACTORS, strength_of_selection, takeover
 from mutagrad.types import Descent, Selection
 
 __all__ = ["fixation", "greedy", "logistic", "metropolis", "product"]
@@ -107,17 +108,10 @@ def fixation(beta: Any, population_size: int, model: str = "moran") -> Selection
     """
     beta = check.inverse_temperature(beta)
     size = check.count("population_size", population_size)
-    factor = {"moran": 1.0, "wright_fisher": 2.0}[check.choice("model", model, ("moran", "wright_fisher"))]
+    factor = FACTORS[check.choice("model", model, tuple(FACTORS))]
 
     def acceptance(difference):
-        advantage = -factor * product(beta, difference)
-        strength = jnp.abs(advantage)
-        tiny = strength < 1e-30
-        safe = jnp.where(tiny, 1.0, strength)
-        # (1 − e^{−a})/(1 − e^{−na}) for a > 0; a deleterious mutant has e^{−(n−1)a} times that, which cannot overflow.
-        beneficial = jnp.where(tiny, 1 / size, jnp.expm1(-safe) / jnp.expm1(-size * safe))
-        decay = -(size - 1) * strength if size > 1 else jnp.zeros_like(strength)
-        return beneficial * jnp.where(advantage < 0, jnp.exp(decay), 1.0)
+        return takeover(-factor * product(beta, difference), size)
 
     options = {"beta": beta, "population_size": size, "model": model}
-    return _accept("fixation", acceptance, options, beta * (size - 1) * factor)
+    return _accept("fixation", acceptance, options, strength_of_selection(beta, size - 1, model))

@@ -75,7 +75,7 @@ infinite = np.array([[np.nan, np.inf], [-np.inf, 1.0]])
         ({"y_test": None}, ("'x_test', 'x_train', 'y_train'", "pass x_train, y_train, x_test, y_test")),
         ({"x_test": None, "y_test": None, "X_test": np.ones(3)}, ("'X_test', 'x_train', 'y_train'", "pass x_train")),
         (dict.fromkeys(contents()), ("arrays named nothing", "pass x_train")),
-        ({"x_train": np.array([1, "a"], object)}, ("Object arrays", "pass a file written by numpy.savez")),
+        ({"x_train": np.array([1, "a"], object)}, ("an array of Python objects", "pass a file written by numpy.savez")),
         ({"x_train": np.array(["a", "b"])}, ("x_train of dtype <U1", "x_train.astype(numpy.float32)")),
         ({"x_test": np.ones((3, 4, 2), bool)}, ("x_test of dtype bool", "x_test.astype(numpy.float32)")),
         ({"x_test": np.ones((3, 4, 2), complex)}, ("x_test of dtype complex128", "pass real numbers")),
@@ -162,7 +162,7 @@ def test_npz_of_members_that_are_not_arrays_is_refused(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         for key in contents():
             archive.writestr(f"{key}.npy", "text")
-    assert_refused(ValueError, lambda: load(path), path, "x_train", "|S4", "pass real numbers")
+    assert_refused(ValueError, lambda: load(path), path, "x_train.npy is no array", "numpy.savez")
 
 
 @pytest.fixture(scope="module", params=[np.savez, np.savez_compressed], ids=["stored", "compressed"])
@@ -206,7 +206,7 @@ def test_npz_with_a_damaged_array_header_is_refused(saved, before, after):
     content = path.read_bytes()
     assert content.count(before) == 1
     path.write_bytes(content.replace(before, after))
-    assert_refused(ValueError, lambda: load(path), path, "x_train.npy fails its checksum", "numpy.savez")
+    assert_refused(ValueError, lambda: load(path), path, "Bad CRC-32 for file 'x_train.npy'", "numpy.savez")
 
 
 def assert_refused_or_equal(path, expected):

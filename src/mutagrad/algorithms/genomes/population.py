@@ -41,7 +41,7 @@ class GenomeInfo(NamedTuple):
     fitness : (n,) e^{−βU} of every genome over that of the best, 0 where the loss is not finite.
     num_segregating : int32, mutations that some genomes carry and not all, after the generation.
     heterozygosity : Σ 2p(1 − p) over them.
-    turnover : `Turnover`, parents of every genome, ages, and mutations that arose, were fixed, or lost.
+    turnover : in place of ``descent``, `Turnover`: parents of every genome, ages, and mutations that arose, were fixed, or lost.
     """
 
     losses: jax.Array

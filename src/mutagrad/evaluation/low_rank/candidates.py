@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mutagrad import tree
+from mutagrad import keys, tree
 from mutagrad.evaluation.losses import Losses, of_values, per_example
 from mutagrad.mutation.low_rank import Factored, Factors
 from mutagrad.offspring import Offspring, draw
@@ -61,6 +61,10 @@ def evaluate(loss_fn: LossFn, offspring: Offspring, mode: str | int) -> Losses:
     return of_values(values, reference, reference is not None)
 
 
+_drawn = keys.alone(draw, static_argnums=0)
+"""Alone, or a factor would be drawn again for every row of a product that it is fused with."""
+
+
 def _candidate(offspring: Offspring, index: jax.Array, is_previous: bool = False) -> Params:
     """The parent (index 0, where it is a candidate) or an offspring, with factors in place of"""
     from mutagrad.evaluation.low_rank.matrix import LowRank
@@ -77,8 +81,7 @@ def _candidate(offspring: Offspring, index: jax.Array, is_previous: bool = False
             is_leaf=lambda leaf: leaf is None,
         )
     assert isinstance(offspring.sample_fn, Factored)
-    # Made once: fused with a product, a factor would be drawn for every row of it.
-    noise = jax.lax.optimization_barrier(draw(offspring.sample_fn.factors, offspring.key, number, offspring.parents))
+    noise = _drawn(offspring.sample_fn.factors, offspring.key, number, offspring.parents)
 
     def changed(leaf: Any, own: Any) -> Any:
         # What is inherited is rounded to narrow leaves: so is what is evaluated.

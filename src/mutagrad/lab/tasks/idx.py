@@ -7,15 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mutagrad.lab.tasks.guards import FETCH_AGAIN, GZIP_MAGIC, check_idx, idx_shape, refusal
+
 __all__ = ["read_idx"]
-
-FETCH_AGAIN = "fetch the file again"
-_GZIP_MAGIC = b"\x1f\x8b"
-
-
-def refusal(path: Path, found: str, remedy: str) -> ValueError:
-    """What to raise about a data file."""
-    return ValueError(f"data: got {str(path)!r} with {found}; {remedy}")
 
 
 def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
@@ -34,7 +28,8 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
 
     Raises
     ------
-    ValueError : if the file is not IDX of unsigned bytes, is cut short, damaged or too long, or a dimension is zero.
+    ValueError : if the file is not IDX of unsigned bytes, is cut short, damaged or too long, a dimension is zero, or it would
+        take more memory than there is.
     FileNotFoundError : if there is no such file.
 
     >>> import pathlib, tempfile
@@ -47,17 +42,13 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"data: got {str(path)!r}, which is not a file; pass the path of an IDX file")
+    check_idx(path)
     content = path.read_bytes()
-    if path.suffix == ".gz" or content.startswith(_GZIP_MAGIC):
+    if path.suffix == ".gz" or content.startswith(GZIP_MAGIC):
         content = _gunzip(path, content)
-    magic = content[:4]
-    dimensions = int.from_bytes(magic[3:])
-    if magic[:3] != b"\0\0\x08" or not 1 <= dimensions <= 64:  # NumPy has no more than 64
-        raise refusal(path, f"magic number '{magic.hex()}'", "expected 00000801 to 00000840, IDX of unsigned bytes")
-    start = 4 + 4 * dimensions
-    if len(content) < start:
+    shape, start = idx_shape(path, content), 4 + 4 * content[3]
+    if shape is None:
         raise refusal(path, f"{len(content)} bytes", f"expected an IDX header of {start}; {FETCH_AGAIN}")
-    shape = tuple(np.frombuffer(content[4:start], ">u4").tolist())
     if 0 in shape:
         raise refusal(path, f"shape {shape}", f"expected dimensions of 1 or more; {FETCH_AGAIN}")
     if len(content) - start != math.prod(shape):

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from mutagrad.lab.tasks.dataset import Dataset
-from mutagrad.lab.tasks.idx import FETCH_AGAIN, read_idx, refusal
+from mutagrad.lab.tasks.guards import FETCH_AGAIN, refusal
+from mutagrad.lab.tasks.idx import read_idx
 
 __all__ = ["mnist"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from mutagrad.lab.tasks.dataset import Dataset
-from mutagrad.lab.tasks.idx import refusal
+from mutagrad.lab.tasks.guards import check_npz, refusal
 
 __all__ = ["npz"]
 
@@ -50,6 +50,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an .npz file in the order of ``_NPZ_KEYS``: all four, or the first two."""
     if not path.is_file():
         raise FileNotFoundError(f"data: got {str(path)!r}, which is not a file; pass the path of an .npz file")
+    check_npz(path)
     try:
         with zipfile.ZipFile(path) as members:
             damaged = members.testzip()

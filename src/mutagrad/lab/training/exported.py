@@ -6,7 +6,7 @@ Zarr knows codecs that unpickle, and sizes that no disk has room for. Only what 
 from pathlib import Path
 from typing import Any
 
-from mutagrad.lab.training.room import of_host, words_of
+from mutagrad.lab.tasks.memory import of_host, words_of
 from mutagrad.run.files import check_plain, contents, read_json, shown
 
 __all__ = ["read"]

@@ -11,9 +11,9 @@ import numpy as np
 from mutagrad import diagnostics
 from mutagrad.diagnostics.forecast import FEWEST
 from mutagrad.diagnostics.plans import yardstick
+from mutagrad.lab.tasks.data import load
 from mutagrad.lab.training import figure
 from mutagrad.lab.training.algorithm import definition_of, num_shared_layers, num_unit_groups
-from mutagrad.lab.training.archive import load
 from mutagrad.lab.training.options import TrainConfig
 from mutagrad.lab.training.problem import Problem, set_up
 from mutagrad.lab.training.regime import groups, last_thirds

@@ -5,8 +5,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from mutagrad.lab.tasks.data import load
 from mutagrad.lab.training import resume, run_folder
-from mutagrad.lab.training.archive import load
 from mutagrad.lab.training.problem import set_up
 from mutagrad.run.evolve import Result
 from mutagrad.run.lineage import replay as replay_lineage

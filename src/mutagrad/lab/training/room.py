@@ -2,8 +2,6 @@
 
 import itertools
 import math
-import os
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -11,9 +9,10 @@ import jax.numpy as jnp
 
 from mutagrad import check
 from mutagrad.evaluation.local import VECTORIZED_ON_CPU
+from mutagrad.lab.tasks.memory import of_host, words_of
 from mutagrad.lab.training.options import TrainConfig
 
-__all__ = ["Shapes", "available", "check_offspring", "check_room", "num_parameters", "of_host", "words_of"]
+__all__ = ["Shapes", "available", "check_offspring", "check_room", "num_parameters"]
 
 _COPIES = 4
 """Of the parameters in a generation: the parent before and after it, a mutation and an offspring."""
@@ -114,59 +113,3 @@ def available() -> float:
         told = device.memory_stats() or {}
         return told["bytes_limit"] - told.get("bytes_in_use", 0) if "bytes_limit" in told else math.inf
     return of_host()
-
-
-def of_host() -> float:
-    """Bytes of memory that the system, or its limits, leave."""
-    return min(_of_system(), *_of_groups(), _of_process())
-
-
-def _of_system() -> float:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    except (OSError, ValueError, StopIteration):
-        pass
-    try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, ValueError, OSError):
-        return math.inf
-
-
-def _of_groups() -> list[float]:
-    """What limits of control groups leave, as containers have them; the files are empty of numbers where there is none."""
-    left = [math.inf]
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        try:
-            numbers = [int((Path("/sys/fs/cgroup") / name).read_text()) for name in (limit, used)]
-        except (OSError, ValueError):
-            continue
-        left.append(numbers[0] - numbers[1])
-    return left
-
-
-def _of_process() -> float:
-    try:
-        import resource
-    except ImportError:  # Windows
-        return math.inf
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit == resource.RLIM_INFINITY:
-        return math.inf
-    try:
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    except (OSError, ValueError, IndexError):
-        used = 0
-    return float(max(limit - used, 0))
-
-
-def words_of(number: float) -> str:
-    """A number of bytes, such as "1.2 GB"."""
-    number = min(number, 1e21)
-    for unit, name in ((1e15, "PB"), (1e12, "TB"), (1e9, "GB")):
-        if number >= unit:
-            return f"{number / unit:,.3g} {name}"
-    return f"{number / 1e6:.3g} MB"

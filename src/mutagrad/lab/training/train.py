@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from mutagrad.lab.tasks.data import load
 from mutagrad.lab.training import figure, observers, resume, run_folder, summary
-from mutagrad.lab.training.archive import load
 from mutagrad.lab.training.options import MAY_CHANGE, TrainConfig, to_saved
 from mutagrad.lab.training.problem import Problem, check_settings, set_up
 from mutagrad.run.evolve import Result, RunError, evolve

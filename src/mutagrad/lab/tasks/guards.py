@@ -1,8 +1,7 @@
-"""Data files looked through before they are loaded: what would take more memory than there is, or than it says, is refused."""
+"""Data files looked through before they are read: what would take more memory than there is, or than it says, is refused."""
 
 import io
 import math
-import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -11,43 +10,25 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
-from mutagrad.lab.tasks import data
-from mutagrad.lab.tasks.dataset import Dataset
-from mutagrad.lab.tasks.idx import refusal
-from mutagrad.lab.tasks.mnist import _data_folders
-from mutagrad.lab.training.room import of_host, words_of
+from mutagrad.lab.tasks.memory import of_host, words_of
 
-__all__ = ["check_idx", "check_npz", "load"]
+__all__ = ["FETCH_AGAIN", "GZIP_MAGIC", "check_idx", "check_npz", "idx_shape", "refusal"]
+
+FETCH_AGAIN = "fetch the file again"
+GZIP_MAGIC = b"\x1f\x8b"
 
 _REMEDY = "pass a file written by numpy.savez from arrays of numbers"
 _MOST_DIRECTORY = 2**20
 """Bytes of an archive's directory; that of four arrays takes a few hundred."""
 _MOST_HEADER = 10_000
 """Bytes of an array's header: NumPy parses no more."""
-_IDX_HEADER = 4 + 4 * 255
-_GZIP_MAGIC = b"\x1f\x8b"
+_IDX_HEADER = 4 + 4 * 64
 _PIECE = 2**20
 
 
-def load(
-    name: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None = None, task: str | None = None
-) -> Dataset:
-    """What `mutagrad.lab.tasks.data.load` does, after a look at the files: none decides how much memory is taken.
-
-    Raises
-    ------
-    ValueError : also for a file that would take more memory than there is, or holds more than it says.
-
-    >>> from mutagrad.lab.training.archive import load
-    >>> load("digits").labels
-    '0 to 9'
-    """
-    if name == "mnist":
-        for path in _idx_files(data_dir):
-            check_idx(path)
-    elif Path(str(name)).suffix == ".npz":
-        check_npz(Path(str(name)))
-    return data.load(name, data_dir, task)
+def refusal(path: Path, found: str, remedy: str) -> ValueError:
+    """What to raise about a data file."""
+    return ValueError(f"data: got {str(path)!r} with {found}; {remedy}")
 
 
 class _Small(io.FileIO):
@@ -68,8 +49,6 @@ def check_npz(path: Path) -> None:
     ------
     ValueError : in one line that names the file.
     """
-    if not path.is_file():
-        return  # what is missing is said by who loads it
     try:
         with _Small(path) as opened, zipfile.ZipFile(opened) as archive:
             members = archive.infolist()
@@ -83,7 +62,7 @@ def check_npz(path: Path) -> None:
                 if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise zipfile.BadZipFile(f"{member.filename} is compressed by method {member.compress_type}")
                 with archive.open(member) as file:
-                    needed += _copies(file, member.file_size)
+                    needed += _copies(member.filename, file, member.file_size)
     except Exception as error:  # zipfile, zlib and NumPy each fail in ways of their own on a damaged file
         if str(error).startswith("data:"):
             raise
@@ -92,20 +71,22 @@ def check_npz(path: Path) -> None:
     _compare(path, needed)
 
 
-def _copies(file: IO[bytes], size: int) -> int:
+def _copies(name: str, file: IO[bytes], size: int) -> int:
     """Bytes of the copies that are made of an array: as float32 and the places where it is finite."""
     head = io.BytesIO(file.read(12 + _MOST_HEADER))
+    if not head.getvalue().startswith(npy.MAGIC_PREFIX):
+        raise ValueError(f"{name} is no array")
     version = npy.read_magic(head)
     length = int.from_bytes(head.read(2 if version == (1, 0) else 4), "little")
     if length > _MOST_HEADER:
-        raise ValueError(f"a header of {length:,} bytes")
+        raise ValueError(f"{name} has a header of {length:,} bytes")
     head.seek(npy.MAGIC_LEN)
     shape, _, dtype = _header(head, version)
     if dtype.hasobject:
-        raise ValueError("an array of Python objects, which would be unpickled")
+        raise ValueError(f"{name} is an array of Python objects, which would be unpickled")
     claimed, there = math.prod(shape) * dtype.itemsize, size - head.tell()
     if claimed != there:
-        raise ValueError(f"an array of {claimed:,} bytes, by its header, in {there:,}")
+        raise ValueError(f"{name} is an array of {claimed:,} bytes, by its header, in {there:,}")
     return math.prod(shape) * (4 + 1)
 
 
@@ -120,13 +101,6 @@ def _compare(path: Path, needed: int) -> None:
         raise refusal(path, found, "pass fewer examples")
 
 
-def _idx_files(data_dir: str | os.PathLike[str] | None) -> list[Path]:
-    """Whatever of MNIST's files there is in the folders where it is looked for."""
-    parts = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
-    names = [f"{part}{ending}" for part in parts for ending in ("", ".gz")]
-    return [path for folder in _data_folders(data_dir) for name in names if (path := folder / name).is_file()]
-
-
 def check_idx(path: Path) -> None:
     """Refuse an IDX file that holds more than its header says, or needs more memory than there is.
 
@@ -136,24 +110,35 @@ def check_idx(path: Path) -> None:
     """
     with open(path, "rb") as file:
         head = file.read(_IDX_HEADER)
-        is_zipped = path.suffix == ".gz" or head.startswith(_GZIP_MAGIC)
+        is_zipped = path.suffix == ".gz" or head.startswith(GZIP_MAGIC)
         file.seek(0)
         stream = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
         try:
             plain = stream.decompress(file.read(_PIECE), _IDX_HEADER) if is_zipped else head
-            if plain[:3] != b"\0\0\x08":
-                found = f"magic number '{plain[:4].hex()}'"
-                raise refusal(path, found, "expected 00000801 to 00000840, IDX of unsigned bytes")
-            dimensions = np.frombuffer(plain[4 : 4 + 4 * plain[3]], ">u4").tolist() if len(plain) > 3 else []
-            claimed = 4 + 4 * len(dimensions) + math.prod(dimensions)
-            _compare(path, 6 * claimed)
+            shape = idx_shape(path, plain)
+            if shape is None:
+                return  # what is cut short is said by who reads it
+            claimed = 4 + 4 * len(shape) + math.prod(shape)
+            size = claimed if is_zipped else min(claimed, path.stat().st_size)
+            _compare(path, 6 * size)
             size = _inflated(stream, file, len(plain), claimed) if is_zipped else path.stat().st_size
-        except (zlib.error, ValueError) as error:
-            if str(error).startswith("data:"):
-                raise
-            return  # what is damaged is said by who loads it
+        except zlib.error:
+            return  # and so is what is damaged
     if size > claimed:
-        raise refusal(path, f"more than the {claimed:,} bytes of its header", "fetch the file again")
+        found = "more data than its header says"
+        raise refusal(path, found, f"expected {math.prod(shape)} bytes for its shape {shape}; {FETCH_AGAIN}")
+
+
+def idx_shape(path: Path, content: bytes) -> tuple[int, ...] | None:
+    """The shape in the header of an IDX file; ``None`` if that is cut short, and a ValueError if it is of another kind."""
+    magic = content[:4]
+    dimensions = int.from_bytes(magic[3:])
+    if magic[:3] != b"\0\0\x08" or not 1 <= dimensions <= 64:  # NumPy has no more than 64
+        raise refusal(path, f"magic number '{magic.hex()}'", "expected 00000801 to 00000840, IDX of unsigned bytes")
+    start = 4 + 4 * dimensions
+    if len(content) < start:
+        return None
+    return tuple(np.frombuffer(content[4:start], ">u4").tolist())
 
 
 def _inflated(stream: Any, file: IO[bytes], number: int, most: int) -> int:
