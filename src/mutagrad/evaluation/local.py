@@ -88,7 +88,7 @@ def _evaluate(loss_fn: LossFn, offspring: Offspring, mode: str | int) -> Losses:
     differently, and at small σ that offset would drown the differences.
     """
     if is_factored(offspring):
-        return evaluate_factored(loss_fn, offspring, "vectorized" if mode == "auto" else mode)
+        return evaluate_factored(loss_fn, offspring, mode)
     values_fn, reference = per_example(loss_fn), offspring.parent_losses
     mode = resolve_mode(mode, offspring.parent(0), offspring.num_offspring)
     if mode == "vectorized" or len(offspring) == 1:

@@ -13,7 +13,10 @@ from mutagrad.mutation.low_rank import Factored, Factors
 from mutagrad.offspring import Offspring, draw
 from mutagrad.types import LossFn, Params
 
-__all__ = ["evaluate", "is_factored"]
+__all__ = ["ROWS", "evaluate", "is_factored"]
+
+ROWS = 256
+"""Rows of a matrix product from which on more of them make it no faster."""
 
 
 def is_factored(offspring: Offspring) -> bool:
@@ -41,7 +44,8 @@ def evaluate(loss_fn: LossFn, offspring: Offspring, mode: str | int) -> Losses:
     Parameters
     ----------
     loss_fn, offspring : as evaluators have them.
-    mode : "vectorized", "mapped" or the size of a chunk.
+    mode : "vectorized", "mapped", the size of a chunk, or "auto": on a CPU as many candidates at a time as make products of
+        `ROWS` rows, by the measurements of benchmarks/results/low_rank.md; elsewhere all.
     """
     reference = offspring.parent_losses
 
@@ -49,6 +53,8 @@ def evaluate(loss_fn: LossFn, offspring: Offspring, mode: str | int) -> Losses:
         return _values(loss_fn, _candidate(offspring, index))
 
     numbers = jnp.arange(offspring.num_before - (offspring.previous is not None) + offspring.num_offspring)
+    if mode == "auto":
+        mode = _chunk(loss_fn, offspring, len(numbers))
     if mode == "mapped":
         values = jax.lax.map(values_of, numbers)
     elif isinstance(mode, int):
@@ -66,7 +72,7 @@ _drawn = keys.alone(draw, static_argnums=0)
 
 
 def _candidate(offspring: Offspring, index: jax.Array, is_previous: bool = False) -> Params:
-    """The parent (index 0, where it is a candidate) or an offspring, with factors in place of"""
+    """The parent (index 0, where it is a candidate) or an offspring, with factors in place of matrices."""
     from mutagrad.evaluation.low_rank.matrix import LowRank
 
     num_before = int(offspring.num_before > 0)
@@ -92,26 +98,44 @@ def _candidate(offspring: Offspring, index: jax.Array, is_previous: bool = False
     return jax.tree.map(changed, parents, noise)
 
 
+def _chunk(loss_fn: LossFn, offspring: Offspring, number: int) -> str | int:
+    """How many candidates to evaluate at a time."""
+    if jax.default_backend() != "cpu":
+        return "vectorized"
+    rows = []
+
+    def noted(index: jax.Array) -> jax.Array:
+        values, seen = _followed(loss_fn, _candidate(offspring, index))
+        rows.append(seen.rows())
+        return values
+
+    jax.eval_shape(noted, jnp.zeros((), jnp.int32))
+    size = -(-ROWS // rows[0])
+    return "vectorized" if size >= number else "mapped" if size == 1 else size
+
+
 def _values(loss_fn: LossFn, candidate: Params) -> jax.Array:
     """Per-example losses of a candidate."""
-    from mutagrad.evaluation.low_rank.matrix import formed_by
+    values, seen = _followed(loss_fn, candidate)
+    if seen.formed:
+        warnings.warn(
+            f"loss_fn: low-rank mutations are formed for {', '.join(sorted(seen.formed))}, a whole matrix for each offspring; "
+            "the other operations need none (docs/low_rank.md)",
+            stacklevel=2,
+        )
+    return values
+
+
+def _followed(loss_fn: LossFn, candidate: Params) -> tuple[jax.Array, Any]:
+    """Per-example losses of a candidate, and what the loss did with its matrices."""
+    from mutagrad.evaluation.low_rank.matrix import noting
     from mutagrad.evaluation.low_rank.programs import Unfollowed, traced
 
-    token = formed_by.set(set())
     try:
-        values = traced(per_example(loss_fn), candidate)
+        with noting() as seen:
+            return traced(per_example(loss_fn), candidate), seen
     except Unfollowed as error:
         raise ValueError(
             f"loss_fn: matrices of low rank cannot be followed through it ({str(error)[:200]}); pass "
             "mutation.low_rank(rank, formed=True)"
         ) from error
-    finally:
-        formed = formed_by.get()
-        formed_by.reset(token)
-    if formed:
-        warnings.warn(
-            f"loss_fn: low-rank mutations are formed for {', '.join(sorted(formed))}, a whole matrix for each offspring; the "
-            "other operations need none (docs/low_rank.md)",
-            stacklevel=2,
-        )
-    return values

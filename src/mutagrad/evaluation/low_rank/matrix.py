@@ -1,18 +1,56 @@
 """A matrix W + A Bᵀ that is not formed: an array as quax has them, and what becomes of it where no rule follows it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import quax
 from jax import lax
 
-__all__ = ["LowRank", "formed_by", "labelled", "smaller"]
+__all__ = ["LowRank", "Seen", "labelled", "note", "noting", "smaller"]
 
-formed_by: ContextVar[set[str] | None] = ContextVar("formed_by", default=None)
-"""Names of the operations that formed a matrix; ``None`` if nobody asks."""
+
+class Seen(NamedTuple):
+    """What a program does with matrices.
+
+    Attributes
+    ----------
+    formed : names of the operations that formed one.
+    products : (rows, entries) of each product, rows of the array by a matrix of so many entries.
+    """
+
+    formed: set[str]
+    products: list[tuple[int, int]]
+
+    def rows(self) -> int:
+        """Of the products, in the mean over the entries of their matrices; 1 if there are none."""
+        entries = sum(size for _, size in self.products)
+        return max(1, round(sum(rows * size for rows, size in self.products) / entries)) if entries else 1
+
+
+_seen: ContextVar[Seen | None] = ContextVar("seen", default=None)
+
+
+@contextmanager
+def noting() -> Iterator[Seen]:
+    """What programs that are followed within do with matrices."""
+    noted = Seen(set(), [])
+    token = _seen.set(noted)
+    try:
+        yield noted
+    finally:
+        _seen.reset(token)
+
+
+def note(formed: str | None = None, product: tuple[int, int] | None = None) -> None:
+    """Add to what is noted, if anybody asks."""
+    noted = _seen.get()
+    if noted is not None:
+        noted.formed.update([] if formed is None else [formed])
+        noted.products.extend([] if product is None else [product])
 
 
 class LowRank(quax.ArrayValue):
@@ -49,9 +87,7 @@ class LowRank(quax.ArrayValue):
     @staticmethod
     def default(primitive: Any, values: Sequence[Any], params: dict[str, Any]) -> Any:
         """Any other operation: on the arrays themselves."""
-        seen = formed_by.get()
-        if seen is not None:
-            seen.add(str(primitive))
+        note(formed=str(primitive))
         return primitive.bind(*(one.materialise() if isinstance(one, LowRank) else one for one in values), **params)
 
     def changed(self, function: Callable[[jax.Array, bool], jax.Array]) -> Any:

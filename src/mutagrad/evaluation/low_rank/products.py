@@ -1,5 +1,6 @@
 """Products with a matrix that is not formed, and its sums and multiples: what all offspring share, and a thin correction."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from jax import lax
 from jax.extend.core import primitives as operations
 from jaxtyping import ArrayLike
 
-from mutagrad.evaluation.low_rank.matrix import LowRank, labelled
+from mutagrad.evaluation.low_rank.matrix import LowRank, labelled, note
 
 
 def _product(array: Any, matrix: LowRank, is_first: bool, dimension_numbers: Any, **params: Any) -> jax.Array:
@@ -31,6 +32,7 @@ def _product(array: Any, matrix: LowRank, is_first: bool, dimension_numbers: Any
         of_matrix[mine] = labels[other]
     free = [axis for axis in labels if axis not in (*own_contract, *own_batch)]
     free_of_matrix = [label for axis, label in enumerate(of_matrix) if axis not in (*contract, *batch)]
+    note(product=(math.prod(array.shape[axis] for axis in (*own_batch, *free)), matrix.base.size))
     factors = [one for factor in (matrix.left, matrix.right) for one in labelled(factor, of_matrix, matrix.base.shape)]
     thin = jnp.einsum(
         array,

@@ -1,4 +1,4 @@
-"""A program whose arrays may be matrices that are not formed: loops over layers, and functions with derivatives of their own."""
+"""A program whose arrays may be matrices that are not formed: with loops over layers, and calls of other programs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import quax
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr
 from jax.extend.core import primitives as operations
 from jaxtyping import ArrayLike
 from quax._primitives import scan_quax
@@ -41,16 +41,15 @@ def _(*args: LowRank | ArrayLike, jaxpr: Any, **params: Any) -> Any:
 
 
 def traced(function: Callable[..., Any], *args: Any) -> Any:
-    """``function(*args)`` where arrays may be `LowRank`, without what it says of its own derivatives.
+    """``function(*args)`` where arrays may be `LowRank`.
 
-    Nothing is differentiated here, and quax has no rule for functions with a ``custom_vjp``, nor for ``jax.checkpoint``: their
-    programs take their place.
+    Functions with derivatives of their own, which quax has no rule for, are their programs: nothing is differentiated here.
     """
     plain = jax.tree.map(lambda one: one.base if isinstance(one, LowRank) else one, args, is_leaf=_is_low_rank)
     closed, shape = jax.make_jaxpr(function, return_shape=True)(*plain)
     leaves = jax.tree.leaves(args, is_leaf=_is_low_rank)
     try:
-        out = quax.quaxify(_without_derivatives(closed))(*leaves)
+        out = quax.quaxify(_inlined(closed))(*leaves)
     except Exception as error:
         raise Unfollowed(str(error).splitlines()[0] if str(error) else repr(error)) from error
     out = [one.materialise() if isinstance(one, LowRank) else one for one in out]
@@ -62,18 +61,20 @@ def _is_low_rank(one: Any) -> bool:
 
 
 _INLINED = {
-    "custom_vjp_call": "call_jaxpr",
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
     "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
     "checkpoint": "jaxpr",
     "remat": "jaxpr",
     "remat2": "jaxpr",
 }
+"""Operations that are programs, by name, and the parameter that holds them."""
+_WITH_PROGRAMS = ("scan", "while", "cond")
 
 
-def _without_derivatives(closed: ClosedJaxpr) -> Callable[..., list]:
-    """The program as a function, in which the functions with derivatives of their own are their programs."""
-    if not _has_derivatives(closed.jaxpr):
-        return jaxpr_as_fun(closed)
+def _inlined(closed: ClosedJaxpr) -> Callable[..., list]:
+    """The program as a function, with the programs that it calls in place of the calls."""
 
     def run(*args: Any) -> list:
         jaxpr = closed.jaxpr
@@ -85,13 +86,13 @@ def _without_derivatives(closed: ClosedJaxpr) -> Callable[..., list]:
         values.update(zip(jaxpr.constvars, closed.consts, strict=True))
         values.update(zip(jaxpr.invars, args, strict=True))
         for equation in jaxpr.eqns:
-            inputs, name = [read(atom) for atom in equation.invars], equation.primitive.name
+            inputs, name, params = [read(atom) for atom in equation.invars], equation.primitive.name, equation.params
             if name in _INLINED:
-                inner = equation.params[_INLINED[name]]
-                inner = inner if hasattr(inner, "consts") else ClosedJaxpr(inner, ())
-                out = _without_derivatives(inner)(*inputs)
+                inner = params[_INLINED[name]]
+                out = _inlined(inner if hasattr(inner, "consts") else ClosedJaxpr(inner, ()))(*inputs)
             else:
-                params = {key: _stripped(value) for key, value in equation.params.items()}
+                if name in _WITH_PROGRAMS:
+                    params = {key: _rebuilt(value) for key, value in params.items()}
                 bound = equation.primitive.get_bind_params(params)
                 functions, params = bound if isinstance(bound, tuple) else ((), bound)
                 out = equation.primitive.bind(*functions, *inputs, **params)
@@ -102,25 +103,8 @@ def _without_derivatives(closed: ClosedJaxpr) -> Callable[..., list]:
     return run
 
 
-def _stripped(value: Any) -> Any:
-    """A parameter of an operation, its programs without derivatives."""
+def _rebuilt(value: Any) -> Any:
+    """A parameter of a loop or a branch, its programs inlined, and made anew: quax follows the same one only once."""
     if isinstance(value, tuple | list) and any(isinstance(one, ClosedJaxpr) for one in value):
-        return type(value)(_stripped(one) for one in value)
-    if not isinstance(value, ClosedJaxpr) or not _has_derivatives(value.jaxpr):
-        return value
-    return jax.make_jaxpr(_without_derivatives(value))(*value.in_avals)
-
-
-def _has_derivatives(jaxpr: Any) -> bool:
-    for equation in jaxpr.eqns:
-        if equation.primitive.name in _INLINED:
-            return True
-        for value in equation.params.values():
-            inner = value if isinstance(value, tuple | list) else [value]
-            if any(
-                _has_derivatives(getattr(one, "jaxpr", one))
-                for one in inner
-                if hasattr(getattr(one, "jaxpr", one), "eqns")
-            ):
-                return True
-    return False
+        return type(value)(_rebuilt(one) for one in value)
+    return jax.make_jaxpr(_inlined(value))(*value.in_avals) if isinstance(value, ClosedJaxpr) else value
