@@ -71,6 +71,8 @@ KEPT = {
     ),
     "diagnostics/test_regime.py::test_bias_and_coverage": (),
     "diagnostics/test_regime.py::test_decrease_is_what_slope_and_curvature_promise": ("0.3-*", "5.0-20"),
+    "evaluation/test_devices.py::test_four_devices_make_the_run_of_one": ("elitist,low rank",),
+    "evaluation/test_devices.py::test_two_processes_make_one_run": (),
     "evaluation/test_everyone.py::test_a_frequency_that_rests_and_never_fixes": (),
     "evaluation/test_failures.py::test_passed_over_it_loses_and_is_counted_as_what_it_was": ("die", "shape"),
     "evaluation/test_failures.py::test_the_run_stops_where_that_is_asked_for_and_keeps_what_it_has": ("raise",),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mutagrad.control.batch_size import BatchSizeState, adapt_batch_size
     from mutagrad.control.sigma import AdaptedState, adapt_sigma, schedule_sigma
     from mutagrad.diagnostics import diagnose
-    from mutagrad.evaluation import Evaluator, contest, executor
+    from mutagrad.evaluation import Evaluator, contest, executor, sharded
     from mutagrad.gradient_transformation import GradientTransformationState, as_gradient_transformation
     from mutagrad.offspring import Offspring
     from mutagrad.run.evolve import Result, RunError, evolve
@@ -58,7 +58,7 @@ _PLACES = {
     "control.batch_size": "BatchSizeState adapt_batch_size",
     "control.sigma": "AdaptedState adapt_sigma schedule_sigma",
     "diagnostics": "diagnose",
-    "evaluation": "Evaluator contest executor",
+    "evaluation": "Evaluator contest executor sharded",
     "gradient_transformation": "GradientTransformationState as_gradient_transformation",
     "offspring": "Offspring",
     "run.evolve": "Result RunError evolve",
@@ -130,6 +130,7 @@ __all__ = [
     "rotate",
     "schedule_sigma",
     "selection",
+    "sharded",
     "stop_after",
     "stop_at_loss",
     "stop_on_failures",

@@ -16,6 +16,7 @@ from mutagrad.evaluation.local import Evaluator
 from mutagrad.evaluation.losses import told
 from mutagrad.failures import COUNTS, Failure
 from mutagrad.run.minibatches import PERIOD, Minibatches, changes, takes_generation
+from mutagrad.run.processes import agreed_number
 from mutagrad.run.rows import Rows
 
 __all__ = ["Chunk", "compiled", "keys_of", "one_by_one"]
@@ -182,6 +183,7 @@ def compiled(key: jax.Array, arguments: tuple, state: Any, num_generations: int,
         if has_levels:
             # A size holds for a period, at whose end it is decided anew.
             level, number = int(state.level), min(number, PERIOD - int(state.generation) % PERIOD)
+        number = agreed_number(number)
         state, rows = program(key, state, data, jnp.asarray(number, jnp.int32), level)
         records, parent_losses = rows.first(number)
         if completed == 0 and not np.isfinite(parent_losses[0]) and int(state.generation) == number:

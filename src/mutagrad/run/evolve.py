@@ -20,6 +20,7 @@ from mutagrad.run.lineage import Replayed, evaluator_of, recorder
 from mutagrad.run.loop import Chunk, default_record, generations
 from mutagrad.run.minibatches import Minibatches, changes
 from mutagrad.run.observers import History, Observer, Progress
+from mutagrad.run.processes import agreed_text
 from mutagrad.run.records import Failures, recorded, same_records
 from mutagrad.run.saved import Saved, is_consumed
 from mutagrad.run.signals import interruptible, seconds_asked
@@ -205,6 +206,10 @@ def evolve(
     # Where the caller has dropped them too, their memory is free from here on.
     del params
     record, evaluator = record or default_record, evaluator_of(algorithm, evaluation)
+    if checkpoint is not None and jax.process_count() > 1:
+        raise ValueError(
+            "checkpoint: got one in a run of several processes, which is not saved yet; save the Result by hand"
+        )
     with ExitStack() as held:
         saved = None
         if checkpoint is not None:
@@ -275,7 +280,7 @@ def _observed(
                 reasons = [reason for observer in watching if (reason := observer(chunk)) is not None]
                 if not all(isinstance(reason, str) for reason in reasons):
                     raise ValueError(f"observers: got {reasons!r} back; return a text, which stops the run, or None")
-                stopped = interrupted.reason or (reasons[0] if reasons else "")
+                stopped = agreed_text(interrupted.reason or (reasons[0] if reasons else ""))
                 if stopped:
                     break
             else:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from mutagrad.mutation.low_rank import Factored, Factors
 from mutagrad.offspring import Offspring, draw
 from mutagrad.types import LossFn, Params
 
-__all__ = ["ROWS", "evaluate", "is_factored"]
+__all__ = ["ROWS", "evaluate", "is_factored", "values_of"]
 
 ROWS = 256
 """Rows of a matrix product from which on more of them make it no faster."""
@@ -48,30 +49,43 @@ def evaluate(loss_fn: LossFn, offspring: Offspring, mode: str | int) -> Losses:
         `ROWS` rows, by the measurements of benchmarks/results/low_rank.md; elsewhere all.
     """
     reference = offspring.parent_losses
-
-    def values_of(index: jax.Array) -> jax.Array:
-        return _values(loss_fn, _candidate(offspring, index))
-
-    numbers = jnp.arange(offspring.num_before - (offspring.previous is not None) + offspring.num_offspring)
+    is_pair = offspring.previous is not None
+    numbers = jnp.arange(len(offspring) - is_pair)
     if mode == "auto":
         mode = _chunk(loss_fn, offspring, len(numbers))
     if mode == "mapped":
-        values = jax.lax.map(values_of, numbers)
-    elif isinstance(mode, int):
-        values = jax.lax.map(values_of, numbers, batch_size=mode)
-    else:
-        values = jax.vmap(values_of)(numbers)
-    if offspring.previous is not None:
-        before = jax.vmap(lambda index: _values(loss_fn, _candidate(offspring, index, is_previous=True)))(numbers[:1])
+        values = jax.lax.map(values_of(loss_fn, offspring), jnp.arange(len(offspring)))
+        return of_values(values, reference, reference is not None)
+
+    def one(index: jax.Array) -> jax.Array:
+        return _values(loss_fn, _candidate(offspring, index))
+
+    values = jax.lax.map(one, numbers, batch_size=mode) if isinstance(mode, int) else jax.vmap(one)(numbers)
+    if is_pair:
+        # Of other matrices: it shares no product.
+        before = jax.vmap(lambda index: _values(loss_fn, _candidate(offspring, index, True)))(numbers[:1])
         values = jnp.concatenate([values[:1], before, values[1:]])
     return of_values(values, reference, reference is not None)
+
+
+def values_of(loss_fn: LossFn, offspring: Offspring) -> Callable[[jax.Array], jax.Array]:
+    """A function of the index of a candidate: its per-example losses."""
+
+    def values(index: jax.Array) -> jax.Array:
+        if offspring.previous is None:
+            return _values(loss_fn, _candidate(offspring, index))
+        # The parent, the one before, and then the offspring.
+        own = jnp.where(index > 0, index - 1, 0)
+        return _values(loss_fn, _candidate(offspring, own, index == 1))
+
+    return values
 
 
 _drawn = keys.alone(draw, static_argnums=0)
 """Alone, or a factor would be drawn again for every row of a product that it is fused with."""
 
 
-def _candidate(offspring: Offspring, index: jax.Array, is_previous: bool = False) -> Params:
+def _candidate(offspring: Offspring, index: jax.Array, is_previous: Any = None) -> Params:
     """The parent (index 0, where it is a candidate) or an offspring, with factors in place of matrices."""
     from mutagrad.evaluation.low_rank.matrix import LowRank
 
@@ -79,9 +93,9 @@ def _candidate(offspring: Offspring, index: jax.Array, is_previous: bool = False
     number = jnp.maximum(index - num_before, 0)
     sigma = jnp.where(index < num_before, 0, offspring.sigma)
     parents = offspring.parents
-    if is_previous:
+    if is_previous is not None:
         parents = jax.tree.map(
-            lambda leaf, old: leaf if old is None else old,
+            lambda leaf, old: leaf if old is None else jnp.where(is_previous, old, leaf),
             parents,
             offspring.previous,
             is_leaf=lambda leaf: leaf is None,
