@@ -7,7 +7,6 @@ import os
 import sys
 
 import jax
-
 import jax.numpy as jnp
 import numpy as np
 
