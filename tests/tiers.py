@@ -86,6 +86,12 @@ KEPT = {
         "recurrent-1",
         "vmap over examples-1",
         "reshape, scale, cast-1",
+        "outside the table-1",
+    ),
+    "evaluation/test_low_rank.py::test_what_is_formed_has_the_same_losses": (
+        "carried",
+        "of one branch",
+        "plus a larger array",
     ),
     "evaluation/test_low_rank.py::test_who_wins_is_inherited_as_it_is_formed": ("3",),
     "evaluation/test_low_rank.py::test_wrappers_hand_the_factors_on": ("masked", "recombination"),

@@ -12,18 +12,13 @@ import numpy as np
 
 import mutagrad
 
-NAMES, *PROCESS = sys.argv[1:]
-if PROCESS:
-    which, number, port = PROCESS
-    jax.distributed.initialize(f"localhost:{port}", int(number), int(which))
-
 
 def loss_fn(params, batch):
     inputs, targets = batch
     return (jnp.tanh(inputs @ params["w"] + params["b"]) @ params["v"] - targets) ** 2
 
 
-def main():
+def main(names):
     key = jax.random.key(0)
     inputs = np.asarray(jax.random.normal(jax.random.key(1), (32, 8)))
     data = (inputs, np.tanh(inputs[:, 0]))
@@ -47,7 +42,7 @@ def main():
     }
     sharded = mutagrad.sharded()
     assert jax.device_count() > 1
-    for name in NAMES.split(","):
+    for name in names.split(","):
         algorithm = algorithms[name]
         on_many = run(sharded, algorithm)
         for leaf in jax.tree.leaves(on_many.params):
@@ -81,8 +76,13 @@ def main():
     print("stopped", stopped.stopped, int(stopped.state.generation), flush=True)
 
 
-main()
-sys.stdout.flush()
-if PROCESS:
-    # Without waiting for what the other processes have left to say.
-    os._exit(0)
+if __name__ == "__main__":
+    names, *process = sys.argv[1:]
+    if process:
+        which, number, port = process
+        jax.distributed.initialize(f"localhost:{port}", int(number), int(which))
+    main(names)
+    sys.stdout.flush()
+    if process:
+        # Without waiting for what the other processes have left to say.
+        os._exit(0)

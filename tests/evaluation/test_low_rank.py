@@ -107,6 +107,25 @@ def branches(params, x):
     return jax.lax.cond(x[0, 0] > 10, lambda w: jnp.sum(x @ w, 1), lambda w: jnp.sum(jnp.tanh(x @ w), 1), params["w"])
 
 
+def outside_the_table(params, x):
+    rows = params["w"].at[jnp.array([1, 20])].get(mode="fill", fill_value=7.0)
+    return jnp.sum(jnp.tanh(x[:, :1, None] * rows[None]), axis=(1, 2))
+
+
+FORMING = {
+    "carried": lambda p, x: jnp.sum(
+        jax.lax.scan(lambda c, row: (c * 0.9 + row, c), jnp.zeros(6), p["w"], reverse=True)[1] ** 2
+    ),
+    "carried whole": lambda p, x: jnp.sum(
+        x @ jax.lax.fori_loop(0, 3, lambda i, w: jnp.tanh(w) + 0.1 * w, p["w"]), axis=1
+    ),
+    "of one branch": lambda p, x: jnp.sum(x @ jax.lax.cond(x[0, 0] > 9, lambda w: w, jnp.zeros_like, p["w"]), axis=1),
+    "plus a larger array": lambda p, x: jnp.sum(jnp.tanh(x[:, :, None, None] + p["w"][:, None]), axis=(1, 2, 3)),
+    "of two matrices": lambda p, x: jnp.sum(x @ (p["w"] @ p["w"].T), axis=1),
+}
+"""Losses for which a matrix is formed, and said to be."""
+
+
 WEIGHTS = {"w": normal(5, 6), "b": normal(6), "v": normal(3, 6, place=1)}
 LAYERS = {"w": normal(3, 8, 8), "b": normal(3, 8)}
 MODELS = {
@@ -123,9 +142,24 @@ MODELS = {
     "custom_vjp in a loop": (straight_through_in_a_loop, LAYERS),
     "convolution": (convolution, {"w": normal(3, 3, 2, 4)}),
     "convolution, channels first": (partial(convolution, layout=("NCHW", "OIHW", "NCHW")), {"w": normal(4, 2, 3, 3)}),
+    "outside the table": (outside_the_table, {"w": normal(8, 6)}),
     "reshape, scale, cast": (reshaped_and_scaled, {"w": normal(8, 6)}),
     "cond": (branches, {"w": normal(8, 6)}),
 }
+
+
+@pytest.mark.parametrize("name", FORMING)
+def test_what_is_formed_has_the_same_losses(name):
+    """Where a matrix changes from round to round of a loop, or two are multiplied; the warning says so."""
+    with jax.enable_x64(True), jax.numpy_rank_promotion("allow"):
+        params = {"w": jnp.asarray(np.random.default_rng(1).normal(size=(8, 6)))}
+        x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 8)))
+        algorithm = mutagrad.comma(0.3, 4, mutation=mutation.low_rank(2))
+        offspring = algorithm.ask(jax.random.key(1), algorithm.init(params))
+        with pytest.warns(UserWarning, match="low-rank mutations are formed for"):
+            own = candidates.evaluate(lambda p: FORMING[name](p, x), offspring, "vectorized").means
+        formed = [np.mean(FORMING[name](one, x)) for one in offspring]
+        np.testing.assert_allclose(own, formed, rtol=1e-12)
 
 
 @pytest.mark.parametrize("rank", [1, 2])

@@ -3,6 +3,7 @@
 import importlib.util
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import jax
@@ -22,11 +23,9 @@ ROWS = 256
 
 def is_factored(offspring: Offspring) -> bool:
     """Whether the candidates are a parent and mutations that have factors, which the library can use."""
-    if (
-        not isinstance(offspring.sample_fn, Factored)
-        or offspring.parent_of is not None
-        or offspring.mutants is not None
-    ):
+    if not isinstance(getattr(offspring, "sample_fn", None), Factored):
+        return False
+    if offspring.parent_of is not None or offspring.mutants is not None:
         return False
     if importlib.util.find_spec("quax") is None:
         warnings.warn(
@@ -87,8 +86,6 @@ _drawn = keys.alone(draw, static_argnums=0)
 
 def _candidate(offspring: Offspring, index: jax.Array, is_previous: Any = None) -> Params:
     """The parent (index 0, where it is a candidate) or an offspring, with factors in place of matrices."""
-    from mutagrad.evaluation.low_rank.matrix import LowRank
-
     num_before = int(offspring.num_before > 0)
     number = jnp.maximum(index - num_before, 0)
     sigma = jnp.where(index < num_before, 0, offspring.sigma)
@@ -106,7 +103,7 @@ def _candidate(offspring: Offspring, index: jax.Array, is_previous: Any = None) 
     def changed(leaf: Any, own: Any) -> Any:
         # What is inherited is rounded to narrow leaves: so is what is evaluated.
         if isinstance(own, Factors) and leaf.dtype.itemsize >= 4:
-            return LowRank(leaf, own.left * sigma.astype(own.left.dtype), own.right)
+            return _rules().LowRank(leaf, own.left * sigma.astype(own.left.dtype), own.right)
         return tree.add_scaled(leaf, own, sigma)
 
     return jax.tree.map(changed, parents, noise)
@@ -140,15 +137,18 @@ def _values(loss_fn: LossFn, candidate: Params) -> jax.Array:
     return values
 
 
+def _rules() -> Any:
+    """What quax is told of matrices; imported where there are any, so that nothing else depends on it."""
+    return import_module("mutagrad.evaluation.low_rank.programs")
+
+
 def _followed(loss_fn: LossFn, candidate: Params) -> tuple[jax.Array, Any]:
     """Per-example losses of a candidate, and what the loss did with its matrices."""
-    from mutagrad.evaluation.low_rank.matrix import noting
-    from mutagrad.evaluation.low_rank.programs import Unfollowed, traced
-
+    rules = _rules()
     try:
-        with noting() as seen:
-            return traced(per_example(loss_fn), candidate), seen
-    except Unfollowed as error:
+        with rules.noting() as seen:
+            return rules.traced(per_example(loss_fn), candidate), seen
+    except rules.Unfollowed as error:
         raise ValueError(
             f"loss_fn: matrices of low rank cannot be followed through it ({str(error)[:200]}); pass "
             "mutation.low_rank(rank, formed=True)"

@@ -111,6 +111,8 @@ def _plus(operation: Any) -> Callable[..., Any]:
     """The matrix plus an array, or less one."""
 
     def rule(first: LowRank, second: ArrayLike, **params: Any) -> Any:
+        if jnp.broadcast_shapes(first.base.shape, jnp.shape(second)) != first.base.shape:
+            return LowRank.default(operation, (first, second), params)
         return LowRank(operation.bind(first.base, second, **params), first.left, first.right)
 
     return rule

@@ -9,13 +9,14 @@ import quax
 from jax.extend.core import ClosedJaxpr
 from jax.extend.core import primitives as operations
 from jaxtyping import ArrayLike
+from quax._compat import unpack_scan_args
 from quax._primitives import scan_quax
 
 # They register the rules.
 from mutagrad.evaluation.low_rank import products, shapes
-from mutagrad.evaluation.low_rank.matrix import LowRank
+from mutagrad.evaluation.low_rank.matrix import LowRank, note, noting
 
-__all__ = ["Unfollowed", "products", "shapes", "traced"]
+__all__ = ["LowRank", "Unfollowed", "noting", "products", "shapes", "traced"]
 
 
 class Unfollowed(Exception):
@@ -93,6 +94,7 @@ def _inlined(closed: ClosedJaxpr) -> Callable[..., list]:
             else:
                 if name in _WITH_PROGRAMS:
                     params = {key: _rebuilt(value) for key, value in params.items()}
+                    inputs = _with_whole_carry(name, inputs, params)
                 bound = equation.primitive.get_bind_params(params)
                 functions, params = bound if isinstance(bound, tuple) else ((), bound)
                 out = equation.primitive.bind(*functions, *inputs, **params)
@@ -107,4 +109,26 @@ def _rebuilt(value: Any) -> Any:
     """A parameter of a loop or a branch, its programs inlined, and made anew: quax follows the same one only once."""
     if isinstance(value, tuple | list) and any(isinstance(one, ClosedJaxpr) for one in value):
         return type(value)(_rebuilt(one) for one in value)
-    return jax.make_jaxpr(_inlined(value))(*value.in_avals) if isinstance(value, ClosedJaxpr) else value
+    if not isinstance(value, ClosedJaxpr):
+        return value
+    run = _inlined(value)
+    return jax.make_jaxpr(lambda *args: [operations.copy_p.bind(one) for one in run(*args)])(*value.in_avals)
+
+
+def _with_whole_carry(name: str, inputs: list, params: dict[str, Any]) -> list:
+    """The arguments of a loop, what it carries from one round to the next formed: it is another array in each."""
+    if name == "scan":
+        consts, carry, scanned = unpack_scan_args(tuple(inputs), params)
+    elif name == "while":
+        first = params["cond_nconsts"] + params["body_nconsts"]
+        consts, carry, scanned = inputs[:first], inputs[first:], []
+    else:
+        return inputs
+    return [*consts, *(operations.copy_p.bind(one) for one in carry), *scanned]
+
+
+@quax.register(operations.copy_p)
+def _(matrix: LowRank) -> Any:
+    """What a loop carries, and what programs within the program return."""
+    note(formed="what a loop or a branch hands on")
+    return matrix.materialise()

@@ -143,9 +143,9 @@ def _(matrix: LowRank, indices: ArrayLike, *, dimension_numbers: Any, slice_size
     is_left = matrix.left.shape[axis] == base.shape[axis]
     thin, other = (matrix.left, matrix.right) if is_left else (matrix.right, matrix.left)
 
-    def rows(one: jax.Array) -> jax.Array:
+    def rows(one: jax.Array, **options: Any) -> jax.Array:
         sizes = [slice_sizes[axis] if at == axis else size for at, size in enumerate(one.shape)]
-        own = {**params, "dimension_numbers": numbers, "slice_sizes": tuple(sizes)}
+        own = {**params, **options, "dimension_numbers": numbers, "slice_sizes": tuple(sizes)}
         return operations.gather_p.bind(one, indices, **own)
 
     out = rows(base)
@@ -154,5 +154,6 @@ def _(matrix: LowRank, indices: ArrayLike, *, dimension_numbers: Any, slice_size
     for place, at in zip(numbers.offset_dims, kept, strict=True):
         shape[place] = other.shape[at]
     for number in range(matrix.rank):
-        out = out + rows(thin[..., number]) * other[..., number].reshape(shape)
+        # What lies outside of the table is what the table has there, without a correction.
+        out = out + rows(thin[..., number], fill_value=0) * other[..., number].reshape(shape)
     return out
