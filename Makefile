@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test verify lint types docs check lock clean oracle
+.PHONY: demo test verify lint types docs check lock clean oracle clusters
 
 demo: .venv/.installed
 	@out=runs/demo-$$(date +%Y%m%d-%H%M%S); $(BIN)/mutagrad train --data digits --generations 1500 --out $$out \
@@ -12,7 +12,7 @@ test: .venv/.installed
 	$(BIN)/python -m pytest -n 2
 
 # Everything that convinces a sceptic: all tests, those at full size too, and the heavy statistics. Hours.
-verify: .venv/.installed .oracle/.installed
+verify: .venv/.installed .oracle/.installed .clusters/.installed
 	# Compiled as users compile: make test asks for less optimisation, which is faster to compile.
 	XLA_FLAGS= $(BIN)/python -m pytest -n 2 -m "verify or not verify"
 	@set -e; for script in verification/*.py; do [ $$script = verification/common.py ] || { echo $$script; $(BIN)/python -m $$(echo $${script%.py} | tr / .); }; done
@@ -23,6 +23,15 @@ oracle: .oracle/.installed
 .oracle/.installed: verification/oracles/requirements.txt
 	$(PYTHON) -m venv .oracle
 	.oracle/bin/python -m pip install --quiet --requirement verification/oracles/requirements.txt
+	@touch $@
+
+# Clusters that the executor is tried on, in an environment of their own above .venv.
+clusters: .clusters/.installed
+
+.clusters/.installed: verification/clusters/requirements.txt .venv/.installed
+	$(PYTHON) -m venv .clusters
+	@$(BIN)/python -c 'import os, sysconfig; print(sysconfig.get_path("purelib"), os.path.abspath("src"), sep="\n")' > $$(.clusters/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/mutagrad_environment.pth
+	.clusters/bin/python -m pip install --quiet --requirement verification/clusters/requirements.txt
 	@touch $@
 
 lint: .venv/.installed
@@ -52,4 +61,4 @@ lock:
 	done
 
 clean:
-	rm -rf .venv .oracle runs build dist
+	rm -rf .venv .oracle .clusters runs build dist

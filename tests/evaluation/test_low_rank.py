@@ -99,7 +99,8 @@ def convolution(params, x, layout=("NHWC", "HWIO", "NHWC")):
 
 
 def reshaped_and_scaled(params, x):
-    w = (2 * params["w"] / 3 - 0.1).reshape(2, 4, 6)[0].T.astype(x.dtype)
+    w = jax.lax.optimization_barrier(jax.lax.stop_gradient(params["w"]))
+    w = (0.5 - (2 * w / 3 - 0.1)).reshape(2, 4, 6)[0].T.astype(x.dtype)[::-1]
     return jnp.sum(jnp.tanh(x[:, :4] @ -w.T + w[1, :1]), axis=1)
 
 

@@ -136,3 +136,8 @@ for _operation in (operations.add_p, operations.sub_p):
 quax.register(operations.add_p)(
     _rule(ArrayLike, LowRank, lambda one, other, **params: _plus(operations.add_p)(other, one, **params))
 )
+
+
+@quax.register(operations.sub_p)
+def _(first: ArrayLike, second: LowRank, **params: Any) -> Any:
+    return _plus(operations.add_p)(LowRank(-second.base, -second.left, second.right), first, **params)

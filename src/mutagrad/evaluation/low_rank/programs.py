@@ -52,7 +52,8 @@ def traced(function: Callable[..., Any], *args: Any) -> Any:
     try:
         out = quax.quaxify(_inlined(closed))(*leaves)
     except Exception as error:
-        raise Unfollowed(str(error).splitlines()[0] if str(error) else repr(error)) from error
+        words = str(error).strip().splitlines() or [""]
+        raise Unfollowed(f"{type(error).__name__}: {words[0]}") from error
     out = [one.materialise() if isinstance(one, LowRank) else one for one in out]
     return jax.tree.unflatten(jax.tree.structure(shape), out)
 
@@ -71,6 +72,8 @@ _INLINED = {
     "remat2": "jaxpr",
 }
 """Operations that are programs, by name, and the parameter that holds them."""
+_PASSED_ON = ("stop_gradient", "optimization_barrier")
+"""Operations that hand on what they are given; nothing is differentiated here."""
 _WITH_PROGRAMS = ("scan", "while", "cond")
 
 
@@ -88,7 +91,9 @@ def _inlined(closed: ClosedJaxpr) -> Callable[..., list]:
         values.update(zip(jaxpr.invars, args, strict=True))
         for equation in jaxpr.eqns:
             inputs, name, params = [read(atom) for atom in equation.invars], equation.primitive.name, equation.params
-            if name in _INLINED:
+            if name in _PASSED_ON:
+                out = inputs
+            elif name in _INLINED:
                 inner = params[_INLINED[name]]
                 out = _inlined(inner if hasattr(inner, "consts") else ClosedJaxpr(inner, ()))(*inputs)
             else:

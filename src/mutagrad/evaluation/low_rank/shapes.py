@@ -20,6 +20,11 @@ def _(matrix: LowRank, *, permutation: Any) -> Any:
     return matrix.changed(lambda one, is_factor: jnp.transpose(one, (*permutation, *([len(permutation)] * is_factor))))
 
 
+@quax.register(operations.rev_p)
+def _(matrix: LowRank, *, dimensions: Any) -> Any:
+    return matrix.changed(lambda one, is_factor: lax.rev(one, dimensions))
+
+
 @quax.register(operations.squeeze_p)
 def _(matrix: LowRank, *, dimensions: Any) -> Any:
     return matrix.changed(lambda one, is_factor: lax.squeeze(one, dimensions))
