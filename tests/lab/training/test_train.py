@@ -210,6 +210,33 @@ def test_measurements_later_than_where_a_run_goes_on_are_dropped(data, tmp_path)
     assert measured(12).columns["measured_generation"] == [0, 6, 12]
 
 
+def test_measurements_are_a_curve_however_long_the_run(data, monkeypatch):
+    """Of ten seconds nearly every chunk is measured; of eleven days 200 times for every factor e of time, and not more."""
+    problem, clock = set_up(TrainConfig(data=data, widths=(3,), sigma=0.01), load(data)), [0.0]
+    monkeypatch.setattr(observers.time, "perf_counter", lambda: clock[0])
+    found = observers.Measurements(problem)
+    measured = []
+
+    def measure(state):
+        measured.append(clock[0])
+        found._last = clock[0]
+
+    monkeypatch.setattr(found, "measure", measure)
+    for _ in range(40):
+        clock[0] += 0.25
+        found(SimpleNamespace(state=None))
+    assert len(measured) >= 39
+    while clock[0] < 1e6:
+        clock[0] += max(0.25, clock[0] / 2000)
+        found(SimpleNamespace(state=None))
+    assert 200 * np.log(1e6 / 50) * 0.8 < len(measured) < 200 * np.log(1e6 / 50) + 300
+
+
+def test_more_offspring_than_a_rule_judges_are_refused(data):
+    with pytest.raises(ValueError, match="^num_offspring: got 8 with greedy, which judges one offspring"):
+        set_up(TrainConfig(data=data, algorithm="greedy", num_offspring=8), load(data))
+
+
 def test_a_regression_learns_a_line(tmp_path):
     """R², and an error in the unit of the target, that of the noise around a plane; goes on, and is inspected."""
     rng = np.random.default_rng(0)

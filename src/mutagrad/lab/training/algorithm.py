@@ -93,6 +93,10 @@ def num_turn_generations(config: TrainConfig) -> int:
     return 1 if config.algorithm == "weighted_recombination" else _TURN
 
 
+_OF_ONE = ("greedy", "metropolis", "logistic", "fixation")
+"""Algorithms whose generation has one offspring."""
+
+
 def _algorithm(config: TrainConfig, options: dict[str, Any]) -> Algorithm:
     check.choice("algorithm", config.algorithm, ALGORITHMS)
     is_auto = config.sigma == "auto"
@@ -100,6 +104,11 @@ def _algorithm(config: TrainConfig, options: dict[str, Any]) -> Algorithm:
         raise ValueError(f"sigma: got {config.sigma!r}; pass 'auto' or a positive number")
     sigma = _FIRST_SIGMA if is_auto else config.sigma
     beta, num_offspring = config.beta, config.num_offspring
+    if config.algorithm in _OF_ONE and num_offspring not in (1, type(config)().num_offspring):
+        raise ValueError(
+            f"num_offspring: got {num_offspring} with {config.algorithm}, which judges one offspring; leave it out, or pass "
+            "elitist, comma or boltzmann"
+        )
     factories = {
         "elitist": lambda: mutagrad.elitist(sigma, num_offspring, **options),
         "comma": lambda: mutagrad.comma(sigma, num_offspring, **options),

@@ -18,7 +18,9 @@ from mutagrad.run.observers import Observer, Progress
 __all__ = ["Measurements", "TrainingProgress", "stop_at_score"]
 
 _MEASURING_SHARE = 0.1
-"""The network is measured as often as leaves it this share of the time, once a second at most."""
+"""The network is measured as often as leaves it this share of the time."""
+_APART = 1 / 200
+"""Measurements are this share of the time so far apart: a curve of a short run, and a file that does not grow with a long one."""
 _TRAIN_SAMPLE = 10_000
 """While running it is measured on so many of the training examples, and on all of them at the end."""
 
@@ -42,14 +44,15 @@ class Measurements:
         past = past if past.keys() == set(names) else {}
         self.columns: dict[str, list] = {one: np.asarray(past.get(one, ())).tolist() for one in names}
         self.test: Score | None = None
-        self._last, self._pause = time.perf_counter(), 1.0
+        self._start = self._last = time.perf_counter()
+        self._pause = 0.0
 
     def __call__(self, chunk: Chunk) -> None:
         """Measure if it is time to."""
         now = time.perf_counter()
         if now - self._last > self._pause:
             self.measure(chunk.state)
-            self._pause = max(1.0, (self._last - now) / _MEASURING_SHARE)
+            self._pause = max((self._last - self._start) * _APART, (self._last - now) / _MEASURING_SHARE)
 
     def measure(self, state: Any) -> None:
         """Measure, unless that has been done at this generation."""
