@@ -333,3 +333,26 @@ def test_kurtosis_along_a_gradient(rank):
     squares = np.linalg.svd(gradient, compute_uv=False) ** 2
     wanted = 3 * (1 + 2 * np.sum(squares**2) / np.sum(squares) ** 2 / rank)
     assert abs(np.mean(along**4) - wanted) < 4 * np.std(along**4) / np.sqrt(number)
+
+
+def test_slope_and_curvature_that_a_run_measures():
+    """On U = h|W|²/2: TrH = hmn without bias, and |∇U|² with what the variance of the length adds, σ²h² Var|z|²/4."""
+    rows, columns, rank, h, sigma = 4, 6, 1, 3.0, 0.3
+    params = jnp.asarray(np.random.default_rng(2).normal(size=(rows, columns)), jnp.float32)
+    algorithm = mutagrad.elitist(sigma, 8, mutation=mutation.low_rank(rank))
+    state = algorithm.init(params)
+    step = jax.jit(jax.vmap(lambda key: algorithm.step(key, state, lambda w: h * jnp.sum(w**2) / 2)[1]))
+    with pytest.warns(UserWarning, match="formed for"):
+        info = step(jax.random.split(jax.random.key(5), 4000))
+    size = rows * columns
+    length = 2 * size * (rows + columns + rank + 1) / rank
+    wanted = {
+        "hessian_trace": h * size,
+        "squared_grad_norm": h**2 * float(jnp.sum(params**2)) + sigma**2 * h**2 * length / 4,
+    }
+    for name, value in wanted.items():
+        sample = np.asarray(getattr(info, name), np.float64)
+        assert abs(sample.mean() - value) < 4.4 * sample.std() / np.sqrt(len(sample)), (name, sample.mean(), value)
+    # Without that term, or with that of gaussian mutations, it would be many errors off.
+    error = sample.std() / np.sqrt(len(sample))
+    assert sigma**2 * h**2 * (length - 2 * size) / 4 > 20 * error
