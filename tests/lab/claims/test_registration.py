@@ -1,6 +1,7 @@
 """Registrations and verdicts: what is stated before the run, by which code, what goes stale, and what is put aside."""
 
 import json
+import math
 import subprocess
 from types import SimpleNamespace
 
@@ -259,3 +260,22 @@ def test_numbers_of_a_page_are_those_of_the_verdict():
     section = page._section(claim, page.FIGURES)
     for check in verdict["checks"]:
         assert words.number(check["value"]) in section
+
+
+@pytest.mark.parametrize(
+    ("change", "is_same"),
+    [
+        ({}, True),
+        ({"value": 0.5 * (1 + 1e-9)}, True),
+        ({"value": 0.5 + 2e-5}, True),
+        ({"value": 0.5 + 2e-3}, False),
+        ({"verdict": "undecided"}, False),
+        ({"low": None}, False),
+        ({"error": 0.06}, False),
+    ],
+)
+def test_verdicts_that_differ_by_rounding_say_the_same(change, is_same):
+    """Up to 10⁻⁶ of a number, or 10⁻³ of its standard error; a word, or a number that is another one, makes another verdict."""
+    check = {"what": "a slope", "value": 0.5, "error": 0.05, "low": math.nan, "verdict": "holds", "is_ours": False}
+    assert verdicts._agree([check], [check | change]) is is_same
+    assert not verdicts._agree([check], [])

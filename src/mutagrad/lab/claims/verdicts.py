@@ -4,6 +4,7 @@ verdicts/ID.SCALE.json is the last verdict; verdicts/superseded holds the others
 """
 
 import json
+import math
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -62,6 +63,11 @@ def is_stale(claim: Claim, verdict: dict[str, Any]) -> bool:
     return not is_same or verdict.get("digest") != digest(claim.run.__module__)
 
 
+_ROUNDING = 1e-6
+_OF_ERROR = 1e-3
+"""Numbers of two runs are the same if they differ by so little, relatively, or by so little of their standard error."""
+
+
 def keep(claim: Claim, folder: Path, figures: Path) -> dict[str, Any]:
     """Take a verdict of `reproduce` into the package, its figure beside the documents, and put the one before it aside.
 
@@ -86,12 +92,29 @@ def keep(claim: Claim, folder: Path, figures: Path) -> dict[str, Any]:
     path = FOLDER / f"{name}.json"
     if path.exists():
         before = read(path)
-        if before["checks"] != verdict["checks"] or before.get("registration") != verdict["registration"]:
+        if not _agree(before["checks"], verdict["checks"]) or before.get("registration") != verdict["registration"]:
             _put_aside(before, _reason(claim, before.get("registration") or 0))
     _write(path, verdict)
     figures.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(folder / "small.png", figures / f"{name}.png")
     return verdict
+
+
+def _agree(checks: list[dict[str, Any]], others: list[dict[str, Any]]) -> bool:
+    """Whether two verdicts say the same: their words, and their numbers up to what another compiler or machine rounds otherwise."""
+
+    def same(name: str, one: dict[str, Any], other: dict[str, Any]) -> bool:
+        a, b = one.get(name), other.get(name)
+        if not (isinstance(a, float) and isinstance(b, float)):
+            return bool(a == b)
+        return math.isclose(a, b, rel_tol=_ROUNDING, abs_tol=_OF_ERROR * abs(one.get("error") or 0)) or (
+            a != a and b != b
+        )
+
+    return len(checks) == len(others) and all(
+        one.keys() == other.keys() and all(same(name, one, other) for name in one)
+        for one, other in zip(checks, others, strict=True)
+    )
 
 
 def _reason(claim: Claim, number: int) -> str:
