@@ -101,7 +101,7 @@ def keep(claim: Claim, folder: Path, figures: Path) -> dict[str, Any]:
 
 
 def _agree(checks: list[dict[str, Any]], others: list[dict[str, Any]]) -> bool:
-    """Whether two verdicts say the same: their words, and their numbers up to what another compiler or machine rounds otherwise."""
+    """Whether two verdicts say the same: their words, and their numbers up to what is rounded otherwise elsewhere."""
 
     def same(name: str, one: dict[str, Any], other: dict[str, Any]) -> bool:
         a, b = one.get(name), other.get(name)
