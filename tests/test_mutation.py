@@ -28,7 +28,7 @@ DENSITIES = {
     "ball": density.ball(),
     "student_t": density.student_t(NU),
     "rademacher": density.rademacher(),
-    "low_rank": density.low_rank(1),
+    "low_rank": density.low_rank(1, formed=True),
     "low_rank of two": density.low_rank(2),
     "scaled": density.scaled(SCALE),
     "scaled sphere": density.scaled(SCALE, density.sphere()),

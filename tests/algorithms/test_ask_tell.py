@@ -43,7 +43,7 @@ ALGORITHMS = {
     "masked": lambda: elitist(mutation=density.masked(MASK)),
     "masked weighted": lambda: mutagrad.weighted_recombination(SIGMA, M, mutation=density.masked(MASK)),
     "scaled": lambda: elitist(mutation=density.scaled({"b": 0.0, "n": 1.0, "w": 2.0})),
-    "low rank": lambda: elitist(mutation=density.low_rank(1)),
+    "low rank": lambda: elitist(mutation=density.low_rank(1, formed=True)),
     "student t": lambda: elitist(mutation=density.student_t(5.0)),
     "sphere": lambda: elitist(mutation=density.sphere()),
     "rademacher": lambda: elitist(mutation=density.rademacher()),
