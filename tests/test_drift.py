@@ -207,7 +207,9 @@ def density_cases():
     gradient = {"matrix": jnp.float32(1.7 * 0.8 * np.outer(a, b)), "vector": jnp.float32(1.7 * 0.6 * c)}
     transverse = {"matrix": jnp.float32(np.outer(across, b)), "vector": jnp.zeros(3)}
     for r in (1, 3):
-        yield from cases(f"low_rank {r}", density.low_rank(r, formed=True), gradient, transverse, low_rank_law(r, 0.8), r == 1)
+        yield from cases(
+            f"low_rank {r}", density.low_rank(r, formed=True), gradient, transverse, low_rank_law(r, 0.8), r == 1
+        )
 
     gradient, transverse = directions(20)
     scale = np.exp(np.random.default_rng(8).normal(size=20) / 2)
