@@ -59,7 +59,10 @@ def main(names):
         kinds = (jax.sharding.AxisType.Auto,) * 2
         mesh = jax.make_mesh((2, 2), ("offspring", "model"), axis_types=kinds)
         spec = {"w": (None, "model"), "b": ("model",), "v": ("model",)}
-        place = lambda name: jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*spec[name]))  # noqa: E731
+
+        def place(name):
+            return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*spec[name]))
+
         divided = {name: jax.device_put(leaf, place(name)) for name, leaf in params.items()}
         algorithm = algorithms["elitist"]
         step = jax.jit(

@@ -35,7 +35,7 @@ class Waiting(ThreadPoolExecutor):
         super().__init__(number)
         self._run = run
 
-    def submit(self, function: Callable[..., Any], /, *args: Any) -> Future:  # type: ignore[override]
+    def submit(self, function: Callable[..., Any], /, *args: Any) -> Future:
         return super().submit(self._run, function, *args)
 
 

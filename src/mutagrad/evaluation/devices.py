@@ -64,7 +64,7 @@ def _formed(loss_fn: Callable[..., Any], offspring: Offspring) -> Callable[[jax.
 
 
 class _Sharded:
-    """The evaluator's function: one for one mesh, so that programs of it are found again."""
+    """The evaluator's function. A run with the same evaluator finds its programs compiled."""
 
     def __init__(self, mesh: Mesh, axis: str, chunk: int):
         self.mesh, self.axis, self.chunk = mesh, axis, chunk

@@ -141,7 +141,7 @@ def low_rank(rank: int = 1, *, formed: bool = False) -> Mutation:
 
     See Also
     --------
-    mutagrad.evaluation.factored : what a loss may do with a matrix that is not formed.
+    docs/low_rank.md : what a loss may do with a matrix that is not formed.
 
     >>> import jax, jax.numpy as jnp, mutagrad
     >>> noise = mutagrad.mutation.low_rank(2).sample_fn(jax.random.key(0), {"w": jnp.zeros((6, 5)), "b": jnp.zeros(6)})

@@ -45,7 +45,7 @@ def evaluate(loss_fn: LossFn, offspring: Offspring, mode: str | int) -> Losses:
     ----------
     loss_fn, offspring : as evaluators have them.
     mode : "vectorized", "mapped", the size of a chunk, or "auto": on a CPU as many candidates at a time as make products of
-        `ROWS` rows, by the measurements of benchmarks/results/low_rank.md; elsewhere all.
+        `ROWS` rows (docs/decisions.md); elsewhere all.
     """
     reference = offspring.parent_losses
     is_pair = offspring.previous is not None

@@ -51,7 +51,7 @@ def traced(function: Callable[..., Any], *args: Any) -> Any:
     leaves = jax.tree.leaves(args, is_leaf=_is_low_rank)
     try:
         out = quax.quaxify(_inlined(closed))(*leaves)
-    except Exception as error:
+    except Exception as error:  # whatever quax says; what the function itself raises, it has raised above
         words = str(error).strip().splitlines() or [""]
         raise Unfollowed(f"{type(error).__name__}: {words[0]}") from error
     out = [one.materialise() if isinstance(one, LowRank) else one for one in out]
