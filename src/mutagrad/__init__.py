@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from mutagrad.control.alternate import AlternateState, alternate, rotate
     from mutagrad.control.batch_size import BatchSizeState, adapt_batch_size
+    from mutagrad.control.early_rejection import early_rejection
     from mutagrad.control.sigma import AdaptedState, adapt_sigma, schedule_sigma
     from mutagrad.diagnostics import diagnose
     from mutagrad.evaluation import Evaluator, contest, executor, sharded
@@ -56,6 +57,7 @@ _PLACES = {
     "mutation_effect mutation_selection parents population record_genealogy tree_sequence truncation weighted_recombination",
     "control.alternate": "AlternateState alternate rotate",
     "control.batch_size": "BatchSizeState adapt_batch_size",
+    "control.early_rejection": "early_rejection",
     "control.sigma": "AdaptedState adapt_sigma schedule_sigma",
     "diagnostics": "diagnose",
     "evaluation": "Evaluator contest executor sharded",
@@ -107,6 +109,7 @@ __all__ = [
     "default_record",
     "diagnose",
     "diagnostics",
+    "early_rejection",
     "elitist",
     "estimates",
     "evaluation",

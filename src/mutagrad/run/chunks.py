@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mutagrad import keys
+from mutagrad.evaluation.batches import of_batch
 from mutagrad.evaluation.local import Evaluator
 from mutagrad.evaluation.losses import told
 from mutagrad.failures import COUNTS, Failure
@@ -84,10 +85,6 @@ class _ByIdentity(NamedTuple):
         return isinstance(other, _ByIdentity) and all(a is b for a, b in zip(self.objects, other.objects, strict=True))
 
 
-def _of_batch(loss_fn: Callable, batch: Any, *candidates: Any) -> Any:
-    return loss_fn(*candidates, batch)
-
-
 def _evaluation_of(evaluator: Any, mode: Any) -> Any:
     return mode if evaluator is None else evaluator
 
@@ -103,7 +100,7 @@ def _chunk_program(arguments: _ByIdentity, mode: Any, draw_fn: Any, length: int,
         own, is_resampled = loss_fn, False
         if draw_fn is not None:
             batch, is_resampled = draw_fn(batch_key, data, level, state.generation)
-            own = partial(_of_batch, loss_fn, batch)
+            own = of_batch(loss_fn, batch)
         state, info = algorithm.step(step_key, state, own, is_resampled=is_resampled, evaluation=evaluation)
         return state, Rows.of((record(state, info), info.parent_loss))
 
@@ -204,7 +201,7 @@ def _generation_program(arguments: _ByIdentity, mode: Any, has_batches: bool, do
     @partial(jax.jit, donate_argnums=1 if donates else (), compiler_options=_options() if donates else None)
     def generation(key: jax.Array, state: Any, batch: Any) -> tuple[Any, Any, jax.Array]:
         step_key, _ = keys_of(key, state.generation)
-        own = partial(_of_batch, loss_fn, batch) if has_batches else loss_fn
+        own = of_batch(loss_fn, batch) if has_batches else loss_fn
         evaluation = _evaluation_of(evaluator, mode)
         state, info = algorithm.step(step_key, state, own, is_resampled=has_batches, evaluation=evaluation)
         return state, jax.tree.map(jnp.asarray, record(state, info)), info.parent_loss
@@ -266,7 +263,7 @@ def one_by_one(
                 state, row, parent_loss = program(key, state, batch)
                 reason = ""
             else:
-                own = loss_fn if batches is None else partial(_of_batch, loss_fn, jax.tree.map(np.asarray, batch))
+                own = loss_fn if batches is None else of_batch(loss_fn, jax.tree.map(np.asarray, batch))
                 offspring = algorithm.ask(step_key, state, is_resampled=is_resampled)
                 raw = evaluator.evaluate_fn(own, offspring)
                 reason = _first_failure(raw)

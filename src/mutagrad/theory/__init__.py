@@ -15,6 +15,7 @@ from mutagrad.theory.progress import (
 )
 from mutagrad.theory.ranks import EffectiveRank, effective_rank, participation_ratio, stable_rank
 from mutagrad.theory.recombination import RecombinationMoments, recombination_gain, recombination_moments
+from mutagrad.theory.rejection import examples_evaluated
 from mutagrad.theory.sites import mutation_probability, site_drift
 from mutagrad.theory.spectrum import PowerLaw, Spectrum, fit_power_law, hessian_spectrum
 
@@ -33,6 +34,7 @@ __all__ = [
     "drift",
     "effective_rank",
     "equivalent_gradient_descent",
+    "examples_evaluated",
     "expected_gain",
     "fit_power_law",
     "hessian_spectrum",
