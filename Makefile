@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test verify lint types docs check lock clean oracle clusters
+.PHONY: demo test verify lint types docs check lock clean oracle clusters peers
 
 demo: .venv/.installed
 	@out=runs/demo-$$(date +%Y%m%d-%H%M%S); $(BIN)/mutagrad train --data digits --generations 1500 --out $$out \
@@ -32,6 +32,16 @@ clusters: .clusters/.installed
 	$(PYTHON) -m venv .clusters
 	@$(BIN)/python -c 'import os, sysconfig; print(sysconfig.get_path("purelib"), os.path.abspath("src"), sep="\n")' > $$(.clusters/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/mutagrad_environment.pth
 	.clusters/bin/python -m pip install --quiet --requirement verification/clusters/requirements.txt
+	@touch $@
+
+# Peers, in an environment of their own above .venv, and the table of benchmarks/results/peers.md. Half an hour.
+peers: .peers/.installed
+	.peers/bin/python -m benchmarks.peers
+
+.peers/.installed: benchmarks/peers/requirements.txt .venv/.installed
+	$(PYTHON) -m venv .peers
+	@$(BIN)/python -c 'import os, sysconfig; print(sysconfig.get_path("purelib"), os.path.abspath("src"), sep="\n")' > $$(.peers/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/mutagrad_environment.pth
+	.peers/bin/python -m pip install --quiet --requirement benchmarks/peers/requirements.txt
 	@touch $@
 
 lint: .venv/.installed

@@ -1,0 +1,1 @@
+"""Peers beside us, one model a line: ``make peers``."""
