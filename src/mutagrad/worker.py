@@ -12,7 +12,7 @@ import numpy as np
 
 from mutagrad.failures import Failure
 
-__all__ = ["call", "serve"]
+__all__ = ["call", "call_many", "serve"]
 
 
 def call(loss_fn: Callable, rank: int, params: Any) -> "np.ndarray | Failure":
@@ -32,6 +32,11 @@ def call(loss_fn: Callable, rank: int, params: Any) -> "np.ndarray | Failure":
     if array.ndim > rank or not array.size:
         return Failure(f"got shape {array.shape} back", "shape")
     return array
+
+
+def call_many(loss_fn: Callable, rank: int, candidates: "list[Any]") -> "list[np.ndarray | Failure]":
+    """What a loss returns for each of several candidates."""
+    return [call(loss_fn, rank, params) for params in candidates]
 
 
 def _words(error: Exception) -> str:

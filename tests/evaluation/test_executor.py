@@ -57,6 +57,50 @@ def assert_same_run(mine, theirs):
     assert np.any(mine.history["is_accepted"])
 
 
+class Counting(ThreadPoolExecutor):
+    """Threads that count their tasks."""
+
+    tasks = 0
+
+    def submit(self, function, /, *args, **kwargs):
+        self.tasks += 1
+        return super().submit(function, *args, **kwargs)
+
+
+@pytest.mark.parametrize(("per_task", "tasks"), [(1, 6), (4, 2), (6, 1), (100, 1)])
+def test_several_evaluations_in_one_task(inside, per_task, tasks):
+    with Counting(2) as pool:
+        assert_same_run(evolved(evaluation=mutagrad.executor(pool, per_task=per_task)), inside)
+    assert pool.tasks == NUMBER * tasks
+
+
+def test_one_that_fails_in_a_task_leaves_the_others_alone():
+    worst = 1.1 * float(np.mean(exact_losses.numpy_loss(jax.tree.map(np.asarray, exact_losses.params()))))
+
+    def raising(params):
+        if np.mean(exact_losses.numpy_loss(params)) > worst:
+            raise ZeroDivisionError("of one")
+        return exact_losses.numpy_loss(params)
+
+    with failing("of one"):
+        alone = evolved(raising, evaluation=mutagrad.executor())
+    with failing("of one"), ThreadPoolExecutor(2) as pool:
+        together = evolved(raising, evaluation=mutagrad.executor(pool, per_task=3))
+    assert 0 < together.history["num_exceptions"].sum() < 5 * NUMBER
+    np.testing.assert_array_equal(alone.history["num_exceptions"], together.history["num_exceptions"])
+    np.testing.assert_array_equal(alone.history["loss"], together.history["loss"])
+
+
+@pytest.mark.parametrize("options", [{}, {"pool": 2}, {"pool": "threads", "is_batched": True}])
+def test_several_in_a_task_need_a_pool(options):
+    with ThreadPoolExecutor(1) as threads:
+        pool = threads if options.get("pool") == "threads" else options.get("pool")
+        with pytest.raises(
+            ValueError, match="^per_task: got 4 with .*; pass a concurrent.futures.Executor as pool, or 1$"
+        ):
+            mutagrad.executor(pool, per_task=4, is_batched=options.get("is_batched", False))
+
+
 def test_the_losses_are_the_same_numbers():
     for seed in range(20):
         params = exact_losses.params()

@@ -15,7 +15,7 @@ from mutagrad.evaluation.local import Evaluator
 from mutagrad.evaluation.workers import Workers, not_sendable
 from mutagrad.failures import Failure
 from mutagrad.offspring import Offspring
-from mutagrad.worker import call
+from mutagrad.worker import call, call_many
 
 __all__ = ["Evaluated", "Kept", "NoMore", "Outside", "executor"]
 
@@ -64,10 +64,11 @@ class Outside:
         timeout: float | None,
         policies: Mapping[str, str],
         retries: int,
+        per_task: int,
         kept: Kept | None,
         stop_fn: Callable[[], bool] = lambda: False,
     ):
-        self._pool, self._is_batched, self._timeout = pool, is_batched, timeout
+        self._pool, self._is_batched, self._timeout, self._per_task = pool, is_batched, timeout, per_task
         self._policies, self._retries, self._kept, self._stop_fn = policies, retries, kept, stop_fn
 
     def __repr__(self) -> str:
@@ -76,7 +77,8 @@ class Outside:
 
     def within(self, kept: Kept | None, stop_fn: Callable[[], bool]) -> "Outside":
         """The same within a run: it looks first at what is kept, keeps what it evaluates, and gives up when told to stop."""
-        return Outside(self._pool, self._is_batched, self._timeout, self._policies, self._retries, kept, stop_fn)
+        own = self._pool, self._is_batched, self._timeout, self._policies, self._retries, self._per_task
+        return Outside(*own, kept, stop_fn)
 
     def __call__(self, loss_fn: Callable, offspring: Offspring) -> "Evaluated | np.ndarray":
         """The outcomes of all candidates."""
@@ -133,8 +135,9 @@ class Outside:
     ) -> Iterator[tuple[int, Any]]:
         if isinstance(self._pool, Workers):
             return self._pool.outcomes(loss_fn, rank, candidates, todo, self._timeout)
-        own = partial(call, loss_fn, rank)
-        return _here(own, candidates, todo) if self._pool is None else _through(self._pool, own, candidates, todo)
+        if self._pool is None:
+            return _here(partial(call, loss_fn, rank), candidates, todo)
+        return _through(self._pool, partial(call_many, loss_fn, rank), candidates, todo, self._per_task)
 
     def _is_to_be_tried_again(self, outcome: Any, attempts: int, is_parent: bool) -> bool:
         is_failure = isinstance(outcome, Failure)
@@ -205,6 +208,7 @@ def executor(
     timeout: float | None = None,
     on_failure: str | Mapping[str, str] | None = None,
     retries: int = 2,
+    per_task: int = 1,
 ) -> Evaluator:
     """Evaluate an ordinary Python loss: NumPy, a simulator, a subprocess.
 
@@ -227,6 +231,8 @@ def executor(
         vector of numbers, or a vector of another length than the parent's. A parent's is tried again where others are skipped:
         it had a loss before, and without one any offspring would replace it.
     retries : how often an evaluation is tried again at most.
+    per_task : evaluations in one task of an ``Executor``, one after another: for losses that take less than handing out a task, a
+        millisecond in processes of this machine, more in a cluster. What the history says is the same.
 
     Returns
     -------
@@ -258,10 +264,13 @@ def executor(
             raise ValueError(
                 f"timeout: got {timeout!r} for {where}, which cannot end an evaluation; pass a number of processes as pool"
             )
-    retries = check.count("retries", retries, 0)
+    retries, per_task = check.count("retries", retries, 0), check.count("per_task", per_task)
+    if per_task > 1 and (is_number or pool is None or is_batched):
+        where = "is_batched=True" if is_batched else "this process" if pool is None else "a number of processes"
+        raise ValueError(f"per_task: got {per_task} with {where}; pass a concurrent.futures.Executor as pool, or 1")
     # Where another pool has lost a worker, it takes no more work.
     lane = Workers(int(pool)) if is_number else pool  # type: ignore[arg-type]
-    outside = Outside(lane, is_batched, timeout, _policies(on_failure), retries, None)
+    outside = Outside(lane, is_batched, timeout, _policies(on_failure), retries, per_task, None)
     return Evaluator(outside, is_traceable=False)
 
 
@@ -288,35 +297,37 @@ def _here(own: Callable, candidates: Sequence[Any], todo: deque[int]) -> Iterato
         yield index, own(candidates[index])
 
 
-def _through(pool: Executor, own: Callable, candidates: Sequence[Any], todo: deque[int]) -> Iterator[tuple[int, Any]]:
-    """Through a pool of ``concurrent.futures``, in the order in which they end."""
+def _through(
+    pool: Executor, own: Callable, candidates: Sequence[Any], todo: deque[int], per_task: int
+) -> Iterator[tuple[int, Any]]:
+    """Through a pool of ``concurrent.futures``, so many evaluations a task, in the order in which tasks end."""
     ended: queue.SimpleQueue = queue.SimpleQueue()
-    going: dict[int, Future] = {}
+    going: dict[tuple[int, ...], Future] = {}
     try:
         while todo or going:
             while todo:
-                index = todo.popleft()
-                going[index] = future = _submitted(pool, own, candidates[index])
-                future.add_done_callback(partial(lambda index, future: ended.put(index), index))
+                task = tuple(todo.popleft() for _ in range(min(per_task, len(todo))))
+                going[task] = future = _submitted(pool, own, [candidates[index] for index in task])
+                future.add_done_callback(partial(lambda task, future: ended.put(task), task))
             try:
-                index = ended.get(timeout=_TICK)
+                task = ended.get(timeout=_TICK)
             except queue.Empty:
                 yield -1, None
                 continue
-            yield index, _outcome(going.pop(index))
+            yield from zip(task, _outcomes_of(going.pop(task)), strict=True)
     finally:
         for future in going.values():
             future.cancel()
 
 
-def _submitted(pool: Executor, own: Callable, params: Any) -> Future:
+def _submitted(pool: Executor, own: Callable, candidates: list[Any]) -> Future:
     try:
-        return pool.submit(own, params)
+        return pool.submit(own, candidates)
     except BrokenExecutor as error:
         raise _dead(error) from None
 
 
-def _outcome(future: Any) -> Any:
+def _outcomes_of(future: Any) -> list[Any]:
     try:
         return future.result()
     except BrokenExecutor as error:
