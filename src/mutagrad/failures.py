@@ -1,6 +1,6 @@
 """Evaluations that failed: the NaN that stands for one, and the names under which the history counts them. It needs no JAX."""
 
-__all__ = ["COUNTS", "Failure"]
+__all__ = ["COUNTS", "RETURNED_NONE", "Failure"]
 
 COUNTS = {
     "exception": "num_exceptions",
@@ -10,6 +10,9 @@ COUNTS = {
     "retry": "num_retries",
 }
 """By what name the history counts them; what is not finite is in ``num_nonfinite``, whatever the kind."""
+
+
+RETURNED_NONE = "returned None"
 
 
 class Failure(float):
@@ -33,7 +36,7 @@ class Failure(float):
     @property
     def words(self) -> str:
         """What the evaluation did."""
-        return f"raised {self.reason}" if self.kind == "exception" else self.reason
+        return self.reason if self.kind != "exception" or self.reason == RETURNED_NONE else f"raised {self.reason}"
 
     def __reduce__(self) -> tuple:
         return Failure, (self.reason, self.kind)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mutagrad.failures import Failure
+from mutagrad.failures import RETURNED_NONE, Failure
 
 __all__ = ["call", "call_many", "serve"]
 
@@ -20,7 +20,7 @@ def call(loss_fn: Callable, rank: int, params: Any) -> "np.ndarray | Failure":
     try:
         found = loss_fn(params)
         if found is None:
-            return Failure("nothing: it returned None")
+            return Failure(RETURNED_NONE)
         # What is masked is no loss; and an array may be one that the loss fills anew at each call.
         array = np.array(np.ma.filled(1.0 * found, np.nan) if np.ma.isMaskedArray(found) else found)
     except Exception as error:

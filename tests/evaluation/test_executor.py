@@ -91,6 +91,22 @@ def test_one_that_fails_in_a_task_leaves_the_others_alone():
     np.testing.assert_array_equal(alone.history["loss"], together.history["loss"])
 
 
+def test_a_pool_that_is_shut_down():
+    with ThreadPoolExecutor(1) as pool:
+        pass
+    with pytest.raises(
+        RuntimeError, match="^pool: it takes no more work .*; keep the run within the pool's with block$"
+    ):
+        evolved(evaluation=mutagrad.executor(pool))
+
+
+def test_a_loss_that_returns_nothing():
+    with pytest.raises(
+        ValueError, match="^loss_fn: got nan at the start, before any mutation; it returned None; start"
+    ):
+        evolved(lambda params: None, evaluation=mutagrad.executor())
+
+
 @pytest.mark.parametrize("options", [{}, {"pool": 2}, {"pool": "threads", "is_batched": True}])
 def test_several_in_a_task_need_a_pool(options):
     with ThreadPoolExecutor(1) as threads:

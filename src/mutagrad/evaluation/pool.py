@@ -325,6 +325,11 @@ def _submitted(pool: Executor, own: Callable, candidates: list[Any]) -> Future:
         return pool.submit(own, candidates)
     except BrokenExecutor as error:
         raise _dead(error) from None
+    except RuntimeError as error:
+        # So concurrent.futures says that it is shut down.
+        raise RuntimeError(
+            f"pool: it takes no more work ({error}); keep the run within the pool's with block"
+        ) from None
 
 
 def _outcomes_of(future: Any) -> list[Any]:
