@@ -282,6 +282,6 @@ def test_none_is_a_failed_evaluation():
         calls.append(params)
         return None if len(calls) == 4 else float(np.sum(np.square(params)))
 
-    with failing("it returned None", "^loss_fn: 1 evaluations? failed .1 raised.; the history"):
+    with failing("an evaluation returned None", "^loss_fn: 1 evaluations? failed .1 raised.; the history"):
         result = evolved(forgetful, 3, SMALL, jnp.ones(3), evaluation=mutagrad.executor())
     assert result.history["num_nonfinite"].tolist() == [1, 0, 0]
