@@ -1,6 +1,6 @@
 """A run through a cluster of local processes, in the environment of `make clusters`: prints what came of it as JSON.
 
-Run by verification/executors.py with the name of a cluster and a number of generations.
+Run by verification/executors.py with the name of a cluster, a number of generations and one of evaluations in a task.
 """
 
 import json
@@ -71,7 +71,7 @@ def main() -> None:
     import mutagrad
     from verification.clusters import run as own
 
-    name, generations = sys.argv[1], int(sys.argv[2])
+    name, generations, per_task = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     algorithm = mutagrad.elitist(sigma=0.5, num_offspring=CANDIDATES - 1)
     with ExitStack() as held:
         pool = None if name == "none" else started(name, held)
@@ -83,7 +83,7 @@ def main() -> None:
             {"x": np.zeros(3, np.float32)},
             own.simulate,
             generations,
-            evaluation=mutagrad.executor(pool),
+            evaluation=mutagrad.executor(pool, per_task=per_task),
             observers=[lambda chunk: ends.append((chunk.generation, time.perf_counter()))],
             progress=False,
         )
