@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test verify lint types docs check lock clean oracle clusters peers
+.PHONY: demo test verify lint types docs docs-check check lock clean oracle clusters peers
 
 demo: .venv/.installed
 	@out=runs/demo-$$(date +%Y%m%d-%H%M%S); $(BIN)/mutagrad train --data digits --generations 1500 --out $$out \
@@ -44,6 +44,27 @@ peers: .peers/.installed
 	.peers/bin/python -m pip install --quiet --requirement benchmarks/peers/requirements.txt
 	@touch $@
 
+# The site, in an environment of its own above .venv, into docs/_build/html: pages run, warnings are errors, spelling and links
+# are checked. Nothing is fetched once the environment is there.
+docs: .docs/.installed
+	.docs/bin/python docs/_ext/stage.py
+	.docs/bin/python -m sphinx --fresh-env --fail-on-warning --keep-going --quiet --builder html --conf-dir docs docs/_build/source docs/_build/html
+	.docs/bin/python docs/_ext/links.py
+
+# The built site in a browser: search, contrast, widths. BROWSER is a Python with Playwright, AXE the file of axe-core; verification/site.py
+# says what else it needs, and does nothing without it.
+BROWSER ?= .docs/bin/python
+AXE ?= axe.min.js
+docs-check: docs
+	$(BROWSER) -m verification.site --axe $(AXE)
+
+.docs/.installed: docs/requirements.txt $(wildcard docs/gallery/requirements.txt) .venv/.installed
+	$(PYTHON) -m venv .docs
+	@echo '*' > .docs/.gitignore
+	@$(BIN)/python -c 'import os, sysconfig; print(sysconfig.get_path("purelib"), os.path.abspath("src"), sep="\n")' > $$(.docs/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/mutagrad_environment.pth
+	.docs/bin/python -m pip install --quiet $(patsubst %,--requirement %,$(filter %.txt,$^))
+	@touch $@
+
 lint: .venv/.installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
@@ -71,4 +92,4 @@ lock:
 	done
 
 clean:
-	rm -rf .venv .oracle .clusters runs build dist
+	rm -rf .venv .oracle .clusters .docs docs/_build runs build dist
