@@ -158,7 +158,7 @@ def _run(command: str, options: dict[str, Any]) -> int:
     """Run a command; what it refuses is said in one line."""
     commands: dict[str, Callable[..., int]] = {
         "train": _train,
-        "report": _report,
+        "report": page_command.report,
         "inspect": _inspect,
         "replay": _replay,
         "reproduce": _reproduce,
@@ -285,13 +285,6 @@ def _train(quiet: bool, open: bool, **given: Any) -> int:
     if open and status == 0:
         page_command.opened(str(config.out))
     return status
-
-
-def _report(**given: Any) -> int:
-    with deferred():
-        from mutagrad.lab.training import page  # noqa: F401
-
-    return page_command.report(**given)
 
 
 def _inspect(run: str, diagnose: bool, landscape: bool, num_workers: int) -> int:

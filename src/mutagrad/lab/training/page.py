@@ -77,6 +77,7 @@ def told_of(folder: Path, diagnosis: tuple[str, Diagnosis] | None = None) -> rep
     outcome = outcome if isinstance(outcome, dict) else {}
     is_regression = "test_r2" in measured
     number_of = len(history.generation)
+    own, others = _settings(settings)
     return report_page.Told(
         folder.resolve().name,
         records,
@@ -90,7 +91,9 @@ def told_of(folder: Path, diagnosis: tuple[str, Diagnosis] | None = None) -> rep
         lineage=lineage_of(folder / "checkpoint"),
         diagnosis=diagnosis,
         how_it_ended=_ended(outcome, number_of),
-        facts=_facts(settings, outcome),
+        results=_results(outcome),
+        settings=own,
+        defaults=others,
         versions=_texts(config.get("versions")),
         commands=_commands(folder, settings, number_of, measured),
         how_to_diagnose=f"mutagrad report {shlex.quote(str(folder))} --diagnose",
@@ -118,8 +121,16 @@ def _texts(found: Any) -> dict[str, str]:
     return {shown(str(name)): shown(str(value)) for name, value in found.items()} if isinstance(found, dict) else {}
 
 
-def _facts(settings: TrainConfig, outcome: dict[str, Any]) -> dict[str, str]:
-    """What was set otherwise than by default, what came of it, and the other settings."""
+def _results(outcome: dict[str, Any]) -> dict[str, str]:
+    return {
+        shown(str(name).replace("_", " ")): shown(number(value) if isinstance(value, float) else str(value))
+        for name, value in outcome.items()
+        if name not in _NOT_SHOWN and isinstance(value, str | int | float)
+    }
+
+
+def _settings(settings: TrainConfig) -> tuple[dict[str, str], dict[str, str]]:
+    """What was set otherwise than by default, and the other settings."""
     default = TrainConfig()
     own, others = {}, {}
     for field in dataclasses.fields(settings):
@@ -128,12 +139,7 @@ def _facts(settings: TrainConfig, outcome: dict[str, Any]) -> dict[str, str]:
             continue
         is_own = value != getattr(default, field.name)
         (own if is_own else others)[field.name] = shown(_value(value, field.metadata.get("unset", "")))
-    found = {
-        shown(name.replace("_", " ")): shown(number(value) if isinstance(value, float) else str(value))
-        for name, value in outcome.items()
-        if name not in _NOT_SHOWN and isinstance(value, str | int | float)
-    }
-    return {**{f"{name} (set)": one for name, one in own.items()}, **found, **others}
+    return own, others
 
 
 def _value(value: Any, unset: str) -> str:

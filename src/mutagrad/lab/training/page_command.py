@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mutagrad.lab.training.options import path, whole
+from mutagrad.run.signals import deferred
 
 __all__ = ["add_parser", "check_open", "opened", "report"]
 
@@ -49,12 +50,14 @@ def report(
     ------
     ImportError, FileNotFoundError, ValueError, OSError : what is refused, in one line.
     """
-    from mutagrad.lab.training.page import page
-
     if not 0 <= port < 2**16:
         raise ValueError(f"port: got {port}; pass one from 1 to 65535, or 0 for a free one")
     if port and not watch:
         raise ValueError(f"port: got {port} without --watch; pass both, or leave it out")
+    # An exception within imports would make JAX abort.
+    with deferred():
+        from mutagrad.lab.training.page import page
+
     if watch:
         if out is not None:
             raise ValueError(f"out: got {out!r} with --watch, which serves the page; pass one of the two")

@@ -1,5 +1,6 @@
 """Charts of courses by Vega-Altair: as specifications that a browser draws, and as SVG for paper."""
 
+import math
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
@@ -12,6 +13,7 @@ _LIGHT = ["#0072B2", "#C24E00", "#00795A", "#A8447E", "#8A6A00", "#3B6FD4"]
 _DARK = ["#56B4E9", "#E69F00", "#2BC49A", "#E39BC4", "#F0E442", "#A9BBFF"]
 """Colours after Okabe and Ito, which the colour-blind tell apart, darker on white and lighter on black."""
 _WIDTH, _HEIGHT = 620, 240
+_NARROW = 3.0
 _PRINTED = "ui-sans-serif, system-ui, sans-serif"
 
 
@@ -26,7 +28,7 @@ def _config(ink: str, faint: str, colours: list[str]) -> dict[str, Any]:
         "axis": axis | {"labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal", "labelOverlap": True},
         "legend": {
             **{"labelColor": ink, "titleColor": ink, "labelFontSize": 12, "labelLimit": 300, "orient": "top"},
-            **{"direction": "vertical", "title": None, "offset": 4, "symbolStrokeWidth": 3},
+            **{"direction": "vertical", "title": None, "offset": 4, "symbolType": "square", "symbolOpacity": 1},
         },
         "range": {"category": colours},
     }
@@ -60,6 +62,7 @@ def courses(
     logarithmic: bool = False,
     marks: Sequence[tuple[str, float]] = (),
     domain: tuple[float, float] | None = None,
+    zero: bool = False,
     points: bool = False,
     middle: str = "median",
 ) -> dict[str, Any]:
@@ -68,7 +71,7 @@ def courses(
     Parameters
     ----------
     lines : what to draw; one without a value is left out. title : quantity and unit. logarithmic : the axis of the values.
-    marks : names and values of horizontal lines. domain : of the values. points : draw a dot at each value.
+    marks : names and values of horizontal lines. domain : of the values. zero : the axis of the values shows it. points : draw a dot at each value.
     middle : what the line is, for the values shown.
 
     Returns
@@ -78,24 +81,21 @@ def courses(
     alt = extra()
     rows = [{"series": one.name, **row} for one in lines if one.is_known for row in one.rows]
     names = [*dict.fromkeys(row["series"] for row in rows), *(name for name, _ in marks)]
-    scale = alt.Scale(type="log" if logarithmic else "linear", zero=False, nice=True)
-    if domain is not None:
-        scale = alt.Scale(domain=list(domain), zero=False)
-    axis = alt.Axis(title=None, format="~g", tickCount=5)
+    scale, axis = _scale(alt, [*_values(rows), *(value for _, value in marks)], logarithmic, zero, domain)
     base = alt.Chart(alt.Data(values=rows)).encode(
-        x=alt.X("x:Q", title="generation", scale=alt.Scale(nice=False), axis=alt.Axis(format="~s", tickCount=5, grid=False)),
+        x=_generation(alt, rows),
         color=alt.Color("series:N", scale=alt.Scale(domain=names), legend=alt.Legend()),
     )
-    band = base.mark_area(opacity=0.25, clip=True).encode(
+    band = base.mark_area(opacity=0.25).encode(
         y=alt.Y("low:Q", scale=scale, axis=axis), y2="high:Q"
     )
-    line = base.mark_line(strokeWidth=2, point={"size": 30} if points else False, clip=True).encode(
+    line = base.mark_line(strokeWidth=2, point={"size": 30} if points else False).encode(
         y=alt.Y("mid:Q", scale=scale, axis=axis)
     )
     near = alt.selection_point(name="near", nearest=True, on="pointerover", clear="pointerout", fields=["from", "series"], empty=False)
     extremes = [] if points else [alt.Tooltip("low:Q", title="from", format=".4~g"), alt.Tooltip("high:Q", title="to", format=".4~g")]
     dots = (
-        base.mark_point(filled=True, size=70, clip=True)
+        base.mark_point(filled=True, size=70)
         .encode(
             y=alt.Y("mid:Q", scale=scale, axis=axis),
             opacity=alt.condition(near, alt.value(1), alt.value(0)),
@@ -114,7 +114,7 @@ def courses(
     for name, value in marks:
         layers.append(
             alt.Chart(alt.Data(values=[{"series": name, "mid": value}]))
-            .mark_rule(strokeDash=[6, 4], strokeWidth=1.5, clip=True)
+            .mark_rule(strokeDash=[6, 4], strokeWidth=1.5)
             .encode(y=alt.Y("mid:Q", scale=scale, axis=axis), color="series:N")
         )
     return _whole(alt.layer(*layers, dots), title)
@@ -132,11 +132,17 @@ def bars(wins: Sequence[dict[str, Any]], title: str, expected: float) -> dict[st
     names, colour = ["won", "equal chances"], alt.Color("series:N", scale=alt.Scale(domain=["won", "equal chances"]))
     drawn = (
         alt.Chart(alt.Data(values=[{"series": names[0], **row} for row in wins]))
-        .mark_bar()
+        .mark_rect()
         .encode(
-            x=alt.X("left:Q", title="place of the offspring", axis=alt.Axis(format="~s", tickMinStep=1, grid=False)),
+            x=alt.X(
+                "left:Q",
+                title="place of the offspring",
+                scale=alt.Scale(nice=False),
+                axis=alt.Axis(labelExpr=_WHOLE, tickMinStep=1, grid=False),
+            ),
             x2="right:Q",
-            y=alt.Y("wins:Q", axis=alt.Axis(title=None, format="~s", tickCount=5)),
+            y=alt.Y("wins:Q", scale=alt.Scale(zero=True), axis=alt.Axis(title=None, labelExpr=_NUMBER, tickCount=5)),
+            y2=alt.datum(0),
             color=colour,
             tooltip=[
                 alt.Tooltip("from:Q", title="place"),
@@ -166,9 +172,9 @@ def interval(
     alt = extra()
     names = [line.name, "forecast, with its interval"]
     colour = alt.Color("series:N", scale=alt.Scale(domain=names))
-    scale = alt.Scale(type="log" if logarithmic else "linear", zero=False)
-    x = alt.X("x:Q", title="generation", scale=alt.Scale(nice=False), axis=alt.Axis(format="~s", tickCount=5, grid=False))
-    y = alt.Y("mid:Q", scale=scale, axis=alt.Axis(title=None, format="~g", tickCount=5))
+    scale, axis = _scale(alt, [*_values(line.rows), target], logarithmic)
+    ends = [*line.rows, {"from": now, "to": now + high}]
+    x, y = _generation(alt, ends), alt.Y("mid:Q", scale=scale, axis=axis)
     past = alt.Chart(alt.Data(values=[{"series": names[0], **row} for row in line.rows]))
     ahead = {"series": names[1], "mid": target, "x": now + middle, "soonest": now + low, "latest": now + high}
     future = alt.Chart(alt.Data(values=[ahead])).encode(
@@ -190,6 +196,54 @@ def interval(
 
 
 _AHEAD = {"x": "generation", "soonest": "not before", "latest": "not after"}
+
+
+_NUMBER = (
+    "datum.value == 0 ? '0' : abs(datum.value) < 1e-3 || abs(datum.value) >= 1e6 ? format(datum.value, '.2~e') "
+    ": format(datum.value, ',.6~r')"
+)
+_WHOLE = "datum.value >= 1e4 ? format(datum.value, '.3~s') : format(datum.value, ',')"
+"""How axes write numbers: as one reads them, and powers of ten where that would be too long."""
+
+
+def _generation(alt: Any, rows: Sequence[dict[str, Any]]) -> Any:
+    """The axis of generations, from the first to the last of any line."""
+    ends = [max(min(row["from"] for row in rows), 1), max(row["to"] for row in rows)]
+    if ends[0] == ends[1]:
+        ends[1] += 1
+    axis = alt.Axis(labelExpr=_WHOLE, tickCount=5, tickMinStep=1, grid=False)
+    return alt.X("x:Q", title="generation", scale=alt.Scale(domain=ends, nice=False), axis=axis)
+
+
+def _scale(
+    alt: Any, values: Sequence[float], logarithmic: bool, zero: bool = False, domain: tuple[float, float] | None = None
+) -> tuple[Any, Any]:
+    """Scale and axis of the values, which all have room; a logarithmic one has a few ticks where numbers are round."""
+    low, high = min(values), max(values)
+    # Within a factor of three a logarithmic axis has no round numbers to show.
+    if logarithmic and low > 0 and high > _NARROW * low:
+        ends, ticks = [low / 1.05, high * 1.05], _round_numbers(low, high)
+        return alt.Scale(type="log", domain=ends, nice=False), alt.Axis(title=None, labelExpr=_NUMBER, values=ticks)
+    if zero:
+        low, high = min(low, 0.0), max(high, 0.0)
+    # A line that is level is in the middle.
+    room = 0.04 * (high - low) or 0.1 * abs(high) or 1.0
+    if domain is None:
+        domain = (low if zero and low == 0 else low - room, high if zero and high == 0 else high + room)
+    return alt.Scale(domain=list(domain), zero=False), alt.Axis(title=None, labelExpr=_NUMBER, tickCount=5)
+
+
+def _values(rows: Sequence[dict[str, Any]]) -> list[float]:
+    return [row[name] for row in rows for name in ("low", "mid", "high") if row[name] is not None]
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """Six or so round numbers between two positive ones: powers of ten, with 2 and 5 times as much where there are few."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    every = max(1, (last - first) // 6)
+    heads = (1,) if last - first > 3 else (1, 2, 5)
+    found = [float(f"{head}e{power}") for power in range(first, last + 1, every) for head in heads]
+    return [one for one in found if low / 1.05 <= one <= high * 1.05]
 
 
 def _whole(chart: Any, title: str) -> dict[str, Any]:

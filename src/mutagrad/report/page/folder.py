@@ -49,9 +49,9 @@ def of_evolve(folder: str | PathLike, algorithm: Algorithm | None = None) -> Tol
         raise ValueError(f"run: {error}") from None
     described = _described(place)
     first = described["first"] if described else 0
-    facts = {"generations": f"{max(map(len, found.columns.values()), default=0):,}"}
+    results = {"generations": f"{max(map(len, found.columns.values()), default=0):,}"}
     if described:
-        facts |= {
+        results |= {
             "algorithm": shown(described["identity"]["algorithm"]),
             "first σ": f"{float(described['identity']['sigma']):.4g}",
             "key": shown(described["identity"]["key"]),
@@ -62,11 +62,11 @@ def of_evolve(folder: str | PathLike, algorithm: Algorithm | None = None) -> Tol
     return Told(
         place.name,
         found.columns,
-        title=facts.get("algorithm", ""),
+        title=results.get("algorithm", ""),
         first=first,
         algorithm=algorithm,
         lineage=lineage_of(place),
-        facts=facts,
+        results=results,
         versions={name: shown(one) for name, one in described["versions"].items()} if described else {},
         commands={
             "Go on, with the key, algorithm, params and loss of the run:": "mutagrad.evolve(key, algorithm, params, loss_fn, "

@@ -35,7 +35,10 @@ def html_of(runs: Sequence[Told], version: str = "") -> str:
     body = [_head(runs, title, bool(version)), "<main id='content'>"]
     body.append(_verdicts(runs[0]) if len(runs) == 1 else _compared(runs))
     body += [_notes(told, runs) for told in runs]
-    body += [_controls(), "<h2>Over the run</h2>", "<div class='panels'>", *(_panel(one) for one in shown), "</div>"]
+    drawn, said = ([one for one in shown if (one.spec is None) is not_drawn] for not_drawn in (False, True))
+    body += ["<h2>Over the run</h2>", _controls(), "<div class='panels'>", *map(_panel, drawn), "</div>"]
+    if said:
+        body += ["<h2>Without a chart</h2>", "<div class='panels'>", *map(_panel, said), "</div>"]
     body += [_about(told, runs) for told in runs]
     body += ["</main>", _foot()]
     specs = {f"chart-{one.key}": one.spec for one in shown if one.spec is not None}
@@ -111,11 +114,10 @@ def _compared(runs: Sequence[Told]) -> str:
     head = ("run", *(one.question for one in found[0]))
     rows = [(told.name, *(one.answer for one in own)) for told, own in zip(runs, found, strict=True)]
     parts = ["<h2>Verdicts</h2>", _table((head, *rows), "Verdicts of the runs")]
-    names = dict.fromkeys(name for told in runs for name in told.facts)
+    facts = [told.defaults | told.settings | told.results for told in runs]
+    names = dict.fromkeys(name for told in runs for name in (*told.settings, *told.results))
     differing = [
-        (name, *(told.facts.get(name, "–") for told in runs))
-        for name in names
-        if len({told.facts.get(name) for told in runs}) > 1
+        (name, *(one.get(name, "–") for one in facts)) for name in names if len({one.get(name) for one in facts}) > 1
     ]
     parts.append("<h2>What differs</h2>")
     if differing:
@@ -193,11 +195,22 @@ def _about(told: Told, runs: Sequence[Told]) -> str:
         parts.append(f"<h2>Go on, and do it again{of}</h2><section class='card'>")
         parts += [f"<p>{escape(what)}</p><pre>{escape(how)}</pre>" for what, how in told.commands.items()]
         parts.append("</section>")
-    for heading, rows in (("Settings and results", told.facts), ("Versions", told.versions)):
-        if rows:
-            parts.append(f"<h2>{heading}{of}</h2><section class='card'>")
-            parts.append(_table((("name", "value"), *rows.items()), f"{heading} of {told.name}") + "</section>")
+    parts += [f"<h2>Settings, results and versions{of}</h2>", "<div class='panels'>"]
+    parts += [_listed(*one, told) for one in (("Results", told.results), ("Versions", told.versions)) if one[1]]
+    if told.settings or told.defaults:
+        set_here = _table((("setting", "value"), *told.settings.items()), f"Settings of {told.name}")
+        others = _table((("setting", "value"), *told.defaults.items()), f"Settings of {told.name} by default")
+        parts.append(
+            f"<section class='card'><h3>Settings</h3>{set_here if told.settings else '<p>All are as by default.</p>'}"
+            f"<details><summary>{len(told.defaults)} settings as by default</summary>{others}</details></section>"
+        )
+    parts.append("</div>")
     return "\n".join(parts)
+
+
+def _listed(heading: str, rows: dict[str, str], told: Told) -> str:
+    table = _table((("name", "value"), *rows.items()), f"{heading} of {told.name}")
+    return f"<section class='card'><h3>{heading}</h3>{table}</section>"
 
 
 def _foot() -> str:

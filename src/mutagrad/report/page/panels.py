@@ -54,11 +54,15 @@ def panels(runs: Sequence[Told]) -> list[Panel]:
     return made
 
 
-def _label(told: Told, runs: Sequence[Told], words: str) -> str:
+_WITH = {"bins": " of some generations, with the range", "error": " ± one standard error", "": ""}
+"""What a line shows beside its middle, for the legend."""
+
+
+def _label(told: Told, runs: Sequence[Told], words: str, band: str = "", only: bool = True) -> str:
+    """A name for the legend: what the line is or, of several runs, whose it is; ``only`` if each run has one such line."""
     if len(runs) == 1:
-        return words
-    same_words = words in ("median", "s", "share of signal", "measured", "|∇U|", "TrH", "test")
-    return told.name if same_words else f"{told.name}, {words}"
+        return words + _WITH[band]
+    return told.name if only else f"{told.name}, {words}"
 
 
 def _of(told: Told, runs: Sequence[Told]) -> str:
@@ -116,7 +120,7 @@ def _loss(runs: Sequence[Told]) -> Panel:
         "Loss",
         "The loss of the parent on the batch of its generation, which selection lowers: fitness, read upside down. "
         "The line is the median of some generations, the band reaches from their smallest to their largest value.",
-        [recorded(told, "loss", _label(told, runs, "median")) for told in runs],
+        [recorded(told, "loss", _label(told, runs, "median", "bins")) for told in runs],
         f"training loss [{runs[0].loss_unit}]",
         "The history holds no loss with a finite value.",
         words=tuple(failed),
@@ -156,7 +160,7 @@ def _sigma(runs: Sequence[Told]) -> Panel:
         "Mutation scale σ",
         "σ is the standard deviation of a mutation in each parameter. It has the part of a learning rate in gradient descent, and "
         "of the size of mutational effects in population genetics.",
-        [recorded(told, "sigma", _label(told, runs, "median"), positive=True) for told in runs],
+        [recorded(told, "sigma", _label(told, runs, "median", "bins"), positive=True) for told in runs],
         "σ [parameter]",
         "The history holds no σ.",
         logarithmic=True,
@@ -166,7 +170,7 @@ def _sigma(runs: Sequence[Told]) -> Panel:
 def _strength(runs: Sequence[Told]) -> Panel:
     marks, lines = {}, []
     for told in runs:
-        lines += of_windows(told, "normalized_mutation_strength", _label(told, runs, "s"))
+        lines += of_windows(told, "normalized_mutation_strength", _label(told, runs, "s", "error"))
         if told.best is not None:
             value, condition = told.best
             marks[f"most gain, s = {value:.2f}{condition and ' ' + condition}"] = value
@@ -180,6 +184,7 @@ def _strength(runs: Sequence[Told]) -> Panel:
         "s [1]",
         "s is unmeasured: the history does not tell slope and curvature.",
         head=("s − error", "s", "s + error"),
+        zero=True,
         marks=list(marks.items()),
     )
 
@@ -188,7 +193,7 @@ def _signal(runs: Sequence[Told]) -> Panel:
     lines = []
     for told in runs:
         if any(np.any(one.squared_grad_noise.value > 0) for one in told.windows.values()):
-            lines += of_windows(told, "signal", _label(told, runs, "share of signal"))
+            lines += of_windows(told, "signal", _label(told, runs, "share of signal", "error"))
     silent = [told.name for told in runs if not any(np.any(w.squared_grad_noise.value > 0) for w in told.windows.values())]
     words = (f"Unmeasured in {', '.join(silent)}.",) if silent and lines else ()
     return _course(
@@ -208,8 +213,8 @@ def _signal(runs: Sequence[Told]) -> Panel:
 def _success(runs: Sequence[Told]) -> Panel:
     lines = []
     for told in runs:
-        lines += of_windows(told, "success", _label(told, runs, "measured"))
-        lines += of_windows(told, "predicted_success", _label(told, runs, "predicted, Φ(−s/2)"))
+        lines += of_windows(told, "success", _label(told, runs, "measured", "error", only=False))
+        lines += of_windows(told, "predicted_success", _label(told, runs, "predicted, Φ(−s/2)", "error", only=False))
     return _course(
         "success",
         "Successes",
@@ -218,13 +223,14 @@ def _success(runs: Sequence[Told]) -> Panel:
         lines,
         "share of offspring [1]",
         "Unmeasured: the history does not tell successes.",
+        zero=True,
         head=("share − error", "share", "share + error"),
     )
 
 
 def _slope(runs: Sequence[Told]) -> Panel:
     lines = [
-        line for told in runs for line in of_windows(told, "squared_batch_grad_norm", _label(told, runs, "|∇U|"), root=True)
+        line for told in runs for line in of_windows(told, "squared_batch_grad_norm", _label(told, runs, "|∇U|", "error"), root=True)
     ]
     return _course(
         "slope",
@@ -234,12 +240,13 @@ def _slope(runs: Sequence[Told]) -> Panel:
         lines,
         "|∇U| on a batch [loss/parameter]",
         "Unmeasured: no offspring's loss differed from its parent's, or the history does not tell.",
+        logarithmic=True,
         head=("|∇U| − error", "|∇U|", "|∇U| + error"),
     )
 
 
 def _curvature(runs: Sequence[Told]) -> Panel:
-    lines = [line for told in runs for line in of_windows(told, "hessian_trace", _label(told, runs, "TrH"))]
+    lines = [line for told in runs for line in of_windows(told, "hessian_trace", _label(told, runs, "TrH", "error"))]
     return _course(
         "curvature",
         "Curvature",
@@ -248,20 +255,23 @@ def _curvature(runs: Sequence[Told]) -> Panel:
         lines,
         "TrH [loss/parameter²]",
         "Unmeasured: the history does not tell.",
+        zero=True,
         head=("TrH − error", "TrH", "TrH + error"),
     )
 
 
 def _forecast(told: Told, runs: Sequence[Told]) -> Panel:
     title, why = f"Forecast{_of(told, runs)}", "When the loss will be a tenth lower, if the run goes on as it does."
-    found, line = told.forecast, recorded(told, "loss", "loss so far")
+    found = told.forecast
     if not isinstance(found, RunForecast):
         return Panel(f"forecast-{runs.index(told)}", title, why, None, (found,))
     words, ahead = forecast_text(found).removeprefix("Forecast: "), (found.soonest, found.generations, found.latest)
     words = words[0].upper() + words[1:]
-    if line is None or not all(map(math.isfinite, ahead)):
+    if not all(map(math.isfinite, ahead)):
         return Panel(f"forecast-{runs.index(told)}", title, why, None, (words,))
     target, last = found.loss - found.decrease, told.first + told.number
+    line = recorded(told, "loss", "loss so far", last=max(50, math.ceil(4 * found.latest)))
+    assert line is not None
     spec = charts.interval(
         line, f"training loss [{told.loss_unit}]", last, target, *ahead, _is_positive([told], "loss") and target > 0
     )
@@ -312,7 +322,7 @@ def _winners(told: Told, runs: Sequence[Told]) -> list[Panel]:
         }
         for x, index, error in zip(found.generation, found.index + 1, found.error, strict=True)
     ]  # fmt: skip
-    course = Course("mean place", drift)
+    course = Course("mean place ± one standard error", drift)
     made.append(
         _course(
             f"drift-{runs.index(told)}",

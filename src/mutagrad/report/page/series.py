@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mutagrad.report.page.thin import edges, thin
+from mutagrad.report.page.thin import thin
 from mutagrad.report.page.told import Told
 
 __all__ = ["Course", "measured", "of_windows", "recorded"]
@@ -35,20 +35,21 @@ def _plain(value: Any) -> float | None:
     return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
-def recorded(told: Told, name: str, label: str, positive: bool = False) -> Course | None:
+def recorded(told: Told, name: str, label: str, positive: bool = False, last: int | None = None) -> Course | None:
     """What was recorded every generation: median, smallest and largest of each bin; ``None`` if it was not.
 
     Parameters
     ----------
     told : the run. name : of the record. label : in the legend. positive : leave out what a logarithmic axis has not.
+    last : so many generations, the last ones; all unless given.
     """
     if name not in told.records:
         return None
     values = told.records[name].astype(np.float64)
     if positive:
         values = np.where(values > 0, values, np.nan)
-    bins = thin(values, edges(len(values)))
-    start = told.first + 1
+    skipped = 0 if last is None else max(len(values) - last, 0)
+    bins, start = thin(values[skipped:]), told.first + skipped + 1
     rows = [
         {
             "x": float(start + (first + last) / 2),

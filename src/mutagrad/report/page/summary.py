@@ -61,7 +61,7 @@ def learned(told: Told) -> Verdict:
     before, after = known[:share], known[-share:]
     fall, error = before.mean() - after.mean(), _SPAN * math.hypot(*(_error(one) for one in (before, after)))
     ends = f"the first and the last {share:,} generations" if share > 1 else "the first and the last generation"
-    change = f"The training loss went from {number(before.mean())} to {number(after.mean())} [{told.loss_unit}]"
+    change = f"The training loss went from {number(before.mean())} to {number(after.mean())}{told.loss_unit != 'loss' and ' ' + told.loss_unit or ''}"
     by = f" ({percent(abs(fall) / before.mean())} {'less' if fall > 0 else 'more'})" if before.mean() > 0 and fall else ""
     lines.insert(0, f"{change}{by}: means of {ends}.")
     if fall > error:

@@ -35,7 +35,8 @@ class Told:
     algorithm : of the run, or of one turn of it.
     lineage : columns of the lineage, with the generation that it began with.
     diagnosis : (where, Diagnosis) at the last parameters, or ``None``.
-    how_it_ended : in a sentence. facts, versions : names and values as text. commands : what each does, and the words to type.
+    how_it_ended : in a sentence. results, settings, versions : names and values as text. defaults : settings that were not
+        changed. commands : what each does, and the words to type.
     how_to_diagnose : the words to type for a diagnosis. lost : generations that are lost, as ranges from 0. notes : sentences.
     of : what the losses are of, by which runs are told apart that cannot be compared; "" if nothing says so.
     """
@@ -56,7 +57,9 @@ class Told:
         lineage: tuple[Mapping[str, np.ndarray], int] | None = None,
         diagnosis: tuple[str, diagnostics.Diagnosis] | None = None,
         how_it_ended: str = "",
-        facts: Mapping[str, str] | None = None,
+        results: Mapping[str, str] | None = None,
+        settings: Mapping[str, str] | None = None,
+        defaults: Mapping[str, str] | None = None,
         versions: Mapping[str, str] | None = None,
         commands: Mapping[str, str] | None = None,
         how_to_diagnose: str = "",
@@ -75,7 +78,8 @@ class Told:
         self.loss_unit, self.loss_kind = loss_unit, loss_kind
         self.algorithm, self._lineage, self.diagnosis = algorithm, lineage, diagnosis
         self.how_it_ended, self.how_to_diagnose, self.of = how_it_ended, how_to_diagnose, of
-        self.facts, self.versions, self.commands = dict(facts or {}), dict(versions or {}), dict(commands or {})
+        self.results, self.settings, self.defaults = dict(results or {}), dict(settings or {}), dict(defaults or {})
+        self.versions, self.commands = dict(versions or {}), dict(commands or {})
         self.notes = list(notes or [])
         if lost:
             self.notes.append(f"{spans(lost, first).capitalize()} are lost to damage, and left out of every chart.")
