@@ -14,6 +14,9 @@ _DARK = ["#56B4E9", "#E69F00", "#2BC49A", "#E39BC4", "#F0E442", "#A9BBFF"]
 """Colours after Okabe and Ito, which the colour-blind tell apart, darker on white and lighter on black."""
 _WIDTH, _HEIGHT = 620, 240
 _NARROW = 3.0
+"""A logarithmic axis spans this factor at least."""
+_FEW = 12
+"""Values of a line, below which each is a dot."""
 _PRINTED = "ui-sans-serif, system-ui, sans-serif"
 
 
@@ -89,7 +92,9 @@ def courses(
     band = base.mark_area(opacity=0.25).encode(
         y=alt.Y("low:Q", scale=scale, axis=axis), y2="high:Q"
     )
-    line = base.mark_line(strokeWidth=2, point={"size": 30} if points else False).encode(
+    # Of few values each is seen as a dot, and a single one has no band but a rod.
+    has_few = min(sum(row["mid"] is not None for row in one.rows) for one in lines if one.is_known) < _FEW
+    line = base.mark_line(strokeWidth=2, point={"size": 30} if points or has_few else False).encode(
         y=alt.Y("mid:Q", scale=scale, axis=axis)
     )
     near = alt.selection_point(name="near", nearest=True, on="pointerover", clear="pointerout", fields=["from", "series"], empty=False)
@@ -111,6 +116,9 @@ def courses(
         .transform_filter("isValid(datum.mid)")
     )
     layers = [band, line]
+    if alone := [{"series": one.name, **one.rows[0]} for one in lines if one.is_known and len(one.rows) == 1]:
+        rod = alt.Chart(alt.Data(values=alone)).mark_rule(strokeWidth=2)
+        layers.append(rod.encode(x="x:Q", y=alt.Y("low:Q", scale=scale, axis=axis), y2="high:Q", color="series:N"))
     for name, value in marks:
         layers.append(
             alt.Chart(alt.Data(values=[{"series": name, "mid": value}]))
@@ -137,7 +145,7 @@ def bars(wins: Sequence[dict[str, Any]], title: str, expected: float) -> dict[st
             x=alt.X(
                 "left:Q",
                 title="place of the offspring",
-                scale=alt.Scale(nice=False),
+                scale=alt.Scale(domain=[wins[0]["from"] - 0.5, wins[-1]["to"] + 0.5], nice=False),
                 axis=alt.Axis(labelExpr=_WHOLE, tickMinStep=1, grid=False),
             ),
             x2="right:Q",

@@ -73,6 +73,8 @@ def of_evolve(folder: str | PathLike, algorithm: Algorithm | None = None) -> Tol
             f"{2 * (first + max(map(len, found.columns.values()), default=0))}, checkpoint={str(place)!r})",
             "Make a generation again without evaluating the loss:": f"mutagrad.replay({str(place)!r}, algorithm, params, "
             "generation)",
+            "Hold σ against the best one, which takes the algorithm:": "mutagrad.report.page.page("
+            f"{str(place)!r}, algorithm=algorithm)",
         },
         how_to_diagnose="mutagrad.diagnose(key, loss_fn, params, algorithm, use_gradient=True)",
         lost=found.lost,

@@ -15,6 +15,8 @@ from mutagrad.report.text.numbers import about, number, percent
 
 __all__ = ["Panel", "panels"]
 
+_RARE = 0.001
+"""Probability below which chance is not taken to explain who won."""
 _ROWS = 12
 """Rows of the table that stands below a chart."""
 
@@ -61,7 +63,7 @@ _WITH = {"bins": " of some generations, with the range", "error": " ± one stand
 def _label(told: Told, runs: Sequence[Told], words: str, band: str = "", only: bool = True) -> str:
     """A name for the legend: what the line is or, of several runs, whose it is; ``only`` if each run has one such line."""
     if len(runs) == 1:
-        return words + _WITH[band]
+        return words + (_WITH[band] if len(told.groups) == 1 else "")
     return told.name if only else f"{told.name}, {words}"
 
 
@@ -307,8 +309,10 @@ def _winners(told: Told, runs: Sequence[Told]) -> list[Panel]:
     ]
     test = "Too few wins for a test of equal chances."
     if math.isfinite(found.p_value):
-        verdict = "which chance does not explain" if found.p_value < 0.001 else "as chance has it"
-        test = f"χ² against equal chances: p = {found.p_value:.2g}, {verdict}."
+        verdict = "as chance has it."
+        if found.p_value < _RARE:
+            verdict = "which chance does not explain. See whether losses tie, as rounded ones do."
+        test = f"χ² against equal chances: p = {found.p_value:.2g}, {verdict}"
     expected = won / found.num_offspring
     table = (
         ("places", "wins of a place"),

@@ -61,7 +61,7 @@ def learned(told: Told) -> Verdict:
     before, after = known[:share], known[-share:]
     fall, error = before.mean() - after.mean(), _SPAN * math.hypot(*(_error(one) for one in (before, after)))
     ends = f"the first and the last {share:,} generations" if share > 1 else "the first and the last generation"
-    change = f"The training loss went from {number(before.mean())} to {number(after.mean())}{told.loss_unit != 'loss' and ' ' + told.loss_unit or ''}"
+    change = f"The training loss went from {_apart(before.mean(), after.mean())}{told.loss_unit != 'loss' and ' ' + told.loss_unit or ''}"
     by = f" ({percent(abs(fall) / before.mean())} {'less' if fall > 0 else 'more'})" if before.mean() > 0 and fall else ""
     lines.insert(0, f"{change}{by}: means of {ends}.")
     if fall > error:
@@ -69,6 +69,15 @@ def learned(told: Told) -> Verdict:
     if fall < -error:
         return Verdict(question, "No, the loss rose", ATTENTION, (*lines, *scores))
     return Verdict(question, "No change is told", ATTENTION, (*lines, *scores))
+
+
+def _apart(before: float, after: float) -> str:
+    """Two numbers with as many digits as show that they differ."""
+    for digits in range(3, 9):
+        words = [f"{one:,.0f}" if 1000 <= abs(one) < 1e7 and digits == 3 else f"{one:.{digits}g}" for one in (before, after)]
+        if words[0] != words[1]:
+            break
+    return " to ".join(words)
 
 
 def _error(values: np.ndarray) -> float:
@@ -173,6 +182,8 @@ def what_to_change(told: Told) -> Verdict:
     keep += _of_forecast(told)
     if not told.regimes:
         return Verdict("What to change?", "Not told", UNKNOWN, (told.why_no_regime, *keep))
+    if not changes and sigma_verdict(told).answer == "Not told":
+        return Verdict("What to change?", "Nothing is told", UNKNOWN, tuple(keep))
     answer = ("Nothing stands out", GOOD) if not changes else (f"{len(changes)} thing{'s' * (len(changes) > 1)}", ATTENTION)
     return Verdict("What to change?", *answer, (*changes, *keep))
 
