@@ -21,16 +21,18 @@ _PRINTED = "ui-sans-serif, system-ui, sans-serif"
 
 
 def _config(ink: str, faint: str, colours: list[str]) -> dict[str, Any]:
-    axis = {"labelColor": ink, "titleColor": ink, "gridColor": faint, "domainColor": ink, "tickColor": ink}
+    axis = {"labelColor": ink, "titleColor": ink, "gridColor": faint, "domainColor": ink, "tickColor": ink, "aria": False}
     return {
         "background": "transparent",
         "font": _PRINTED,
         "aria": False,
+        "mark": {"aria": False},
         "view": {"stroke": None},
         "title": {"color": ink, "fontSize": 12, "fontWeight": "normal", "anchor": "start", "frame": "group", "offset": 8},
         "axis": axis | {"labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal", "labelOverlap": True},
         "legend": {
             **{"labelColor": ink, "titleColor": ink, "labelFontSize": 12, "labelLimit": 300, "orient": "top"},
+            "aria": False,
             **{"direction": "vertical", "title": None, "offset": 4, "symbolType": "square", "symbolOpacity": 1},
         },
         "range": {"category": colours},

@@ -60,7 +60,7 @@ def html_of(runs: Sequence[Told], version: str = "") -> str:
             "<link rel='icon' href='data:,'>",
             f"<title>{escape(title)} – mutagrad</title>",
             f"<style>{style.CSS}</style>",
-            "<noscript><style>.chart, .screen { display: none } .paper { display: block }</style></noscript>",
+            "<noscript><style>.chart, .screen { display: none !important } .paper { display: block }</style></noscript>",
             "</head>",
             "<body>",
             *body,

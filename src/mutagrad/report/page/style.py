@@ -34,7 +34,7 @@ label { display: inline-flex; gap: 0.45rem; align-items: center; } input { width
 :focus-visible { outline: 3px solid var(--link); outline-offset: 2px; }
 #vg-tooltip-element { font: 14px/1.4 ui-sans-serif, system-ui, sans-serif; max-width: 90vw; }
 @media print { :root { --ink: #000; --quiet: #333; --paper: #fff; --card: #fff; --line: #bbb; --good: #0a6640;
-  --attention: #9a3b00; --unknown: #444; } .chart, .screen, .note .screen { display: none; } .paper { display: block; }
+  --attention: #9a3b00; --unknown: #444; } .chart, .screen { display: none !important; } .paper { display: block; }
   .card { break-inside: avoid; } .panels { grid-template-columns: 1fr 1fr; } body { font-size: 11px; } }
 """
 
@@ -63,7 +63,9 @@ JAVASCRIPT = """
     for (const [id, spec] of Object.entries(specs)) {
       if (own !== turn) return;
       const options = {config: config[theme], actions: false, renderer: "svg", tooltip: {theme}};
-      views.push(await vegaEmbed(document.getElementById(id), box.checked ? onLog(spec) : spec, options));
+      const place = document.getElementById(id);
+      views.push(await vegaEmbed(place, box.checked ? onLog(spec) : spec, options));
+      place.querySelector("svg").setAttribute("aria-hidden", "true");
     }
     root.dataset.drawn = theme;
   }
