@@ -6,7 +6,9 @@ Run with ``python -m verification.run_page``; ``--keep 1`` leaves runs, pages an
 """
 
 import json
+import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -94,7 +96,9 @@ def watched(folder: Path) -> dict[str, Any]:
 def table(found: dict[str, Any], folder: Path) -> list[str]:
     rows = []
     for one in found["rows"]:
-        weight = (folder / f"{one['page']}.html").stat().st_size / 1e6
+        seconds = statistics.median(one["seconds"] for one in found["rows"] if one["page"] == "million")
+    wrong += [f"million: {seconds:.2f} s"] * (seconds > MOST_SECONDS)
+    weight = (folder / f"{one['page']}.html").stat().st_size / 1e6
         rows.append(
             f"| {one['page']} | {one['width']} | {one['theme']} | {one['charts']} | {len(one['empty'])} | {len(one['seen'])} | "
             f"{len(one['violations'])} | {max(one['over'], 0)} | {one['seconds']:.2f} | {weight:.2f} |"
@@ -114,7 +118,8 @@ def faults(found: dict[str, Any], live: dict[str, Any], folder: Path) -> list[st
         wrong += [f"{of}: {what}" for what in (*one["seen"], *one["violations"])]
         wrong += [f"{of}: {name} is empty" for name in one["empty"]]
         wrong += [f"{of}: {one['over']} pixels too wide"] * (one["over"] > 0)
-        wrong += [f"{of}: {one['seconds']:.2f} s"] * (one["page"] == "million" and one["seconds"] > MOST_SECONDS)
+    seconds = statistics.median(one["seconds"] for one in found["rows"] if one["page"] == "million")
+    wrong += [f"million: {seconds:.2f} s"] * (seconds > MOST_SECONDS)
     weight = (folder / "million.html").stat().st_size / 1e6
     wrong += [f"million: {weight:.2f} MB"] * (weight > MOST_MEGABYTES)
     wrong += live["errors"] + ["watched: not drawn again"] * (not live["drawn"])
@@ -139,14 +144,15 @@ def main() -> None:
     sections = [
         f"Runs of the digits, and one parameter over {args.generations:,} generations (million). A chart is empty if it has no "
         "line, area, bar or point longer than two pixels. Console and network: messages of any kind, and requests for anything "
-        f"but the page. axe: rules of axe-core {axe} that are violated, all of them. A page is open when its last chart is drawn.",
+        f"but the page. axe: rules of axe-core {axe} that are violated, all of them. A page is open when its last chart is drawn; that of a million generations may take "
+        f"{MOST_SECONDS:g} s in the median of four, and weigh {MOST_MEGABYTES:g} MB.",
         "\n".join(lines),
         "What the first page does:\n\n" + "\n".join(f"- {name}: {'yes' if so else 'NO'}" for name, so in found["behaves"].items()),
         f"Watched while its run went on, a page changed by itself and was drawn again: {'yes' if live['drawn'] else 'NO'}.",
         "As it should be: " + ("yes." if not wrong else "NO.\n\n" + "\n".join(f"- {one}" for one in wrong)),
     ]
     software = (f"software: {common.versions('altair', 'vl-convert-python', 'jax')}, Chromium {found['chromium']}",)
-    common.report("run_page", sections, args, "", time.perf_counter() - start, software)
+    common.report("run_page", sections, args, f", load average {os.getloadavg()[0]:.1f}", time.perf_counter() - start, software)
     raise SystemExit(bool(wrong))
 
 

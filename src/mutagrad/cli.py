@@ -257,6 +257,7 @@ def _train(quiet: bool, open: bool, **given: Any) -> int:
         from mutagrad.lab.training.summary import sentences
         from mutagrad.lab.training.train import resumed, train
 
+    done = ""
     if "resume" not in given:
         config = TrainConfig(**given)
     else:
@@ -265,11 +266,14 @@ def _train(quiet: bool, open: bool, **given: Any) -> int:
         if len(folders) != 1:
             raise ValueError(f"resume: got {' and '.join(sorted(folders)) or 'no folder'}; pass the folder of one run")
         config = resumed(folders.pop(), given | {"resume": True})
-        if done := resume.nothing_left(config):
-            print(done)
-            return 0
+        done = resume.nothing_left(config)
     if open:
         page_command.check_open(config.out)
+    if done:
+        print(done)
+        if open:
+            page_command.opened(str(config.out))
+        return 0
     outcome = train(config, progress=not quiet)
     status = {NAMES[reason]: status for reason, status in EXIT_STATUS.items()}.get(outcome["stopped"], 0)
     try:

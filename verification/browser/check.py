@@ -84,7 +84,9 @@ def behaves(browser: Browser, address: str) -> dict[str, bool]:
     page.keyboard.press("Space")
     page.wait_for_timeout(100)
     page.wait_for_function(DRAWN)
-    done["the space bar makes the axis of generations logarithmic"] = page.locator("#chart-loss svg").text_content() != ticks
+    done["the space bar makes the axis of generations logarithmic"] = (
+        page.locator("#chart-loss svg").text_content() != ticks
+    )
     done["all charts are drawn on it"] = all(page.evaluate(MARKS).values())
     page.locator("details summary").first.focus()
     page.keyboard.press("Enter")
@@ -93,7 +95,9 @@ def behaves(browser: Browser, address: str) -> dict[str, bool]:
     page.wait_for_function("document.documentElement.dataset.drawn === 'dark'")
     done["the charts follow when the theme changes"] = all(page.evaluate(MARKS).values())
     page.emulate_media(media="print", color_scheme="light")
-    pictures = "[...document.querySelectorAll('.paper')].map(one => [one.offsetHeight, one.querySelector('img').naturalWidth])"
+    pictures = (
+        "[...document.querySelectorAll('.paper')].map(one => [one.offsetHeight, one.querySelector('img').naturalWidth])"
+    )
     page.wait_for_timeout(300)
     done["on paper each chart is a picture"] = all(all(pair) for pair in page.evaluate(pictures))
     hidden = "[...document.querySelectorAll('.chart')].every(one => one.offsetHeight === 0)"

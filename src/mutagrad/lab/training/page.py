@@ -176,7 +176,9 @@ def _commands(folder: Path, settings: TrainConfig, number_of: int, measured: dic
     exact_settings = dataclasses.replace(settings, seconds=None, generations=number_of) if exact else settings
     return {
         "Go on with it, for as many generations again:": f"mutagrad train --resume {where} --generations {2 * number_of}",
-        f"Make it again, bit for bit with the same versions on the same kind of device{exact}:": reproduce(exact_settings),
+        f"Make it again, bit for bit with the same versions on the same kind of device{exact}:": reproduce(
+            exact_settings
+        ),
         "Make its last generation again from its lineage, without evaluating the loss:": f"mutagrad replay {where}",
         "Say in sentences what this page shows:": f"mutagrad inspect {where}",
     }

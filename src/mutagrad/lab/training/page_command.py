@@ -3,6 +3,7 @@
 import argparse
 import os
 import webbrowser
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,9 @@ def _watch(runs: list[str], open: bool, port: int, diagnose: bool, num_workers: 
     print(f"page             {watched.url} until Ctrl-C", flush=True)
     if open:
         _show(watched.url)
-    watched.serve()
+    # Ctrl-C is how it ends.
+    with suppress(KeyboardInterrupt):
+        watched.serve()
     return 0
 
 

@@ -31,7 +31,9 @@ class Page(NamedTuple):
         return f"Page({len(self.html):,} characters{where})"
 
     def _repr_html_(self) -> str:
-        return f'<iframe title="run page" style="width:100%;height:80vh;border:0" srcdoc="{escape(self.html)}"></iframe>'
+        return (
+            f'<iframe title="run page" style="width:100%;height:80vh;border:0" srcdoc="{escape(self.html)}"></iframe>'
+        )
 
 
 def page(*runs: Any, out: str | PathLike | None = None, algorithm: Algorithm | None = None, version: str = "") -> Page:
@@ -84,13 +86,18 @@ def write(made: Page, out: str | PathLike) -> Page:
     try:
         write_whole(path, made.html)
     except OSError as error:
-        raise OSError(error.errno, f"out: got {str(path)!r}, which cannot be written ({error.strerror or error})") from None
+        raise OSError(
+            error.errno, f"out: got {str(path)!r}, which cannot be written ({error.strerror or error})"
+        ) from None
     return made._replace(path=path)
 
 
 def check_comparable(runs: list[Told]) -> None:
     """Refuse runs whose losses are known to be of different tasks."""
-    of = {told.of: told.name for told in reversed(runs) if told.of}
+    of: dict[str, str] = {}
+    for told in runs:
+        if told.of:
+            of.setdefault(told.of, told.name)
     if len(of) > 1:
         each = " and ".join(f"{name!r} is of {one}" for one, name in list(of.items())[:2])
         raise ValueError(f"runs: got losses of different tasks, {each}; make a page of each")

@@ -55,6 +55,8 @@ def winners_of(columns: Mapping[str, np.ndarray], num_offspring: int | None = No
     >>> found.stayed, found.wins.tolist()
     (1, [1, 1, 1])
     """
+    if not max(map(len, columns.values()), default=0):
+        return None
     if "winner" in columns:
         winner = columns["winner"].reshape(len(columns["winner"]), -1)[:, 0].astype(np.int64)
     elif "losses" in columns:
@@ -64,8 +66,6 @@ def winners_of(columns: Mapping[str, np.ndarray], num_offspring: int | None = No
     elif "ancestors" in columns:
         winner = columns["ancestors"].reshape(len(columns["ancestors"]), -1)[:, 0].astype(np.int64)
     else:
-        return None
-    if not len(winner):
         return None
     most = int(winner.max()) + 1
     num_offspring = max(num_offspring or most, most, 1)

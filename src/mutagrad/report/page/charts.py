@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from copy import deepcopy
+from functools import lru_cache
 from typing import Any
 
 from mutagrad.report.page.series import Course
@@ -21,14 +22,28 @@ _PRINTED = "ui-sans-serif, system-ui, sans-serif"
 
 
 def _config(ink: str, faint: str, colours: list[str]) -> dict[str, Any]:
-    axis = {"labelColor": ink, "titleColor": ink, "gridColor": faint, "domainColor": ink, "tickColor": ink, "aria": False}
+    axis = {
+        "labelColor": ink,
+        "titleColor": ink,
+        "gridColor": faint,
+        "domainColor": ink,
+        "tickColor": ink,
+        "aria": False,
+    }
     return {
         "background": "transparent",
         "font": _PRINTED,
         "aria": False,
         "mark": {"aria": False},
         "view": {"stroke": None},
-        "title": {"color": ink, "fontSize": 12, "fontWeight": "normal", "anchor": "start", "frame": "group", "offset": 8},
+        "title": {
+            "color": ink,
+            "fontSize": 12,
+            "fontWeight": "normal",
+            "anchor": "start",
+            "frame": "group",
+            "offset": 8,
+        },
         "axis": axis | {"labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal", "labelOverlap": True},
         "legend": {
             **{"labelColor": ink, "titleColor": ink, "labelFontSize": 12, "labelLimit": 300, "orient": "top"},
@@ -91,16 +106,20 @@ def courses(
         x=_generation(alt, rows),
         color=alt.Color("series:N", scale=alt.Scale(domain=names), legend=alt.Legend()),
     )
-    band = base.mark_area(opacity=0.25).encode(
-        y=alt.Y("low:Q", scale=scale, axis=axis), y2="high:Q"
-    )
+    band = base.mark_area(opacity=0.25).encode(y=alt.Y("low:Q", scale=scale, axis=axis), y2="high:Q")
     # Of few values each is seen as a dot, and a single one has no band but a rod.
     has_few = min(sum(row["mid"] is not None for row in one.rows) for one in lines if one.is_known) < _FEW
     line = base.mark_line(strokeWidth=2, point={"size": 30} if points or has_few else False).encode(
         y=alt.Y("mid:Q", scale=scale, axis=axis)
     )
-    near = alt.selection_point(name="near", nearest=True, on="pointerover", clear="pointerout", fields=["from", "series"], empty=False)
-    extremes = [] if points else [alt.Tooltip("low:Q", title="from", format=".4~g"), alt.Tooltip("high:Q", title="to", format=".4~g")]
+    near = alt.selection_point(
+        name="near", nearest=True, on="pointerover", clear="pointerout", fields=["from", "series"], empty=False
+    )
+    extremes = (
+        []
+        if points
+        else [alt.Tooltip("low:Q", title="from", format=".4~g"), alt.Tooltip("high:Q", title="to", format=".4~g")]
+    )
     dots = (
         base.mark_point(filled=True, size=70)
         .encode(
@@ -258,7 +277,10 @@ def _round_numbers(low: float, high: float) -> list[float]:
 
 def _whole(chart: Any, title: str) -> dict[str, Any]:
     sized = chart.properties(
-        title=title, width="container", height=_HEIGHT, autosize=extra().AutoSizeParams(type="fit-x", contains="padding")
+        title=title,
+        width="container",
+        height=_HEIGHT,
+        autosize=extra().AutoSizeParams(type="fit-x", contains="padding"),
     )
     return sized.to_dict()
 
@@ -280,6 +302,7 @@ def svg(spec: dict[str, Any]) -> str:
     return vl_convert.vegalite_to_svg(_for_paper(spec), config=CONFIG["light"], allowed_base_urls=[])
 
 
+@lru_cache(maxsize=1)
 def script() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script without imports."""
     extra()

@@ -58,7 +58,9 @@ def of_evolve(folder: str | PathLike, algorithm: Algorithm | None = None) -> Tol
             "newest checkpoint": f"after generation {described['generation']:,}",
             "evaluations up to it": f"{described['evaluations']:,}",
         }
-    notes = [] if described else ["No whole checkpoint is in the folder: the run cannot go on from it, and starts again."]
+    notes = (
+        [] if described else ["No whole checkpoint is in the folder: the run cannot go on from it, and starts again."]
+    )
     return Told(
         place.name,
         found.columns,
@@ -84,7 +86,9 @@ def of_evolve(folder: str | PathLike, algorithm: Algorithm | None = None) -> Tol
 
 def _described(place: Path) -> dict[str, Any] | None:
     """What the newest whole STEP.json says."""
-    steps = sorted((int(one.stem) for one in place.glob("*.json") if one.stem.isascii() and one.stem.isdecimal()), reverse=True)
+    steps = sorted(
+        (int(one.stem) for one in place.glob("*.json") if one.stem.isascii() and one.stem.isdecimal()), reverse=True
+    )
     for step in steps:
         found = sums.read_signed(place / f"{step}.json")
         if found is not None and is_description(found):

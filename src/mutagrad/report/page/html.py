@@ -167,7 +167,10 @@ def _table(rows: Sequence[Sequence[str]], label: str) -> str:
     """A table, the first row its head; it scrolls by itself where it is too wide."""
     head = "".join(f"<th scope='col'>{escape(cell)}</th>" if cell else "<td></td>" for cell in rows[0])
     body = "".join(
-        "<tr>" + f"<th scope='row'>{escape(row[0])}</th>" + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:]) + "</tr>"
+        "<tr>"
+        + f"<th scope='row'>{escape(row[0])}</th>"
+        + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
+        + "</tr>"
         for row in rows[1:]
     )
     name = escape(label, quote=True)

@@ -103,7 +103,9 @@ def _course(
     known = [one for one in lines if one is not None and one.is_known]
     if not known:
         return Panel(key, title, why, None, (unknown, *words))
-    return Panel(key, title, why, charts.courses(known, quantity, middle=head[1], **options), words, _table(known, head))
+    return Panel(
+        key, title, why, charts.courses(known, quantity, middle=head[1], **options), words, _table(known, head)
+    )
 
 
 def _is_positive(runs: Sequence[Told], name: str) -> bool:
@@ -116,7 +118,9 @@ def _loss(runs: Sequence[Told]) -> Panel:
     for told in runs:
         loss = told.records.get("loss")
         if loss is not None and (bad := int(np.sum(~np.isfinite(loss)))):
-            failed.append(f"In {bad:,} generations{_of(told, runs)} the loss was NaN, infinite or lost: gaps of the line.")
+            failed.append(
+                f"In {bad:,} generations{_of(told, runs)} the loss was NaN, infinite or lost: gaps of the line."
+            )
     return _course(
         "loss",
         "Loss",
@@ -196,7 +200,9 @@ def _signal(runs: Sequence[Told]) -> Panel:
     for told in runs:
         if any(np.any(one.squared_grad_noise.value > 0) for one in told.windows.values()):
             lines += of_windows(told, "signal", _label(told, runs, "share of signal", "error"))
-    silent = [told.name for told in runs if not any(np.any(w.squared_grad_noise.value > 0) for w in told.windows.values())]
+    silent = [
+        told.name for told in runs if not any(np.any(w.squared_grad_noise.value > 0) for w in told.windows.values())
+    ]
     words = (f"Unmeasured in {', '.join(silent)}.",) if silent and lines else ()
     return _course(
         "signal",
@@ -232,7 +238,9 @@ def _success(runs: Sequence[Told]) -> Panel:
 
 def _slope(runs: Sequence[Told]) -> Panel:
     lines = [
-        line for told in runs for line in of_windows(told, "squared_batch_grad_norm", _label(told, runs, "|∇U|", "error"), root=True)
+        line
+        for told in runs
+        for line in of_windows(told, "squared_batch_grad_norm", _label(told, runs, "|∇U|", "error"), root=True)
     ]
     return _course(
         "slope",
@@ -316,7 +324,10 @@ def _winners(told: Told, runs: Sequence[Told]) -> list[Panel]:
     expected = won / found.num_offspring
     table = (
         ("places", "wins of a place"),
-        *((f"{row['from']} to {row['to']}" if row["to"] > row["from"] else f"{row['from']}", number(row["wins"])) for row in rows[:40]),
+        *(
+            (f"{row['from']} to {row['to']}" if row["to"] > row["from"] else f"{row['from']}", number(row["wins"]))
+            for row in rows[:40]
+        ),
     )
     made = [Panel(key, title, why, charts.bars(rows, "generations won by a place", expected), (stayed, test), table)]
     drift = [

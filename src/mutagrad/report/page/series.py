@@ -78,7 +78,9 @@ def of_windows(told: Told, name: str, label: str, root: bool = False) -> list[Co
         if root:
             value = np.sqrt(np.where(value > 0, value, np.nan))
             error = error / (2 * value)
-        edges_of = np.concatenate([[told.first + 1], (regime.generation[1:] + regime.generation[:-1]) / 2, [told.first + told.number]])
+        edges_of = np.concatenate(
+            [[told.first + 1], (regime.generation[1:] + regime.generation[:-1]) / 2, [told.first + told.number]]
+        )
         rows = [
             {
                 "x": _plain(x),

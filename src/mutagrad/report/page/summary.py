@@ -62,7 +62,11 @@ def learned(told: Told) -> Verdict:
     fall, error = before.mean() - after.mean(), _SPAN * math.hypot(*(_error(one) for one in (before, after)))
     ends = f"the first and the last {share:,} generations" if share > 1 else "the first and the last generation"
     change = f"The training loss went from {_apart(before.mean(), after.mean())}{told.loss_unit != 'loss' and ' ' + told.loss_unit or ''}"
-    by = f" ({percent(abs(fall) / before.mean())} {'less' if fall > 0 else 'more'})" if before.mean() > 0 and fall else ""
+    by = (
+        f" ({percent(abs(fall) / before.mean())} {'less' if fall > 0 else 'more'})"
+        if before.mean() > 0 and fall
+        else ""
+    )
     lines.insert(0, f"{change}{by}: means of {ends}.")
     if fall > error:
         return Verdict(question, "Yes", GOOD, (*lines, *scores))
@@ -74,7 +78,9 @@ def learned(told: Told) -> Verdict:
 def _apart(before: float, after: float) -> str:
     """Two numbers with as many digits as show that they differ."""
     for digits in range(3, 9):
-        words = [f"{one:,.0f}" if 1000 <= abs(one) < 1e7 and digits == 3 else f"{one:.{digits}g}" for one in (before, after)]
+        words = [
+            f"{one:,.0f}" if 1000 <= abs(one) < 1e7 and digits == 3 else f"{one:.{digits}g}" for one in (before, after)
+        ]
         if words[0] != words[1]:
             break
     return " to ".join(words)
@@ -108,7 +114,10 @@ def score_words(name: str, value: float) -> str:
 def of_regime(told: Told) -> list[tuple[str, list[str]]]:
     """What `mutagrad inspect` says of the regime, line for line: a heading and lines for each group of parameters."""
     return [
-        (f"The last third of the run{name and ', ' + name}" if told.of else "The end of the run", regime_text(found).split("\n"))
+        (
+            f"The last third of the run{name and ', ' + name}" if told.of else "The end of the run",
+            regime_text(found).split("\n"),
+        )
         for name, found in told.regimes.items()
     ]
 
@@ -165,14 +174,18 @@ def what_to_change(told: Told) -> Verdict:
         side = next((side for side in ("too small", "too large") if scale.follows.endswith(side)), "")
         if side:
             verb = "Raise" if side == "too small" else "Lower"
-            toward = f" towards {about(best.estimate)}" if best is not None and math.isfinite(best.estimate.value) else ""
+            toward = (
+                f" towards {about(best.estimate)}" if best is not None and math.isfinite(best.estimate.value) else ""
+            )
             changes.append(f"{of}{verb} σ from {number(scale.estimate.value)}{toward}.")
         elif scale.follows:
             keep.append(f"{of}Leave σ as it is.")
         if by_name["signal"].follows == "drowned":
             changes.append(f"{of}Make batches several times larger: the slope drowns in sampling noise.")
         if found.num_failed:
-            changes.append(f"{of}See why losses are NaN or infinite: {found.num_failed:,} generations of those used had one.")
+            changes.append(
+                f"{of}See why losses are NaN or infinite: {found.num_failed:,} generations of those used had one."
+            )
     if told.diagnosis is not None and (plans := told.diagnosis[1].plans):
         cheap = next((one for one in plans if one.purpose == "most per evaluation"), None)
         if cheap is not None:
@@ -184,7 +197,9 @@ def what_to_change(told: Told) -> Verdict:
         return Verdict("What to change?", "Not told", UNKNOWN, (told.why_no_regime, *keep))
     if not changes and sigma_verdict(told).answer == "Not told":
         return Verdict("What to change?", "Nothing is told", UNKNOWN, tuple(keep))
-    answer = ("Nothing stands out", GOOD) if not changes else (f"{len(changes)} thing{'s' * (len(changes) > 1)}", ATTENTION)
+    answer = (
+        ("Nothing stands out", GOOD) if not changes else (f"{len(changes)} thing{'s' * (len(changes) > 1)}", ATTENTION)
+    )
     return Verdict("What to change?", *answer, (*changes, *keep))
 
 

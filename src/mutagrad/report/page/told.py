@@ -122,9 +122,7 @@ class Told:
                 one = diagnostics.regime(own, num_windows=_WINDOWS)
             except ValueError:
                 continue
-            found[name] = one._replace(
-                generation=np.interp(one.generation, np.arange(kept.sum()), generation[kept])
-            )
+            found[name] = one._replace(generation=np.interp(one.generation, np.arange(kept.sum()), generation[kept]))
         return found
 
     @cached_property
@@ -153,5 +151,3 @@ class Told:
             return None
         definition, (columns, first) = self.definition, self._lineage
         return winners_of(columns, None if definition is None else definition.num_offspring, first)
-
-
