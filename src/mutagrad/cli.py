@@ -267,13 +267,10 @@ def _train(quiet: bool, open: bool, **given: Any) -> int:
             raise ValueError(f"resume: got {' and '.join(sorted(folders)) or 'no folder'}; pass the folder of one run")
         config = resumed(folders.pop(), given | {"resume": True})
         done = resume.nothing_left(config)
-    if open:
-        page_command.check_open(config.out)
+    show = page_command.shower(config.out if open else None, open)
     if done:
         print(done)
-        if open:
-            page_command.opened(str(config.out))
-        return 0
+        return show()
     outcome = train(config, progress=not quiet)
     status = {NAMES[reason]: status for reason, status in EXIT_STATUS.items()}.get(outcome["stopped"], 0)
     try:
@@ -286,9 +283,7 @@ def _train(quiet: bool, open: bool, **given: Any) -> int:
         if status != EXIT_STATUS.get("hung up"):
             raise
         _discard(sys.stdout, sys.stderr)
-    if open and status == 0:
-        page_command.opened(str(config.out))
-    return status
+    return status or show()
 
 
 def _inspect(run: str, diagnose: bool, landscape: bool, num_workers: int) -> int:

@@ -89,7 +89,7 @@ def test_too_few_wins_are_not_tested():
 def test_places_in_windows_scatter_about_equal_chances():
     winner = np.random.default_rng(3).integers(0, 20, 8000)
     found = winners_of({"winner": winner}, 20)
-    pull = (found.index - 9.5) / found.error
+    pull = (found.place - 9.5) / found.error
     # The sum of squares of 40 standard normals, two-sided.
     low, high = stats.chi2.ppf([1e-5, 1 - 1e-5], len(pull))
     assert low < np.sum(pull**2) < high

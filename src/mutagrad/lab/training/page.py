@@ -132,7 +132,8 @@ def _results(outcome: dict[str, Any]) -> dict[str, str]:
 def _settings(settings: TrainConfig) -> tuple[dict[str, str], dict[str, str]]:
     """What was set otherwise than by default, and the other settings."""
     default = TrainConfig()
-    own, others = {}, {}
+    own: dict[str, str] = {}
+    others: dict[str, str] = {}
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         if field.name in ("resume", "out"):

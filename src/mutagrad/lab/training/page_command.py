@@ -3,14 +3,16 @@
 import argparse
 import os
 import webbrowser
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mutagrad.lab.training.options import path, whole
 from mutagrad.run.signals import deferred
 
-__all__ = ["add_parser", "check_open", "opened", "report"]
+__all__ = ["add_parser", "report", "shower"]
 
 
 def add_parser(commands: Any) -> None:
@@ -99,20 +101,18 @@ def _show(url: str) -> None:
         print("no browser was found; open it by hand", flush=True)
 
 
-def check_open(out: str | None) -> None:
-    """Refuse `mutagrad train --open` before the run, if there would be nothing to open.
+def shower(out: str | None, open: bool) -> Callable[[], int]:
+    """What shows the page of a training run at its end and returns 0; nothing, unless it is to be opened.
 
     Raises
     ------
-    ValueError : without a folder. ImportError : without the report extra.
+    ValueError : before the run, without a folder. ImportError : before the run, without the report extra.
     """
+    if not open:
+        return lambda: 0
     from mutagrad.report.page.charts import extra
 
     if out is None:
         raise ValueError("open: got no run folder of which to make a page; pass --out DIR too")
     extra()
-
-
-def opened(out: str) -> None:
-    """Write the page of a run that has ended, and show it."""
-    report([out], None, True, False, 0, False, 1)
+    return partial(report, [out], None, True, False, 0, False, 1)

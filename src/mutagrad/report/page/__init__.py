@@ -41,8 +41,8 @@ def page(*runs: Any, out: str | PathLike | None = None, algorithm: Algorithm | N
 
     Parameters
     ----------
-    runs : each a folder that `mutagrad.evolve` was given as ``checkpoint``, its `mutagrad.Result`, a history, or a `Told`. Folders
-        of ``mutagrad train`` are read by `mutagrad.lab.training.page.page`, which takes these, too.
+    runs : each a folder that `mutagrad.evolve` was given as ``checkpoint``, its `mutagrad.Result`, a history, or a `Told`.
+        Folders of ``mutagrad train`` are read by `mutagrad.lab.training.page.page`, which takes these, too.
     out : a file to write it to, or ``None``.
     algorithm : of the runs, where the folder does not say; with it σ is held against the best one.
     version : of what is shown, for a page that is watched.

@@ -1,5 +1,6 @@
 """Who won the generations of a run, and whether any offspring's place won more often than chance allows."""
 
+import itertools
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ class Winners(NamedTuple):
     num_offspring : M.
     wins : of each place of an offspring, (M,).
     p_value : of χ² against equal chances of all places; NaN where a place has too few wins for it, or there is one place.
-    generation : the middle of each window, (windows,). index, error : mean place of the winner there, and its standard error.
+    generation : the middle of each window, (windows,). place, error : mean place of the winner there, and its standard error.
     """
 
     number: int
@@ -31,7 +32,7 @@ class Winners(NamedTuple):
     wins: np.ndarray
     p_value: float
     generation: np.ndarray
-    index: np.ndarray
+    place: np.ndarray
     error: np.ndarray
 
 
@@ -76,9 +77,9 @@ def winners_of(columns: Mapping[str, np.ndarray], num_offspring: int | None = No
         p_value = float(stats.chisquare(wins).pvalue)
     rows = []
     at = np.unique(np.linspace(0, len(winner), _WINDOWS + 1).astype(int))
-    for start, stop in zip(at[:-1], at[1:], strict=True):
+    for start, stop in itertools.pairwise(at):
         own = winner[start:stop][winner[start:stop] >= 0]
         if own.size > 1:
             rows.append((first + (start + stop + 1) / 2, own.mean(), own.std(ddof=1) / np.sqrt(own.size)))
-    middle, index, error = np.array(rows).reshape(-1, 3).T
-    return Winners(len(winner), int(np.sum(winner < 0)), num_offspring, wins, p_value, middle, index, error)
+    middle, place, error = np.array(rows).reshape(-1, 3).T
+    return Winners(len(winner), int(np.sum(winner < 0)), num_offspring, wins, p_value, middle, place, error)

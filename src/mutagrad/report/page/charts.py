@@ -91,8 +91,8 @@ def courses(
     Parameters
     ----------
     lines : what to draw; one without a value is left out. title : quantity and unit. logarithmic : the axis of the values.
-    marks : names and values of horizontal lines. domain : of the values. zero : the axis of the values shows it. points : draw a dot at each value.
-    middle : what the line is, for the values shown.
+    marks : names and values of horizontal lines. domain : of the values. zero : the axis of the values shows it.
+    points : draw a dot at each value. middle : what the line is, for the values shown.
 
     Returns
     -------

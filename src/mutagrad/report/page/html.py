@@ -8,7 +8,8 @@ from html import escape
 from typing import Any
 
 from mutagrad.report.page import charts, style
-from mutagrad.report.page.panels import Panel, panels
+from mutagrad.report.page.panel import Panel
+from mutagrad.report.page.panels import panels
 from mutagrad.report.page.summary import GOOD, Verdict, of_regime, verdicts
 from mutagrad.report.page.told import Told
 from mutagrad.report.text import diagnosis_text

@@ -17,7 +17,8 @@ p { margin: 0.25rem 0; overflow-wrap: anywhere; } .quiet { color: var(--quiet); 
 .verdicts, .panels { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); }
 .panels { grid-template-columns: repeat(auto-fit, minmax(min(100%, 32rem), 1fr)); }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 0.9rem 1rem; min-width: 0; }
-.verdicts { margin-top: 0.75rem; } .verdict { border-left: 5px solid var(--tone); } .answer { font-size: 1.3rem; font-weight: 650; color: var(--tone); margin: 0; }
+.verdicts { margin-top: 0.75rem; }
+.verdict { border-left: 5px solid var(--tone); } .answer { font-size: 1.3rem; font-weight: 650; color: var(--tone); margin: 0; }
 .good { --tone: var(--good); } .attention { --tone: var(--attention); } .unknown { --tone: var(--unknown); }
 .verdict ul { margin: 0.4rem 0 0; padding-left: 1.1rem; } .verdict li { margin: 0.15rem 0; overflow-wrap: anywhere; }
 .why { color: var(--quiet); font-size: 0.92rem; margin-bottom: 0.5rem; }

@@ -61,7 +61,8 @@ def learned(told: Told) -> Verdict:
     before, after = known[:share], known[-share:]
     fall, error = before.mean() - after.mean(), _SPAN * math.hypot(*(_error(one) for one in (before, after)))
     ends = f"the first and the last {share:,} generations" if share > 1 else "the first and the last generation"
-    change = f"The training loss went from {_apart(before.mean(), after.mean())}{told.loss_unit != 'loss' and ' ' + told.loss_unit or ''}"
+    unit = "" if told.loss_unit == "loss" else f" {told.loss_unit}"
+    change = f"The training loss went from {_apart(before.mean(), after.mean())}{unit}"
     by = (
         f" ({percent(abs(fall) / before.mean())} {'less' if fall > 0 else 'more'})"
         if before.mean() > 0 and fall

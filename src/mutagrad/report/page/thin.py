@@ -1,5 +1,6 @@
 """A long history as few bins, each with its smallest, median and largest value, exact at both ends."""
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -61,7 +62,7 @@ def thin(values: np.ndarray, at: np.ndarray | None = None) -> Bins:
 
     Returns
     -------
-    Bins. The smallest of ``low`` is that of the values, the largest of ``high`` theirs, and ``number`` sums to how many are finite.
+    Bins. The smallest of ``low`` is that of the values, the largest of ``high`` theirs, and ``number`` sums to the finite ones.
 
     >>> import numpy as np
     >>> from mutagrad.report.page.thin import thin
@@ -72,7 +73,7 @@ def thin(values: np.ndarray, at: np.ndarray | None = None) -> Bins:
     values = np.asarray(values, np.float64)
     at = edges(len(values)) if at is None else at
     rows = np.full((4, len(at) - 1), np.nan)
-    for place, (start, stop) in enumerate(zip(at[:-1], at[1:], strict=True)):
+    for place, (start, stop) in enumerate(itertools.pairwise(at)):
         kept = values[start:stop]
         kept = kept[np.isfinite(kept)]
         rows[3, place] = kept.size
