@@ -46,7 +46,7 @@ def _config(ink: str, faint: str, colours: list[str]) -> dict[str, Any]:
         },
         "axis": axis | {"labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal", "labelOverlap": True},
         "legend": {
-            **{"labelColor": ink, "titleColor": ink, "labelFontSize": 12, "labelLimit": 300, "orient": "top"},
+            **{"labelColor": ink, "titleColor": ink, "labelFontSize": 12, "labelLimit": 270, "orient": "top"},
             "aria": False,
             **{"direction": "vertical", "title": None, "offset": 4, "symbolType": "square", "symbolOpacity": 1},
         },

@@ -34,7 +34,7 @@ class Panel(NamedTuple):
     table: tuple[tuple[str, ...], ...] = ()
 
 
-_WITH = {"bins": " of some generations, with the range", "error": " ± one standard error", "": ""}
+_WITH = {"bins": " and range of some generations", "error": " ± one standard error", "": ""}
 """What a line shows beside its middle, for the legend."""
 
 

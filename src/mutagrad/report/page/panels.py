@@ -6,7 +6,7 @@ import numpy as np
 
 from mutagrad.report.page.outlook import forecast, rank, winners
 from mutagrad.report.page.panel import Panel, course_panel, is_positive, label_of, of_run
-from mutagrad.report.page.series import measured, of_windows, recorded
+from mutagrad.report.page.series import Course, measured, of_windows, recorded
 from mutagrad.report.page.told import Told
 
 __all__ = ["panels"]
@@ -90,12 +90,15 @@ def _sigma(runs: Sequence[Told]) -> Panel:
 
 
 def _strength(runs: Sequence[Told]) -> Panel:
-    marks, lines = {}, []
+    marks: dict[str, float] = {}
+    lines: list[Course] = []
+    conditions: list[str] = []
     for told in runs:
         lines += of_windows(told, "normalized_mutation_strength", label_of(told, runs, "s", "error"))
         if told.best is not None:
             value, condition = told.best
-            marks[f"most gain, s = {value:.2f}{condition and ' ' + condition}"] = value
+            marks[f"most gain, s = {value:.2f}"] = value
+            conditions += [f"The s of most gain{of_run(told, runs)} is that {condition}."] * bool(condition)
     return course_panel(
         "strength",
         "Normalised mutation strength s",
@@ -106,6 +109,7 @@ def _strength(runs: Sequence[Told]) -> Panel:
         "s [1]",
         "s is unmeasured: the history does not tell slope and curvature.",
         head=("s − error", "s", "s + error"),
+        words=tuple(conditions),
         zero=True,
         marks=list(marks.items()),
     )
