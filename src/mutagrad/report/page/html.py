@@ -151,7 +151,7 @@ def _panel(one: Panel) -> str:
     parts = [f"<section class='card'><h3>{escape(one.title)}</h3>", f"<p class='why'>{escape(one.why)}</p>"]
     if one.spec is not None:
         title = one.spec.get("title", "")
-        label = escape(f"{one.title}: {title} over generations. The numbers are in the table below.", quote=True)
+        label = escape(f"{one.title}: {title}. The numbers are in the table below.", quote=True)
         picture = base64.b64encode(charts.svg(one.spec).encode()).decode()
         parts.append(f'<div class="chart" id="chart-{one.key}" role="img" aria-label="{label}"></div>')
         parts.append(f'<div class="paper"><img alt="{label}" src="data:image/svg+xml;base64,{picture}"></div>')

@@ -208,4 +208,5 @@ def _of_forecast(told: Told) -> list[str]:
     found = told.forecast
     if not isinstance(found, RunForecast):
         return []
-    return [forecast_text(found).removeprefix("Forecast: ").capitalize()]
+    words = forecast_text(found).removeprefix("Forecast: ")
+    return [words[0].upper() + words[1:]]
