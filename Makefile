@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test verify lint types docs docs-check check lock clean oracle clusters peers
+.PHONY: demo test verify lint types docs docs-check check lock clean oracle clusters peers browser
 
 demo: .venv/.installed
 	@out=runs/demo-$$(date +%Y%m%d-%H%M%S); $(BIN)/mutagrad train --data digits --generations 1500 --out $$out \
@@ -12,7 +12,7 @@ test: .venv/.installed
 	$(BIN)/python -m pytest -n 2
 
 # Everything that convinces a sceptic: all tests, those at full size too, and the heavy statistics. Hours.
-verify: .venv/.installed .oracle/.installed .clusters/.installed
+verify: .venv/.installed .oracle/.installed .clusters/.installed .browser/.installed
 	# Compiled as users compile: make test asks for less optimisation, which is faster to compile.
 	XLA_FLAGS= $(BIN)/python -m pytest -n 2 -m "verify or not verify"
 	@set -e; for script in verification/*.py; do [ $$script = verification/common.py ] || { echo $$script; $(BIN)/python -m $$(echo $${script%.py} | tr / .); }; done
@@ -65,6 +65,15 @@ docs-check: docs
 	.docs/bin/python -m pip install --quiet $(patsubst %,--requirement %,$(filter %.txt,$^))
 	@touch $@
 
+# A browser's driver and the checker of accessibility, for the run page; Chromium itself, and npm, come from the system.
+browser: .browser/.installed
+
+.browser/.installed: verification/browser/requirements.txt verification/browser/package.json
+	$(PYTHON) -m venv .browser
+	.browser/bin/python -m pip install --quiet --requirement verification/browser/requirements.txt
+	cp verification/browser/package.json .browser/ && npm install --silent --prefix .browser
+	@touch $@
+
 lint: .venv/.installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
@@ -93,3 +102,6 @@ lock:
 
 clean:
 	rm -rf .venv .oracle .clusters .docs docs/_build runs build dist
+	@touch $@
+
+	rm -rf .venv .oracle .clusters .browser runs build dist

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
+from mutagrad.lab.training import page_command
 from mutagrad.lab.training.options import TrainConfig, add_arguments, path, whole
 from mutagrad.run.signals import EXIT_STATUS, NAMES, Terminated, deferred, heard
 
@@ -45,6 +46,8 @@ def _parser() -> _Parser:
     )
     add_arguments(train)
     train.add_argument("--quiet", action="store_true", help="no progress bar")
+    train.add_argument("--open", action="store_true", help="show the page of the run in the browser at its end")
+    page_command.add_parser(commands)
     inspect = commands.add_parser(
         "inspect",
         help="in which regime a run was, and what would do better",
@@ -155,6 +158,7 @@ def _run(command: str, options: dict[str, Any]) -> int:
     """Run a command; what it refuses is said in one line."""
     commands: dict[str, Callable[..., int]] = {
         "train": _train,
+        "report": page_command.report,
         "inspect": _inspect,
         "replay": _replay,
         "reproduce": _reproduce,
@@ -247,12 +251,13 @@ def _discard(*streams: Any) -> None:
 # Imports are inside, so that --help and a mistyped argument do not wait for JAX; an exception within them would make it abort.
 
 
-def _train(quiet: bool, **given: Any) -> int:
+def _train(quiet: bool, open: bool, **given: Any) -> int:
     with deferred():
         from mutagrad.lab.training import resume
         from mutagrad.lab.training.summary import sentences
         from mutagrad.lab.training.train import resumed, train
 
+    done = ""
     if "resume" not in given:
         config = TrainConfig(**given)
     else:
@@ -261,9 +266,11 @@ def _train(quiet: bool, **given: Any) -> int:
         if len(folders) != 1:
             raise ValueError(f"resume: got {' and '.join(sorted(folders)) or 'no folder'}; pass the folder of one run")
         config = resumed(folders.pop(), given | {"resume": True})
-        if done := resume.nothing_left(config):
-            print(done)
-            return 0
+        done = resume.nothing_left(config)
+    show = page_command.shower(config.out if open else None, open)
+    if done:
+        print(done)
+        return show()
     outcome = train(config, progress=not quiet)
     status = {NAMES[reason]: status for reason, status in EXIT_STATUS.items()}.get(outcome["stopped"], 0)
     try:
@@ -276,7 +283,7 @@ def _train(quiet: bool, **given: Any) -> int:
         if status != EXIT_STATUS.get("hung up"):
             raise
         _discard(sys.stdout, sys.stderr)
-    return status
+    return status or show()
 
 
 def _inspect(run: str, diagnose: bool, landscape: bool, num_workers: int) -> int:

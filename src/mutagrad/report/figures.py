@@ -86,8 +86,9 @@ def windows(
             (axes[0], *found.normalized_mutation_strength[:2]),
             (axes[1], *_root(found.squared_batch_grad_norm)),
             (axes[2], *found.hessian_trace[:2]),
-            (axes[3], *found.signal[:2]),
         ]
+        if np.any(found.squared_grad_noise.value > 0):
+            shown.append((axes[3], *found.signal[:2]))
         for axis, value, error in shown:
             axis.plot(found.generation, value, color=f"C{place}", linewidth=1.5, label=name)
             axis.fill_between(
@@ -107,11 +108,17 @@ def windows(
     axes[0].set_ylim(bottom=min(0, axes[0].get_ylim()[0]))
     axes[1].set_yscale("log")
     axes[3].set_ylim(0, 1.05)
+    if not axes[3].lines:
+        axes[3].text(0.5, 0.5, _UNSEEN, ha="center", va="center", transform=axes[3].transAxes, color="0.35")
+        axes[3].set_xlim(axes[0].get_xlim())
     if len(groups) > 1:
-        axes[0].legend(frameon=False)
+        axes[0].legend(frameon=False, loc="best", fontsize=9)
     line = f"the dashed line is the s of most gain per generation {condition}".rstrip()
     sheet.suptitle(f"{title}; bands are one standard error, {line}", fontsize=10)
     save(sheet, path)
+
+
+_UNSEEN = "unmeasured:\nno sampling noise\nis seen in the slope"
 
 
 def _root(square: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -52,13 +52,8 @@ def draw(path: Path, config: TrainConfig, problem: Problem, history: Any, measur
     axes[1, 0].set_yscale("log")
     if config.sigma == "auto":
         is_resampled = bool(np.any(history["is_resampled"]))
-        held = np.asarray(history["normalized_mutation_strength"], float)
-        _mark_best(
-            axes[1, 1],
-            held,
-            best_strength(problem.definition),
-            best_strength_is_without(problem.definition, is_resampled),
-        )
+        condition = best_strength_is_without(problem.definition, is_resampled)
+        _mark_best(axes[1, 1], best_strength(problem.definition), condition)
     _draw_scores(axes[0, 1], measured, problem.task.score_name)
     for axis in axes[1]:
         axis.set_xlabel("generation")
@@ -82,24 +77,14 @@ def _draw_scores(axis: Any, measured: dict[str, list], name: str) -> None:
         values = scale * np.asarray(measured[f"{part}_{name}"])
         axis.plot(measured["measured_generation"], values, marker=".", markersize=4, color=color, label=words)
     axis.set_ylabel(label)
-    axis.legend(loc="lower right", frameon=False)
+    axis.legend(loc="best", frameon=False)
 
 
-def _mark_best(axis: Any, held: np.ndarray, best: float, condition: str) -> None:
-    """A line at the s of most gain, and its label where the curve is not."""
-    is_above = np.mean(held[len(held) // 2 :] > best) > 0.5
-    axis.axhline(best, color="C3", linestyle="--", linewidth=1)
-    axis.annotate(
-        f"most gain per generation, s = {best:.2f}\n{condition}".strip(),
-        (0.98, best),
-        xycoords=("axes fraction", "data"),
-        xytext=(0.98, 0.05 if is_above else 0.98),
-        textcoords="axes fraction",
-        ha="right",
-        va="bottom" if is_above else "top",
-        color="C3",
-        arrowprops={"arrowstyle": "-", "color": "C3", "linewidth": 0.8, "relpos": (1, 1 if is_above else 0)},
-    )
+def _mark_best(axis: Any, best: float, condition: str) -> None:
+    """A line at the s of most gain, and its label above the panel, where no curve is."""
+    label = f"most gain per generation, s = {best:.2f} {condition}".rstrip()
+    axis.axhline(best, color="C3", linestyle="--", linewidth=1, label=label)
+    axis.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False, fontsize=9, labelcolor="C3")
     axis.set_ylim(0, max(2 * best, 1))
 
 

@@ -30,7 +30,7 @@ from mutagrad.report.text import (
 )
 from mutagrad.run.saved import last_state
 
-__all__ = ["diagnosis", "inspect", "landscape"]
+__all__ = ["diagnosed", "diagnosis", "inspect", "landscape", "read"]
 
 _WINDOWS = 40
 _MOST_EXAMPLES = 10_000
@@ -76,7 +76,7 @@ def inspect(folder: str | Path, say: Say = _nobody) -> str:
     FileNotFoundError, ValueError : if it holds no run, or one whose history lacks what is needed.
     """
     folder = Path(os.path.expanduser(folder))
-    settings, history = _read(folder)
+    settings, history = read(folder)
     definition = definition_of(settings)
     records = {name: values.values for name, values in history.items() if values.dims == ("generation",)}
     lines = [
@@ -131,7 +131,32 @@ def diagnosis(folder: str | Path, num_workers: int = 1, say: Say = _nobody) -> s
     FileNotFoundError, ValueError : as `inspect`, and if the data are not found or the run has saved no state.
     """
     folder = Path(os.path.expanduser(folder))
-    last = _last(folder)
+    where, found = diagnosed(folder, num_workers)
+    lines = [f"{where}:", diagnosis_text(found)]
+    if found.plans:
+        path = folder / "diagnosis.png"
+        return _said(say, lines, path, lambda: figures.diagnosis(found, path))
+    text = "\n".join(lines)
+    say(text)
+    return text
+
+
+def diagnosed(folder: str | Path, num_workers: int = 1) -> tuple[str, diagnostics.Diagnosis]:
+    """Diagnose the loss at a run's last parameters, gradient included; what `diagnosis` says, as data.
+
+    Parameters
+    ----------
+    folder, num_workers : as in `diagnosis`; nothing is written.
+
+    Returns
+    -------
+    Where it was diagnosed, in words, and the diagnosis.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError : as `diagnosis`.
+    """
+    last = _last(Path(os.path.expanduser(folder)))
     found = diagnostics.diagnose(
         jax.random.key(0),
         last.problem.task.loss_fn,
@@ -147,13 +172,7 @@ def diagnosis(folder: str | Path, num_workers: int = 1, say: Say = _nobody) -> s
     where = (
         f"At the last parameters, on {len(last.batch[1]):,} examples" + ", all parameters at once" * last.takes_turns
     )
-    lines = [f"{where}:", diagnosis_text(found)]
-    if found.plans:
-        path = folder / "diagnosis.png"
-        return _said(say, lines, path, lambda: figures.diagnosis(found, path))
-    text = "\n".join(lines)
-    say(text)
-    return text
+    return where, found
 
 
 def landscape(folder: str | Path, say: Say = _nobody) -> str:
@@ -203,7 +222,7 @@ def landscape(folder: str | Path, say: Say = _nobody) -> str:
 
 def _last(folder: Path) -> _Last:
     """A run at its end, with as many examples as its last batch had, 10,000 at most."""
-    settings, history = _read(folder)
+    settings, history = read(folder)
     if not (folder / "checkpoint").exists():
         raise FileNotFoundError(f"run: got {str(folder)!r}, which holds no checkpoint; let the run save itself first")
     problem = set_up(settings, load(settings.data, settings.data_dir, settings.task))
@@ -229,7 +248,7 @@ def _forecast(records: dict[str, Any]) -> str:
         return "Forecast: the loss is 0."
 
 
-def _read(folder: Path) -> tuple[TrainConfig, Any]:
+def read(folder: Path) -> tuple[TrainConfig, Any]:
     """Settings and history of a run."""
     try:
         settings, history = read_settings(folder), read_history(folder)
