@@ -6,6 +6,8 @@ import math
 import resource
 import struct
 import sys
+import warnings
+from contextlib import contextmanager
 
 import jax
 import jax.numpy as jnp
@@ -90,8 +92,9 @@ def test_a_file_has_the_numbers_of_the_history(tmp_path, tracker, read, every):
 @pytest.mark.parametrize(("tracker", "read"), FILES)
 def test_unless_told_one_row_a_chunk(tmp_path, tracker, read):
     path, ends = tmp_path / "run", []
+    observer = tracker(path)
 
-    def both(chunk, observer=tracker(path)):
+    def both(chunk):
         ends.append(chunk.generation - 1)
         observer(chunk)
         if chunk.generation == 300:
@@ -149,6 +152,14 @@ def test_the_file_of_another_run_is_kept(tmp_path, tracker, read, goes_on):
 # ----------------------------------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def heard():
+    """All warnings of a block."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        yield told
+
+
 class Failing(trackers.Tracker):
     """Writes half of what waits and fails, for some times."""
 
@@ -175,7 +186,7 @@ def at_once(monkeypatch):
 @pytest.mark.usefixtures("at_once")
 def test_a_failure_is_one_warning_and_no_row_is_lost():
     observer = Failing(2)
-    with pytest.warns(UserWarning) as told:
+    with heard() as told:
         for start in range(0, 40, 10):
             assert observer(chunk(10, start)) is None
         observer.close()
@@ -191,7 +202,7 @@ def test_a_failure_is_one_warning_and_no_row_is_lost():
 def test_rows_that_were_never_written_are_counted(monkeypatch):
     monkeypatch.setattr(common, "_MOST_WAITING", 8)
     observer = Failing(math.inf)
-    with pytest.warns(UserWarning) as told:
+    with heard() as told:
         observer(chunk(10))
         observer(chunk(10, 10))
         observer.close()
@@ -215,7 +226,7 @@ def test_a_run_goes_on_without_its_tracker():
         def open(self, start):
             raise OSError("no space left")
 
-    with pytest.warns(UserWarning) as told:
+    with heard() as told:
         result = evolved(Broken(every=1), 100)
     assert result.stopped == "generations"
     assert [str(one.message).split(":")[1] for one in told] == [" OSError", " 100 of 100 rows were not written"]

@@ -152,8 +152,8 @@ def _generation(line: str) -> float:
 class csv(Tracker):
     r"""Write a table of comma-separated values, with a header; settings and summary go to ``path`` + ".json" beside it.
 
-    ``pandas.read_csv`` and spreadsheets read it. A number is written with as many digits as give it back exactly
-    (``pandas.read_csv(path, float_precision="round_trip")``); NaN and infinities as ``nan``, ``inf`` and ``-inf``.
+    ``pandas.read_csv`` and spreadsheets read it. A number is written with as many digits as give it back exactly; NaN
+    and infinities as ``nan``, ``inf`` and ``-inf``.
 
     Parameters
     ----------

@@ -1,6 +1,7 @@
 """Trackers that hand rows to another library: tensorboardX, Weights & Biases, Trackio and MLflow."""
 
 import json
+import logging
 import time
 from collections.abc import Mapping
 from os import PathLike, fspath
@@ -17,7 +18,8 @@ _MOST_METRICS = 1000
 class tensorboard(Tracker):
     """Write scalars as TensorBoard's event files, by tensorboardX (the ``trackers`` extra).
 
-    Settings and summary are texts, of the tags "config" and "summary". TensorBoard holds 32-bit floats: recorded float32 are exact.
+    Settings and summary are texts, of the tags "config" and "summary". TensorBoard holds 32-bit floats: those that are
+    recorded so are exact.
 
     Parameters
     ----------
@@ -48,6 +50,8 @@ class tensorboard(Tracker):
         """A new file, which makes void what others have from ``start`` on."""
         import tensorboardX
 
+        # Of a NaN tensorboardX logs a line each time, and here it is a value as any other.
+        logging.getLogger("tensorboardX.x2num").setLevel(logging.ERROR)
         # Names of files have whole seconds, and one of the same second would be overwritten.
         own = f".{time.time_ns()}"
         self._writer = tensorboardX.SummaryWriter(self._folder, purge_step=start or None, filename_suffix=own)
