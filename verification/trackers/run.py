@@ -80,9 +80,14 @@ def of_wandb(folder: Path) -> Found:
 
     wandb.finish()
     (path,) = folder.glob("wandb/offline-run-*/*.wandb")
+    # Its service, another process, writes the last records when the run has finished already.
+    for _ in range(300):
+        records = [Record.FromString(data) for data in records_of(path.read_bytes())]
+        if any(record.HasField("exit") for record in records):
+            break
+        time.sleep(0.1)
     found: Found = {}
-    for data in records_of(path.read_bytes()):
-        record = Record.FromString(data)
+    for record in records:
         row = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
         for name, value in row.items():
             if name[0] != "_" and name != "generation":
