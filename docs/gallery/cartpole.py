@@ -9,10 +9,10 @@ def play(weights, seed):
 
     environment = gymnasium.make("CartPole-v1")
     observation, _ = environment.reset(seed=int(seed))
-    for length in range(1, 501):
+    length, is_over = 0, False
+    while not is_over:
         observation, _, terminated, truncated, _ = environment.step(int(observation @ weights > 0))
-        if terminated or truncated:
-            break
+        length, is_over = length + 1, terminated or truncated
     return length
 
 
