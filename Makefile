@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test verify lint types docs docs-check check lock clean oracle clusters peers browser
+.PHONY: demo test verify lint types docs docs-check check lock clean oracle clusters peers browser trackers
 
 demo: .venv/.installed
 	@out=runs/demo-$$(date +%Y%m%d-%H%M%S); $(BIN)/mutagrad train --data digits --generations 1500 --out $$out \
@@ -12,7 +12,7 @@ test: .venv/.installed
 	$(BIN)/python -m pytest -n 2
 
 # Everything that convinces a sceptic: all tests, those at full size too, and the heavy statistics. Hours.
-verify: .venv/.installed .oracle/.installed .clusters/.installed .browser/.installed
+verify: .venv/.installed .oracle/.installed .clusters/.installed .browser/.installed .trackers/.installed
 	# Compiled as users compile: make test asks for less optimisation, which is faster to compile.
 	XLA_FLAGS= $(BIN)/python -m pytest -n 2 -m "verify or not verify"
 	@set -e; for script in verification/*.py; do [ $$script = verification/common.py ] || { echo $$script; $(BIN)/python -m $$(echo $${script%.py} | tr / .); }; done
@@ -74,6 +74,15 @@ browser: .browser/.installed
 	cp verification/browser/package.json .browser/ && npm install --silent --prefix .browser
 	@touch $@
 
+# Trackers that runs are written with, in an environment of their own above .venv.
+trackers: .trackers/.installed
+
+.trackers/.installed: verification/trackers/requirements.txt .venv/.installed
+	$(PYTHON) -m venv .trackers
+	@$(BIN)/python -c 'import os, sysconfig; print(sysconfig.get_path("purelib"), os.path.abspath("src"), sep="\n")' > $$(.trackers/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/mutagrad_environment.pth
+	.trackers/bin/python -m pip install --quiet --requirement verification/trackers/requirements.txt
+	@touch $@
+
 lint: .venv/.installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
@@ -101,7 +110,4 @@ lock:
 	done
 
 clean:
-	rm -rf .venv .oracle .clusters .docs docs/_build runs build dist
-	@touch $@
-
-	rm -rf .venv .oracle .clusters .browser runs build dist
+	rm -rf .venv .oracle .clusters .docs .peers .browser .trackers docs/_build runs build dist

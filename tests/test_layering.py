@@ -36,6 +36,7 @@ ORDER = [
     "algorithms",
     "theory",
     "run",
+    "trackers",
     "control",
     "gradient_transformation",
     "diagnostics",
