@@ -2,6 +2,7 @@
 
 import fnmatch
 import os
+import signal
 from importlib.metadata import version
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -12,6 +13,10 @@ os.environ.setdefault(
     "--xla_backend_optimization_level=1"
     + " --xla_cpu_use_fusion_emitters=false" * (version("jaxlib") in ("0.10.0", "0.10.1")),
 )
+
+# A shell starts what runs in its background deaf to Ctrl-C, which the tests of signals send.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jax
 import pytest
