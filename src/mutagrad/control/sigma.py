@@ -90,7 +90,8 @@ def adapt_sigma(algorithm: Algorithm, rule: str | None = None, target: float | N
 
     Rule "strength", the default for `mutagrad.weighted_recombination`, `mutagrad.truncation`, and one mutant that is accepted
     with a probability: s = σTrH/|∇U| is held at a target. The offspring's loss differences have mean ½σ²TrH and variance
-    σ²|∇U|², which gives TrH and |∇U|. It is for smooth losses, on all the data or on large batches.
+    σ²|∇U|², which gives TrH and |∇U|. It is for smooth losses, on all the data or on large batches; with recombination on small
+    ones too, where what steps deliver on the next batch tells their noise.
 
     Rule "success": ln σ grows with the share of offspring that lower the loss and falls below the target share (Rechenberg's
     rule for M = 1 with ``target=0.2``); it sees only the order of the losses.
@@ -123,7 +124,8 @@ def adapt_sigma(algorithm: Algorithm, rule: str | None = None, target: float | N
     Domain: "progress" knows noise only as well as it can be averaged: on batches far below the gradient noise scale
     TrC/|∇U|² it settles within some hundreds of generations, and where neither progress nor curvature stands out of the noise
     σ rises by at most 10⁴, and stays. On rough losses it needs about 10 offspring or more; with one, luck is hardly told from
-    curvature, and σ may end too small. "strength" assumes ΔU nearly normal; see tests/test_step_size.py for few parameters.
+    curvature, and σ may end too small. "strength" assumes ΔU nearly normal, and its s is off
+    with few parameters (tests/control/test_sigma.py).
 
     Source: theory.md 3 and 9, derived for this project; rule "success": Rechenberg 1973, [B01].
 

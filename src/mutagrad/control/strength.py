@@ -24,6 +24,8 @@ _SLOPE_MEMORY = 20
 """Offspring over which |∇U|² is averaged: it changes fast, and 20 offspring give |∇U| within 16 %."""
 _NOISE_MEMORY = 400
 """Offspring over which the share of sampling noise in |∇U|² is averaged."""
+_RESPONSE_MEMORY = 1000
+"""Offspring over which what steps promise and deliver is averaged, where one loss a batch hides its sampling noise."""
 _SMALLEST_SIGNAL = 0.05
 """The smallest share of signal that is told from none; below it the batch is too small for any σ."""
 _TREND_MEMORY = 200
@@ -42,7 +44,11 @@ class StrengthMemory(NamedTuple):
         sampling noise, TrC/B.
     gain, half_curvature : of weighted recombination, the decrease that the slope predicts for a step in units of σ, and what
         curvature takes back in units of σ²; 0 for other rules.
-    step_count : the offspring behind the latter.
+    squared_curvature : mean square of single estimates of the latter, one a generation, which tells how well their mean is
+        known.
+    step_count : the offspring behind both.
+    promised, delivered, response_count : where examples do not tell the sampling noise, what the slope of one batch promised
+        for a step, and what another batch found of it, both in units of the mean promise; the offspring behind both.
     step_gain, step_sigma : of its last step, what the slope predicted in units of σ, and its σ.
     push : average direction in which σ is driven, from −1 to 1, to tell a σ that is far off from one that jitters.
     """
@@ -58,7 +64,11 @@ class StrengthMemory(NamedTuple):
     noise_count: jax.Array
     gain: jax.Array
     half_curvature: jax.Array
+    squared_curvature: jax.Array
     step_count: jax.Array
+    promised: jax.Array
+    delivered: jax.Array
+    response_count: jax.Array
     step_gain: jax.Array
     step_sigma: jax.Array
     push: jax.Array
@@ -94,6 +104,7 @@ def strength_rule(definition: Definition, target: float) -> Callable:
     num_offspring, own = definition.num_offspring, definition.selection.law
     weights = own.weights if isinstance(own, RankWeights) else None
     best_ratio = best_strength(definition) if weights is not None else 1.0
+    spread = math.fsum(weight**2 for weight in weights or ())
     speed = _speed(num_offspring)
     slope_lag = max(1.0, _SLOPE_MEMORY / num_offspring)
     trend_weight = min(1.0, num_offspring / _TREND_MEMORY)
@@ -111,7 +122,8 @@ def strength_rule(definition: Definition, target: float) -> Callable:
         share = jnp.sum(info.loss_differences <= 0, where=is_finite).astype(sigma.dtype) / some
 
         # The smaller s is held, the more offspring it takes to see the curvature: its standard error is 2/√n.
-        signal = _signal(old)
+        measured = _signal(old)
+        signal = jnp.maximum(measured, _SMALLEST_SIGNAL)
         trace_memory = _CURVATURE_MEMORY / jnp.square(signal)
         half_trace, trace_count = _average(old.half_trace, old.trace_count, mean / sigma, number, trace_memory)
         success, _ = _average(old.success, old.trace_count, share, number, trace_memory)
@@ -124,21 +136,30 @@ def strength_rule(definition: Definition, target: float) -> Callable:
         noise_long, _ = _average(old.noise_long, old.noise_count, fresh_noise, number, _NOISE_MEMORY)
 
         moment_strength = 2 * half_trace * sigma * jax.lax.rsqrt(squared_slope)
-        held, gain, half_curvature = moment_strength, old.gain, old.half_curvature
-        step_count, step_gain = old.step_count, old.step_gain
+        held, gain, step_gain = moment_strength, old.gain, old.step_gain
+        half_curvature, squared_curvature, step_count = old.half_curvature, old.squared_curvature, old.step_count
+        promised, delivered, response_count = old.promised, old.delivered, old.response_count
         if weights is not None:
             # What the last step was worth is known: curvature along it, which single offspring hardly see, counts too.
             # Without it this is s. Of what the slope predicted only the signal is on another batch.
-            lost = (
-                info.validated_change.astype(sigma.dtype) / old.step_sigma + old.step_gain * signal
-            ) / old.step_sigma
-            lost = jnp.where(old.step_gain > 0, lost, jnp.nan)
+            worth = info.validated_change.astype(sigma.dtype) / old.step_sigma
+            lost = jnp.where(old.step_gain > 0, (worth + old.step_gain * measured) / old.step_sigma, jnp.nan)
             shares = rank_shares(weights, jnp.where(is_finite, info.loss_differences, jnp.inf)).astype(sigma.dtype)
             scaled = jnp.where(is_finite, info.loss_differences.astype(sigma.dtype) / sigma, mean)
             step_gain = -jnp.sum(shares * (scaled - mean))
             gain, _ = _average(old.gain, old.slope_count, step_gain, number, _SLOPE_MEMORY)
             half_curvature, step_count = _average(old.half_curvature, old.step_count, lost, number, trace_memory)
-            held = jnp.where(step_count > 0, best_ratio * 2 * half_curvature * sigma / gain, moment_strength)
+            squared_curvature, _ = _average(old.squared_curvature, old.step_count, lost**2, number, trace_memory)
+            scale = best_ratio * 2 * sigma / gain
+            variance = jnp.maximum(squared_curvature - half_curvature**2, 0) * num_offspring / step_count
+            held = _held(moment_strength, scale * half_curvature, scale**2 * variance, step_count)
+            # Where a batch has one loss, its noise is what a step promises on one batch and fails to deliver on the next.
+            # Of what it fails to deliver, the share of a mean offspring's curvature is known.
+            is_blind = info.is_resampled & (noise == 0)
+            response = jnp.where(is_blind, (spread * old.half_trace * old.step_sigma - worth) / old.gain, jnp.nan)
+            promise = jnp.where(jnp.isfinite(response), old.step_gain / old.gain, jnp.nan)
+            promised, _ = _average(old.promised, old.response_count, promise, number, _RESPONSE_MEMORY)
+            delivered, response_count = _average(old.delivered, old.response_count, response, number, _RESPONSE_MEMORY)
         # Where σ is so large that the loss is far from quadratic, mean/std stays near 1 however large σ is; that hardly
         # any offspring succeeds then shows it. One standard error of caution keeps this out of the way elsewhere.
         likely = success + jnp.sqrt(success * (1 - success) / trace_count) + 1 / trace_count
@@ -149,6 +170,9 @@ def strength_rule(definition: Definition, target: float) -> Callable:
         goal = target * signal
         significance = jnp.square((goal - strength) / error)
         wanted = significance / (1 + significance) * jnp.log(goal / jnp.maximum(strength, error / 2))
+        if weights is not None:
+            # The smaller the share of signal, the longer it takes to see what a change of σ brought.
+            wanted = wanted * signal
         # |∇U| was measured a little while ago; with few parameters it falls by several percent a generation.
         wanted = wanted + jnp.clip(slope_lag * old.slope_trend, -1, 1)
         # On a plateau the strength is 0/0: look further away.
@@ -159,12 +183,16 @@ def strength_rule(definition: Definition, target: float) -> Callable:
         # not local.
         push = old.push + push_weight * (change / speed - old.push)
         remembered = jnp.where(jnp.abs(push) > 0.6, jnp.exp(-2 * jnp.abs(change)), 1.0)
+        # A curvature along steps measured at a smaller σ is trusted less while σ rises: it was measured less precisely.
+        known = remembered
+        if weights is not None:
+            known = jnp.minimum(remembered, jnp.exp(-2 * jnp.maximum(change, 0)))
         slope_change = jnp.log(squared_slope / old.squared_slope) / 2
         trend = old.slope_trend + trend_weight * remembered * (slope_change - old.slope_trend)
         new = StrengthMemory(
             half_trace=half_trace,
             success=success,
-            trace_count=trace_count * remembered,
+            trace_count=trace_count * known,
             squared_slope=squared_slope,
             slope_count=slope_count * remembered,
             slope_trend=jnp.where(jnp.isfinite(trend), trend, old.slope_trend),
@@ -173,7 +201,11 @@ def strength_rule(definition: Definition, target: float) -> Callable:
             noise_count=noise_count * remembered,
             gain=gain,
             half_curvature=half_curvature,
-            step_count=step_count * remembered,
+            squared_curvature=squared_curvature,
+            step_count=step_count * known,
+            promised=promised,
+            delivered=delivered,
+            response_count=response_count,
             step_gain=step_gain,
             step_sigma=sigma,
             push=push,
@@ -184,13 +216,23 @@ def strength_rule(definition: Definition, target: float) -> Callable:
 
 
 def _signal(memory: StrengthMemory) -> jax.Array:
-    """The share of the batch gradient's square that is not sampling noise, |∇U|²/(|∇U|² + TrC/B) (theory.md 8).
+    """The share of the batch gradient's square that is not sampling noise, |∇U|²/(|∇U|² + TrC/B) (theory.md 8), from −1 to 1.
 
-    The drift along −∇U is its root times c_Mσ, so the best σ is smaller by this factor than the batch alone suggests.
+    The drift along −∇U is its root times c_Mσ, so the best σ is smaller by this factor than the batch alone suggests. It is
+    known from the noise among examples, or else from what steps deliver on the next batch of what they promised on theirs.
     """
-    share = 1 - memory.noise_long / memory.squared_slope_long
+    of_examples = 1 - memory.noise_long / memory.squared_slope_long
+    of_steps = jnp.where(memory.promised > 0, memory.delivered / memory.promised, 1)
+    share = jnp.where(memory.noise_long > 0, of_examples, of_steps)
     # On a plateau, or before anything is known, it is 0/0.
-    return jnp.where(memory.squared_slope_long > 0, jnp.clip(share, _SMALLEST_SIGNAL, 1), 1)
+    return jnp.where(memory.squared_slope_long > 0, jnp.clip(share, -1, 1), 1)
+
+
+def _held(of_moments: Any, of_steps: Any, variance: Any, step_count: Any) -> jax.Array:
+    """s as single offspring show it, and as much of the excess along steps as stands out of its own variance."""
+    excess = of_steps - of_moments
+    plain = 1 / (1 + variance / excess**2)
+    return jnp.where((step_count > 0) & (excess != 0), of_moments + plain * excess, of_moments)
 
 
 def _average(average: Any, count: Any, value: Any, number: Any, memory: Any) -> tuple[jax.Array, jax.Array]:
