@@ -11,6 +11,7 @@ DOCS = ROOT / "docs"
 sys.path.insert(0, str(DOCS / "_ext"))
 
 import laws  # noqa: E402
+import needs  # noqa: E402
 import reference  # noqa: E402
 
 PAGES = sorted(
@@ -99,3 +100,17 @@ def test_docstrings_become_restructured_text():
     assert "    σ > 0; see ``x``." in made
     assert "    More." in made
     assert "   >>> 1" in made
+
+
+def test_pages_that_need_what_is_not_here_are_left_out(tmp_path, monkeypatch):
+    """And what is left of the link to one says what it needs."""
+    monkeypatch.setenv("MUTAGRAD_DATA", str(tmp_path))
+    for name, need in {"a": "no_such_module", "b": "mnist", "c": "json"}.items():
+        (tmp_path / f"{name}.md").write_text(f"---\nneeds: {need}\nkernelspec:\n  name: python3\n---\n\n# {name}\n")
+    (tmp_path / "d.md").write_text("# d\n\nneeds: no_such_module\n")
+    absent = needs.absent_in(tmp_path)
+    assert absent == {"a.md": "no_such_module", "b.md": "MNIST in $MUTAGRAD_DATA"}
+    text = needs.unlinked("- [A](a.md)\n- [C](c.md)", absent)
+    assert text == "- A (not made here: it needs no_such_module)\n- [C](c.md)"
+    (tmp_path / "train-images-idx3-ubyte.gz").touch()
+    assert "b.md" not in needs.absent_in(tmp_path)

@@ -14,6 +14,7 @@ from typing import Any
 
 import mathjax
 from laws import LAWS
+from needs import absent_in, missing, unlinked
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -91,6 +92,9 @@ def documents() -> set[str]:
             continue
         if name == "README.md":
             continue
+        if path.suffix == ".md" and (absent := missing(path.read_text(encoding="utf-8"))):
+            print(f"{name}: left out, since it needs {absent}")
+            continue
         pages.add(name)
         if path.suffix == ".md":
             text = linked(path.read_text(encoding="utf-8"), path.parent.relative_to(ROOT).as_posix(), name)
@@ -116,7 +120,11 @@ def _special(name: str, text: str) -> str:
     if name == "theory.md":
         return with_claims(text)
     if name == "gallery/index.md" and "{toctree}" not in text:
-        names = sorted(path.stem for path in (DOCS / "gallery").glob("*.md") if path.stem != "index")
+        absent = absent_in(DOCS / "gallery")
+        text = unlinked(text, absent)
+        names = sorted(
+            {path.stem for path in (DOCS / "gallery").glob("*.md")} - {"index"} - {Path(page).stem for page in absent}
+        )
         return "\n".join([text.rstrip(), "", "```{toctree}", ":hidden:", *names, "```", ""])
     return with_references(text, DOCS / "paper.bib") if name == "paper.md" else text
 
