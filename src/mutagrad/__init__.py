@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mutagrad import diagnostics, estimates, evaluation, law, mutation, selection, theory, tree
+    from mutagrad import diagnostics, estimates, evaluation, law, mutation, selection, theory, trackers, tree
     from mutagrad.algorithms import (
         GenomeInfo,
         Genomes,
@@ -70,7 +70,7 @@ _PLACES = {
     "run.observers": "History stop_after stop_at_loss stop_on_failures stop_on_plateau",
     "types": "Algorithm Definition Descent Info Mutation PopulationState Selection State UnknownDefinition",
 }
-_ROOMS = ("diagnostics", "estimates", "evaluation", "law", "mutation", "selection", "theory", "tree")
+_ROOMS = ("diagnostics", "estimates", "evaluation", "law", "mutation", "selection", "theory", "trackers", "tree")
 _MODULE_OF = {name: module for module, names in _PLACES.items() for name in names.split()}
 
 __all__ = [
@@ -139,6 +139,7 @@ __all__ = [
     "stop_on_failures",
     "stop_on_plateau",
     "theory",
+    "trackers",
     "tree",
     "tree_sequence",
     "truncation",
