@@ -7,8 +7,6 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "_ext"))
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Pages compile much and compute little: less optimisation is less time. Speeds are measured in benchmarks, not here.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
 project = "mutagrad"
 author = "The mutagrad authors"
@@ -25,7 +23,7 @@ suppress_warnings = ["mystnb.unknown_mime_type"]
 
 # Notebooks are run by every build, and one that fails ends it.
 nb_execution_mode = "force"
-nb_execution_timeout = 120
+nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 nb_number_source_lines = False
@@ -54,3 +52,16 @@ html_theme_options = {
 }
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+
+
+def _compiled_for(app: object, page: str, source: list[str]) -> None:
+    """The compiler's setting for the process that runs a page.
+
+    Most pages compile much and compute little: less optimisation is less time. Those of the gallery train, and need it.
+    """
+    os.environ["XLA_FLAGS"] = "" if page.startswith("gallery/") else "--xla_backend_optimization_level=1"
+
+
+def setup(app: object) -> None:
+    """What Sphinx calls."""
+    app.connect("source-read", _compiled_for)  # type: ignore[attr-defined]
