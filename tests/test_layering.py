@@ -17,6 +17,7 @@ SOURCE = Path(mutagrad.__file__).parent
 
 # A room is a package or a module. Each may import those before it, wherever in a file and by whatever means.
 ORDER = [
+    "notice",
     "failures",
     "worker",
     "check",

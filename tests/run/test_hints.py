@@ -63,3 +63,36 @@ def test_where_there_is_nothing_to_say(capsys, batch_size):
     if batch_size != 8:
         assert said(capsys, {"w": jnp.zeros(2)}, of_mean, batches) == []
     assert said(capsys, PARAMS, lambda x: jnp.sum(x["w"] ** 2), progress=False) == []
+
+
+def test_a_run_that_is_done_says_so(capfd):
+    """Nothing would be seen to happen; a run that goes on, and one without progress, say nothing."""
+    algorithm, key = mutagrad.elitist(0.1, 4), jax.random.key(0)
+
+    def run(start, number, progress=True):
+        result = mutagrad.evolve(key, algorithm, start, loss_of, number, progress=progress)
+        return result, capfd.readouterr().err
+
+    result, said = run(jnp.ones(3), 3)
+    assert "nothing to do" not in said
+    assert "num_generations=3 counts them in" in run(result, 3)[1]
+    assert "nothing to do" not in run(result, 4)[1]
+    assert run(result, 3, progress=False)[1] == ""
+
+
+def test_warnings_point_at_the_line_that_called(recwarn):
+    mutagrad.evolve(
+        jax.random.key(0), mutagrad.elitist(0.1, 4), jnp.ones(3), fails_later, 3, progress=False,
+        evaluation=mutagrad.executor(),
+    )  # fmt: skip
+    assert [warning.filename for warning in recwarn] == [__file__] * 2
+
+
+def loss_of(params):
+    return jnp.sum(params**2)
+
+
+def fails_later(params):
+    if float(params[0]) != 1:
+        raise RuntimeError("no")
+    return 1.0

@@ -5,7 +5,6 @@ change this module alone), and beside each STEP.json, written last: what it is o
 """
 
 import shutil
-import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from os import PathLike
@@ -16,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mutagrad import notice
 from mutagrad.run import sums
 from mutagrad.run.described import is_description
 from mutagrad.run.files import aside, check_plain, shown
@@ -255,7 +255,7 @@ class Checkpoints:
             )
 
     def _say(self, what: str) -> None:
-        warnings.warn(f"checkpoint: got {str(self._folder)!r}: {what}", stacklevel=2)
+        notice.warn(f"checkpoint: got {str(self._folder)!r}: {what}")
 
 
 def _orbax() -> Any:

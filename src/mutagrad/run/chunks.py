@@ -1,7 +1,6 @@
 """Chunks of generations: of one compiled program, or one generation at a time through Python."""
 
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
@@ -11,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mutagrad import keys
+from mutagrad import keys, notice
 from mutagrad.evaluation.batches import of_batch
 from mutagrad.evaluation.local import Evaluator
 from mutagrad.evaluation.losses import told
@@ -282,7 +281,7 @@ def one_by_one(
         is_first = False
         if reason and not has_warned:
             has_warned = True
-            warnings.warn(f"loss_fn: an evaluation {reason}; it counts as failed, as later ones will", stacklevel=2)
+            notice.warn(f"loss_fn: an evaluation {reason}; it counts as failed, as later ones will")
         own_row = jax.tree.map(np.asarray, row)
         if is_counting:
             own_row = own_row, {name: np.int32(counts[kind]) for kind, name in COUNTS.items()}

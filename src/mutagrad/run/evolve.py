@@ -15,7 +15,7 @@ from mutagrad import check
 from mutagrad.algorithms.genomes.genomes import GenomeState
 from mutagrad.evaluation.everyone import sees_everyone
 from mutagrad.evaluation.losses import check_loss_fn
-from mutagrad.run.hints import Hints, warn_at_the_end
+from mutagrad.run.hints import Hints, say_if_done, warn_at_the_end
 from mutagrad.run.lineage import Replayed, evaluator_of, recorder
 from mutagrad.run.loop import Chunk, default_record, generations
 from mutagrad.run.minibatches import Minibatches, changes
@@ -232,6 +232,7 @@ def evolve(
         watching: list[Any] = [history] if saved is None else []
         if progress:
             watching += [Progress(num_generations, int(state.generation)), Hints(algorithm, state.params, batches)]
+            say_if_done(int(state.generation), num_generations)
         watching += observers
         run = generations(
             key,

@@ -1,7 +1,6 @@
 """What a run says once: when it starts, what it leaves alone and what it cannot see; at its end, what its state remarks."""
 
 import sys
-import warnings
 from typing import Any
 
 import jax
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from mutagrad import notice
 from mutagrad.algorithms.start import mutated_leaves
 from mutagrad.run.loop import Chunk
 from mutagrad.run.minibatches import Minibatches, changes
@@ -37,6 +37,16 @@ class Hints:
                 tqdm.write(f"note: {line}", file=sys.stderr)
 
 
+def say_if_done(generation: int, num_generations: int) -> None:
+    """A note where a run that goes on has all of its generations already: nothing would be seen to happen."""
+    if 0 < num_generations <= generation:
+        tqdm.write(
+            f"note: the run has {generation:,} generations, and num_generations={num_generations:,} counts them in: there is "
+            "nothing to do; pass a larger one to go on",
+            file=sys.stderr,
+        )
+
+
 def warn_at_the_end(state: Any, stopped: str) -> None:
     """Warn of what went otherwise than was asked for: the lines of ``state.remarks``, where a state, or what it wraps, has them.
 
@@ -44,15 +54,14 @@ def warn_at_the_end(state: Any, stopped: str) -> None:
     where a signal ended the run that nobody typed, in a program that goes on: SIGTERM or SIGHUP would have ended it.
     """
     if stopped in EXIT_STATUS and stopped != "interrupted" and not is_heard():
-        warnings.warn(
+        notice.warn(
             f"evolve: {NAMES[stopped]} ended the run after generation {int(state.generation):,}, and not the program; look at "
-            f"result.stopped, which is {stopped!r}",
-            stacklevel=4,
+            f"result.stopped, which is {stopped!r}"
         )
     while hasattr(state, "inner"):
         state = state.inner
     for line in getattr(state, "remarks", ()):
-        warnings.warn(line, stacklevel=4)
+        notice.warn(line)
 
 
 def _left_alone(algorithm: Algorithm, params: Params) -> list[str]:

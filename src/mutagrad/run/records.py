@@ -1,6 +1,5 @@
 """The history of a run: whether it goes on with what was recorded before, and the failed evaluations that are beside it."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mutagrad import tree
+from mutagrad import notice, tree
 from mutagrad.evaluation.local import Evaluator
 from mutagrad.failures import COUNTS
 from mutagrad.run.loop import Chunk
@@ -116,4 +115,4 @@ class Failures:
             else "no evaluation failed in the end"
         )
         more = f"; {again:,} {'was' if again == 1 else 'were'} made again" if again else ""
-        warnings.warn(f"loss_fn: {lost}{more}; the history counts them", stacklevel=5)
+        notice.warn(f"loss_fn: {lost}{more}; the history counts them")

@@ -12,7 +12,6 @@ import re
 import secrets
 import shutil
 import time
-import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import lru_cache
@@ -22,7 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mutagrad import tree
+from mutagrad import notice, tree
 from mutagrad.evaluation.local import Evaluator
 from mutagrad.run import journal, lineage
 from mutagrad.run.begun import begun
@@ -284,7 +283,7 @@ class Saved:
         return is_there
 
     def _say(self, what: str) -> None:
-        warnings.warn(f"checkpoint: got {str(self._folder)!r}: {what}", stacklevel=2)
+        notice.warn(f"checkpoint: got {str(self._folder)!r}: {what}")
 
 
 @lru_cache(maxsize=64)

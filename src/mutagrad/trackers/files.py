@@ -5,12 +5,12 @@ import io
 import json
 import math
 import os
-import warnings
 from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from mutagrad import notice
 from mutagrad.trackers.tracker import Row, Tracker
 
 __all__ = ["csv", "json_lines"]
@@ -58,7 +58,7 @@ def _set_aside(path: Path, name: str) -> None:
     path.rename(other)
     if (beside := path.with_name(path.name + ".json")).exists():
         beside.rename(other.with_name(other.name + ".json"))
-    warnings.warn(f"{name}: {path.name} held another run; it is {other.name} now", stacklevel=2)
+    notice.warn(f"{name}: {path.name} held another run; it is {other.name} now")
 
 
 def _whole_lines(path: Path) -> Iterator[str]:

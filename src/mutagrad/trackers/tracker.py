@@ -2,14 +2,13 @@
 
 import re
 import time
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-from mutagrad import check, tree
+from mutagrad import check, notice, tree
 from mutagrad.run.loop import Chunk
 from mutagrad.types import UnknownDefinition
 
@@ -123,7 +122,7 @@ class Tracker:
             self._try(lambda: self.end(summary))
         self._is_closed = True
         if lost := self._given_up + len(self._waiting):
-            warnings.warn(f"{self._name}: {lost:,} of {self._number:,} rows were not written", stacklevel=2)
+            notice.warn(f"{self._name}: {lost:,} of {self._number:,} rows were not written")
 
     @property
     def _name(self) -> str:
@@ -146,9 +145,8 @@ class Tracker:
             self._pause = min(2 * self._pause, _PAUSES[1])
             if not self._has_warned:
                 text = " ".join(str(error).split())[:200]
-                warnings.warn(
-                    f"{self._name}: {type(error).__name__}: {text}; the run goes on, and its rows are tried again",
-                    stacklevel=3,
+                notice.warn(
+                    f"{self._name}: {type(error).__name__}: {text}; the run goes on, and its rows are tried again"
                 )
             self._has_warned = True
 
@@ -164,7 +162,7 @@ class Tracker:
         if not columns:
             raise ValueError(f"record: got no scalars, and {self._name} writes scalars; record a dictionary of numbers")
         if not self._last and (others := sorted(leaves.keys() - columns.keys())):
-            warnings.warn(f"{self._name}: {', '.join(others)} left out, which are no scalars", stacklevel=3)
+            notice.warn(f"{self._name}: {', '.join(others)} left out, which are no scalars")
         return columns
 
 

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import shutil
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mutagrad import notice
 from mutagrad.lab.training import exported
 from mutagrad.lab.training.options import TrainConfig, from_saved
 from mutagrad.run import journal, sums
@@ -243,7 +243,7 @@ def read_measurements(folder: Path) -> dict[str, np.ndarray]:
 
 
 def _lost(folder: Path, what: str) -> dict[str, np.ndarray]:
-    warnings.warn(f"run: got {str(folder)!r}: {what}", stacklevel=2)
+    notice.warn(f"run: got {str(folder)!r}: {what}")
     return {}
 
 
