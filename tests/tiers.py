@@ -1,12 +1,7 @@
 """Which cases `make test` runs of tests that have many: the others wait for `make verify`, which runs them all."""
 
 KEPT = {
-    "algorithms/test_ask_tell.py::test_ask_and_tell_are_step": (
-        "truncation",
-        "weighted",
-        "crossover of leaves",
-        "adapt_sigma",
-    ),
+    "algorithms/test_ask_tell.py::test_ask_and_tell_are_step": ("crossover of leaves", "adapt_sigma"),
     "algorithms/test_genealogy.py::test_effects_are_made_from_the_metadata": ("asexual", "linked"),
     "algorithms/test_genealogy.py::test_genotypes_are_the_carriers": ("asexual", "linked"),
     "algorithms/test_genealogy.py::test_statistics_agree": ("asexual", "linked"),
@@ -73,7 +68,11 @@ KEPT = {
     "diagnostics/test_regime.py::test_bias_and_coverage": (),
     "diagnostics/test_regime.py::test_decrease_is_what_slope_and_curvature_promise": ("0.3-*", "5.0-20"),
     "evaluation/test_devices.py::test_four_devices_make_the_run_of_one": ("elitist,low rank",),
+    "evaluation/test_devices.py::test_one_device_is_a_mesh_too": (),
     "evaluation/test_devices.py::test_two_processes_make_one_run": (),
+    "evaluation/test_early_rejection.py::test_share_of_examples_is_that_of_the_law": ("4-20.0",),
+    "evaluation/test_early_rejection.py::test_sigma_finds_its_way": (),
+    "evaluation/test_early_rejection.py::test_with_no_error_allowed_it_is_the_run_without": ("elitist",),
     "evaluation/test_everyone.py::test_a_frequency_that_rests_and_never_fixes": (),
     "evaluation/test_failures.py::test_passed_over_it_loses_and_is_counted_as_what_it_was": ("die", "shape"),
     "evaluation/test_failures.py::test_the_run_stops_where_that_is_asked_for_and_keeps_what_it_has": ("raise",),
@@ -81,12 +80,9 @@ KEPT = {
     "evaluation/test_low_rank.py::test_losses_are_those_of_formed_matrices": (
         "attention-2",
         "convolution-1",
-        "layers in a loop-1",
         "custom_vjp in a loop-1",
         "embedding-2",
         "recurrent-1",
-        "vmap over examples-1",
-        "reshape, scale, cast-1",
         "outside the table-1",
     ),
     "evaluation/test_low_rank.py::test_what_is_formed_has_the_same_losses": (

@@ -57,7 +57,12 @@ def _parser() -> _Parser:
         "the loss is there, and what mutations do to it, with landscape.png.",
         allow_abbrev=False,
     )
-    inspect.add_argument("run", metavar="RUN", type=path, help="a folder that mutagrad train --out wrote")
+    inspect.add_argument(
+        "run",
+        metavar="RUN",
+        type=path,
+        help="a folder that mutagrad train --out wrote, or a checkpoint of mutagrad.evolve",
+    )
     inspect.add_argument(
         "--diagnose", action="store_true", help="evaluate some hundred mutants, and gradients, at the last parameters"
     )

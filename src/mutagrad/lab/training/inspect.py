@@ -1,6 +1,7 @@
 """What a run folder says of the run's regime, from its history alone, and of the loss around its last parameters."""
 
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,10 +17,11 @@ from mutagrad.lab.training import figure
 from mutagrad.lab.training.algorithm import definition_of, num_shared_layers, num_unit_groups
 from mutagrad.lab.training.options import TrainConfig
 from mutagrad.lab.training.problem import Problem, set_up
-from mutagrad.lab.training.regime import groups, last_thirds
+from mutagrad.lab.training.regime import groups, last_third, last_thirds
 from mutagrad.lab.training.run_folder import read_config, read_history, read_settings
 from mutagrad.report import figures
 from mutagrad.report import landscape as landscape_figures
+from mutagrad.report.page.folder import is_evolved, lost_of, of_evolve
 from mutagrad.report.text import (
     best_strength_is_without,
     diagnosis_text,
@@ -64,7 +66,8 @@ def inspect(folder: str | Path, say: Say = _nobody) -> str:
 
     Parameters
     ----------
-    folder : as `mutagrad train` wrote it. Nothing in it but inspect.png is written; where that cannot be, the text says so.
+    folder : as `mutagrad train` wrote it. Nothing in it but inspect.png is written; where that cannot be, the text says so. Or
+        what `mutagrad.evolve` had as ``checkpoint``, into which nothing is written.
     say : called with the text as far as it goes before the figure is drawn, and then with the rest.
 
     Returns
@@ -76,6 +79,8 @@ def inspect(folder: str | Path, say: Say = _nobody) -> str:
     FileNotFoundError, ValueError : if it holds no run, or one whose history lacks what is needed.
     """
     folder = Path(os.path.expanduser(folder))
+    if is_evolved(folder):
+        return _of_evolve(folder, say)
     settings, history = read(folder)
     definition = definition_of(settings)
     records = {name: values.values for name, values in history.items() if values.dims == ("generation",)}
@@ -98,6 +103,24 @@ def inspect(folder: str | Path, say: Say = _nobody) -> str:
     best = yardstick(definition).strength
     path = folder / "inspect.png"
     return _said(say, lines, path, lambda: figures.windows(courses, path, caption, best, condition))
+
+
+def _of_evolve(folder: Path, say: Say) -> str:
+    """Of a checkpoint of `mutagrad.evolve`, which knows neither the algorithm nor the loss."""
+    told = of_evolve(folder)
+    number = max(map(len, told.records.values()), default=0)
+    is_there = np.ones(number, bool)
+    for gap in lost_of(folder):
+        is_there[gap.start : gap.stop] = False
+    records = {name: np.asarray(values)[is_there] for name, values in told.records.items()}
+    if "loss" not in records or (found := last_third(records, None)) is None:
+        raise ValueError(f"run: got {str(folder)!r}, whose history has no losses of two generations or more")
+    lines = [f"The last third of the run:\n{regime_text(found)}"]
+    if np.isfinite(records["loss"]).sum() >= FEWEST:
+        lines.append(_forecast(records))
+    lines.append(f"Its page, with figures: mutagrad report {shlex.quote(str(folder))}")
+    say("\n".join(lines))
+    return "\n".join(lines)
 
 
 def _said(say: Say, lines: list[str], path: Path, draw: Callable[[], Any]) -> str:
@@ -250,6 +273,11 @@ def _forecast(records: dict[str, Any]) -> str:
 
 def read(folder: Path) -> tuple[TrainConfig, Any]:
     """Settings and history of a run."""
+    if is_evolved(folder):
+        raise ValueError(
+            f"run: got {str(folder)!r}, a checkpoint of mutagrad.evolve, which holds no loss to evaluate; call "
+            "mutagrad.diagnose or mutagrad.diagnostics.landscape with the loss function"
+        )
     try:
         settings, history = read_settings(folder), read_history(folder)
     except (FileNotFoundError, NotADirectoryError):

@@ -24,7 +24,7 @@ def groups(config: TrainConfig, number: int) -> dict[str, np.ndarray]:
     return {name: kept for name, kept in both.items() if kept.sum() > 1} or {"": np.ones(number, bool)}
 
 
-def last_third(records: Mapping[str, Any], algorithm: Algorithm) -> diagnostics.Regime | None:
+def last_third(records: Mapping[str, Any], algorithm: Algorithm | None) -> diagnostics.Regime | None:
     """The regime of the last third of a run, or all of one of fewer than six generations; ``None`` of a single one.
 
     >>> import jax, jax.numpy as jnp, mutagrad

@@ -142,7 +142,7 @@ def _best(by_name: Mapping[str, Finding], found: Regime) -> str:
         text += f" {verdict}" if scale.follows else ""
         return text + ". No curvature is told from zero, so the best σ is not known."
     if not scale.follows:
-        return text + f". No best σ is known: {best.follows}."
+        return text + f" cannot be judged. No best σ is known: {best.follows}."
     gain = about(by_name["decrease at the best"].estimate)
     text += f" {verdict}. {best.follows} gains most at σ = {about(best.estimate)}, {gain} per generation"
     is_less = isinstance(found.definition, Definition) and recombines(found.definition)
