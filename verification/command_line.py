@@ -23,23 +23,29 @@ import sys
 import tempfile
 import time
 import traceback
+import types
+import webbrowser
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import jax
 import numpy as np
 
+import mutagrad
 from mutagrad import cli
 from mutagrad.lab.claims import page, reproduction, verdicts, words
 from mutagrad.lab.tasks.data import load
 from mutagrad.lab.training import inspect, problem, replay, train
+from mutagrad.lab.training import page as page_of_run
 from mutagrad.lab.training.options import TrainConfig
+from mutagrad.report.page.watch import Watched
 from mutagrad.run import lineage
 from mutagrad.run.evolve import RunError
 from mutagrad.run.signals import Terminated
 
-COMMANDS = ("train", "inspect", "replay", "reproduce", "claims", "")
+COMMANDS = ("train", "inspect", "report", "replay", "reproduce", "claims", "")
 STATUSES = (0, 1, 2, 130, 143)
 SECONDS = 10
 """Of the processor, for one line; and six times as many of the clock, since other processes may be at work."""
@@ -131,6 +137,17 @@ def prepare(root: Path) -> None:
         config = TrainConfig(data="data.npz", widths=(3,), num_offspring=4, sigma=0.01, generations=12, out="good")
         train.train(config, progress=False)
     (root / "good" / "training.png").write_bytes(b"")
+    mutagrad.evolve(
+        jax.random.key(0),
+        mutagrad.elitist(0.1, 4),
+        np.ones(3),
+        lambda x: x @ x,
+        12,
+        checkpoint=root / "evolved",
+        progress=False,
+    )
+    shutil.copytree(root / "evolved", root / "evolved-damaged")
+    (root / "evolved-damaged" / "history.journal").write_bytes(b"{")
     whole = json.loads((root / "good" / "config.json").read_text(encoding="utf-8"))
     settings = whole["settings"]
     contents = {
@@ -219,6 +236,11 @@ class Seams:
             return verdicts.read(done)
         return self._or_fault(lambda: next(one for key, one in verdicts.committed().items() if key[0] == claim.id))
 
+    def _page(self, *told: Any, out: Any = None, version: str = "") -> Any:
+        if out is not None:
+            Path(out).write_text("<html>", encoding="utf-8")
+        return self._or_fault(types.SimpleNamespace(html="<html>", path=out))
+
     def patched(self) -> contextlib.ExitStack:
         """The library with all of them in place."""
         stack = contextlib.ExitStack()
@@ -230,6 +252,10 @@ class Seams:
             (inspect.figures, "windows", lambda courses, path, *rest: self._or_fault(lambda: path.write_bytes(b""))),
             (inspect, "diagnosis", lambda folder, number, say: self._or_fault(lambda: say(f"{number} at a time"))),
             (inspect, "landscape", lambda folder, say: self._or_fault(lambda: say("flat"))),
+            (page_of_run, "diagnosed", lambda folder, number: self._or_fault(lambda: None)),
+            (page_of_run.report_page, "page", self._page),
+            (Watched, "serve", lambda watched: self._or_fault(watched._server.server_close)),
+            (webbrowser, "open", lambda address: self._or_fault(True)),
             (replay, "load", self._load),
             (replay, "set_up", self._set_up),
             (lineage, "_advance_of", lambda *rest: self._or_fault(lambda: self._advance)),
@@ -270,8 +296,8 @@ def line(generator: random.Random, command: str, known: list, places: tuple[str,
         pool = (*COMMANDS[:-1], *OTHERS, *WORDS, *INTEGERS)
         return [generator.choice(pool) for _ in range(generator.randrange(4))]
     words = [command]
-    if command in ("inspect", "replay") and generator.random() < 0.95:
-        words.append(generator.choice(places))
+    if command in ("inspect", "report", "replay") and generator.random() < 0.95:
+        words += [generator.choice(places) for _ in range(1 + (command == "report") * generator.randrange(3))]
     if command == "reproduce" and generator.random() < 0.95:
         words.append(generator.choice((*CLAIMS, "all", "whitelam2021", "w21-9", *WORDS)))
     for _ in range(min(int(generator.expovariate(0.6)), 12)):
