@@ -57,12 +57,8 @@ def _parser() -> _Parser:
         "the loss is there, and what mutations do to it, with landscape.png.",
         allow_abbrev=False,
     )
-    inspect.add_argument(
-        "run",
-        metavar="RUN",
-        type=path,
-        help="a folder that mutagrad train --out wrote, or a checkpoint of mutagrad.evolve",
-    )
+    either = "a folder that mutagrad train --out wrote, or a checkpoint of mutagrad.evolve"
+    inspect.add_argument("run", metavar="RUN", type=path, help=either)
     inspect.add_argument(
         "--diagnose", action="store_true", help="evaluate some hundred mutants, and gradients, at the last parameters"
     )
@@ -141,6 +137,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             try:
                 options = vars(_parser().parse_args(arguments))
                 command = options.pop("command")
+                # argparse of Python 3.11 and 3.12 takes the "--" of --out=-- away, and leaves nothing.
+                for name in (name for name, value in options.items() if value == []):
+                    _parser().error(f"argument --{name.replace('_', '-')}: expected one argument")
                 status = _run(command, options)
             except SystemExit as stop:
                 status = stop.code if isinstance(stop.code, int) else 0

@@ -133,3 +133,14 @@ def test_an_error_keeps_the_history_so_far(whole, tmp_path):
         run(tmp_path / "run", observers=[broken])
     number = int(caught.value.result.state.generation)
     np.testing.assert_array_equal(caught.value.result.history["loss"], whole.history["loss"][:number])
+
+
+def test_other_start_parameters_are_not_taken_in_silence(tmp_path, whole, recwarn):
+    """The run of the folder goes on; that it does is said. The same parameters, and the run's own result, need no word."""
+    half = run(tmp_path / "run", NUMBER // 2)
+    run(tmp_path / "run", NUMBER - 10)
+    run(tmp_path / "run", NUMBER - 5, half)
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match="began with other parameters than those given"):
+        result = run(tmp_path / "run", NUMBER, 2 * START)
+    assert_whole(result, whole)

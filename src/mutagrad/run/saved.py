@@ -96,6 +96,7 @@ class Saved:
             self._first = int(state.generation) - max(map(len, jax.tree.leaves(history)), default=0)
             self._start = lineage.start_of(state, self._key, self._evaluator)
             return state, history, evaluations
+        given = lineage.start_of(state, self._key, self._evaluator)
         state = self._checkpoints.restore(described, state)
         self._run, self._first = described["run"], described["first"]
         past = history_of(self._folder, described)
@@ -107,6 +108,11 @@ class Saved:
             if self._recorder is not None:
                 self._say("its lineage is damaged or missing, and begins anew here")
             self._set_aside(lineage.NAME)
+        if own and own["generation"] == given["generation"] and own["checksum"] != given["checksum"]:
+            self._say(
+                "its run began with other parameters than those given, and goes on with its own; for a run from these pass "
+                "another folder"
+            )
         self._start = own or lineage.start_of(state, self._key, self._evaluator)
         return state, past.columns, described["evaluations"]
 
