@@ -272,6 +272,12 @@ def test_inspect_speaks_before_it_draws(run, tmp_path, capsys):
     assert len(said) == 2
 
 
+@pytest.mark.parametrize("words", [["train"], ["report", "x"], ["reproduce", "W21-9"]])
+def test_an_option_whose_value_argparse_takes_away_is_one_line(words, capsys):
+    assert main([*words, "--out=--"]) == 2
+    assert capsys.readouterr().err == "mutagrad: argument --out: expected one argument; see mutagrad --help\n"
+
+
 @pytest.mark.parametrize(
     "content", ["[]", '"run"', "3", "null", "[" * 10**5, '{"settings": [1]}', '{"settings": null}', "\xff"]
 )
