@@ -18,6 +18,8 @@ __all__ = ["StrengthMemory", "strength_rule", "success_rule"]
 _FULL_SPEED = 10
 """Offspring a generation from which σ may change by the factor `_MAX_CHANGE`; with fewer, in proportion more slowly."""
 _MAX_CHANGE = 2.0
+_MAX_RISE = 1.25
+"""The same for a rise of σ under weighted recombination, whose best σ is half of the largest that gains anything."""
 _CURVATURE_MEMORY = 200
 """Offspring over which TrH is averaged: it changes slowly while training, and one estimate is noisy."""
 _SLOPE_MEMORY = 20
@@ -106,6 +108,8 @@ def strength_rule(definition: Definition, target: float) -> Callable:
     best_ratio = best_strength(definition) if weights is not None else 1.0
     spread = math.fsum(weight**2 for weight in weights or ())
     speed = _speed(num_offspring)
+    # What a step of recombination was worth is known a generation later, and a step too long is not taken back.
+    rise = min(1.0, num_offspring / _FULL_SPEED) * math.log(_MAX_RISE) if weights is not None else speed
     slope_lag = max(1.0, _SLOPE_MEMORY / num_offspring)
     trend_weight = min(1.0, num_offspring / _TREND_MEMORY)
     push_weight = min(0.25, num_offspring / 40)
@@ -153,6 +157,7 @@ def strength_rule(definition: Definition, target: float) -> Callable:
             scale = best_ratio * 2 * sigma / gain
             variance = jnp.maximum(squared_curvature - half_curvature**2, 0) * num_offspring / step_count
             held = _held(moment_strength, scale * half_curvature, scale**2 * variance, step_count)
+            most = jnp.where(step_count > 0, scale * (half_curvature + jnp.sqrt(variance)), 0)
             # Where a batch has one loss, its noise is what a step promises on one batch and fails to deliver on the next.
             # Of what it fails to deliver, the share of a mean offspring's curvature is known.
             is_blind = info.is_resampled & (noise == 0)
@@ -173,10 +178,12 @@ def strength_rule(definition: Definition, target: float) -> Callable:
         if weights is not None:
             # The smaller the share of signal, the longer it takes to see what a change of σ brought.
             wanted = wanted * signal
+            # A rise must be safe as far as steps are known: one too long is not taken back.
+            wanted = jnp.minimum(wanted, jnp.maximum(jnp.log(target / jnp.maximum(most, 1e-6)), 0))
         # |∇U| was measured a little while ago; with few parameters it falls by several percent a generation.
         wanted = wanted + jnp.clip(slope_lag * old.slope_trend, -1, 1)
         # On a plateau the strength is 0/0: look further away.
-        change = jnp.clip(jnp.where(jnp.isnan(wanted), speed, wanted), -speed, speed)
+        change = jnp.clip(jnp.where(jnp.isnan(wanted), rise, wanted), -speed, rise)
         change = jnp.where(number < num_offspring / 2, -speed, change)
 
         # While σ is driven far, what was measured before is forgotten: at a smaller σ it was imprecise, at a larger one
