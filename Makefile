@@ -1,11 +1,12 @@
-# Two commands for a newcomer: make demo, make test. Nothing but Python 3.11 or newer and make is needed first.
+# Two commands for a newcomer: make demo, which ends with a page in the browser, and make test. Nothing but Python 3.11 or newer
+# and make is needed first.
 PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: demo test verify lint types docs docs-check check lock clean oracle clusters peers browser trackers
 
 demo: .venv/.installed
-	@out=runs/demo-$$(date +%Y%m%d-%H%M%S); $(BIN)/mutagrad train --data digits --generations 1500 --out $$out \
+	@out=runs/demo-$$(date +%Y%m%d-%H%M%S); $(BIN)/mutagrad train --data digits --generations 1500 --out $$out --open \
 	  && echo "figure           $$out/training.png"
 
 test: .venv/.installed
