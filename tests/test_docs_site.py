@@ -110,7 +110,7 @@ def test_pages_that_need_what_is_not_here_are_left_out(tmp_path, monkeypatch):
     (tmp_path / "d.md").write_text("# d\n\nneeds: no_such_module\n")
     absent = needs.absent_in(tmp_path)
     assert absent == {"a.md": "no_such_module", "b.md": "MNIST in $MUTAGRAD_DATA"}
-    text = needs.unlinked("- [A](a.md)\n- [C](c.md)", absent)
+    text = needs.unlinked("- [A](../gallery/a.md)\n- [C](c.md)", absent)
     assert text == "- A (not made here: it needs no_such_module)\n- [C](c.md)"
     (tmp_path / "train-images-idx3-ubyte.gz").touch()
     assert "b.md" not in needs.absent_in(tmp_path)

@@ -340,3 +340,18 @@ def test_a_run_that_goes_on_makes_void_what_tensorboard_had_from_there(tmp_path)
     again(chunk(30, 30))
     again.close()
     check_tensorboard(tmp_path, history, range(60))
+
+
+def test_a_tracker_that_is_used_again_says_that_it_writes_nothing(tmp_path):
+    tracker = trackers.json_lines(tmp_path / "run.jsonl", every=1)
+
+    def run(start, number):
+        return mutagrad.evolve(
+            jax.random.key(0), mutagrad.elitist(0.1, 4), start, lambda x: jnp.sum(x**2), number, progress=False,
+            observers=[tracker],
+        )  # fmt: skip
+
+    result = run(jnp.ones(3), 5)
+    with pytest.warns(UserWarning, match="json_lines: its run has ended, and nothing of this one is written") as said:
+        run(result, 10)
+    assert len(said) == 1

@@ -30,4 +30,4 @@ def unlinked(text: str, absent: dict[str, str]) -> str:
         need = absent.get(match[2])
         return f"{match[1]} (not made here: it needs {need})" if need else match[0]
 
-    return re.sub(r"\[([^\]]*)\]\((\w+\.md)\)", replaced, text)
+    return re.sub(r"\[([^\]]*)\]\((?:[\w.]+/)*(\w+\.md)\)", replaced, text)

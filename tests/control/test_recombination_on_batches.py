@@ -107,3 +107,60 @@ def test_batches_drive_sigma_neither_to_nothing_nor_away(loss_fn):
     fixed = [last(mutagrad.weighted_recombination(sigma, NUMBER)) for sigma in (0.01, 0.03)]
     found = last(mutagrad.adapt_sigma(mutagrad.weighted_recombination(0.01, NUMBER)))
     assert found < 1.2 * min(fixed), (found, fixed)
+
+
+INPUTS = jax.random.normal(jax.random.key(1), (500, 10))
+TARGETS = INPUTS @ jnp.linspace(-1, 1, 10) + 0.3 * jax.random.normal(jax.random.key(2), (500,))
+
+
+def squared(x, rows):
+    return jnp.mean((INPUTS[rows] @ x - TARGETS[rows]) ** 2)
+
+
+def zero_in_half(x, rows):
+    return jnp.where(INPUTS[rows[0], 0] > 0, squared(x, rows), 0.0)
+
+
+def nan_in_half(x, rows):
+    return jnp.where(INPUTS[rows[0], 0] > 0, squared(x, rows), jnp.nan)
+
+
+def hinge(x, rows):
+    return jnp.mean(jnp.maximum(0, 1 - jnp.sign(TARGETS[rows]) * (INPUTS[rows] @ x)))
+
+
+def ended(loss_fn, sigma, size, num_generations=800, num_offspring=20):
+    """σ of each generation, and the parameters at the end, of batches of a size; on all the data if it is 0."""
+    algorithm = mutagrad.adapt_sigma(mutagrad.weighted_recombination(sigma, num_offspring))
+
+    def generation(state, key):
+        key, batch_key = jax.random.split(key)
+        rows = jax.random.randint(batch_key, (size or 1,), 0, 500) if size else jnp.arange(500)
+        state, info = algorithm.step(key, state, lambda x: loss_fn(x, rows), is_resampled=size > 0)
+        return state, info.sigma
+
+    keys = jax.random.split(jax.random.key(5), num_generations)
+    state, sigmas = jax.jit(lambda keys: jax.lax.scan(generation, algorithm.init(jnp.zeros(10)), keys))(keys)
+    return np.asarray(sigmas), state.params
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "sigma", "size"),
+    [(zero_in_half, 0.01, 8), (nan_in_half, 0.01, 8), (hinge, 0.01, 8), (squared, 1e-8, 64), (squared, 0.01, 2)],
+    ids=["zero in half", "nan in half", "hinge", "from a tiny σ", "two examples"],
+)
+def test_batches_that_tell_nothing_or_little_do_no_harm(loss_fn, sigma, size):
+    """The loss on all the data ends below a tenth of the start's (a quarter of a hinge loss, which no parameters bring to 0)."""
+    of_all = hinge if loss_fn is hinge else squared
+    start, (_, params) = of_all(jnp.zeros(10), jnp.arange(500)), ended(loss_fn, sigma, size)
+    share = 0.25 if loss_fn is hinge else 0.1
+    assert float(of_all(params, jnp.arange(500))) < share * float(start)
+
+
+@pytest.mark.parametrize("size", [0, 8])
+def test_on_a_plateau_sigma_grows_ten_thousand_fold_at_most(size):
+    sigmas, _ = ended(lambda x, rows: 1.0 + 0 * jnp.sum(x), 0.01, size, 200)
+    assert 50 < sigmas[-1] < 1.3e2
+    assert np.all(np.diff(sigmas) >= 0)
+    sigmas, _ = ended(lambda x, rows: 0 * jnp.sum(x), 0.01, size, 50)
+    np.testing.assert_array_equal(sigmas, np.float32(0.01))

@@ -139,6 +139,8 @@ def test_what_is_no_run_is_refused_in_a_line(runs, tmp_path, capsys):
         [str(runs / "full"), "--port", "70000", "--watch"],
         [str(runs / "full"), "--watch", "--out", "x.html"],
         [str(runs / "full"), "--out", str(tmp_path)],
+        [str(runs / "full"), "--out", str(runs / "full" / "config.json")],
+        [str(runs / "full"), "--out", "/dev/null"],
     ):
         assert main(["report", *words]) == 2, words
         error = capsys.readouterr().err

@@ -35,7 +35,8 @@ def early_rejection(algorithm: Algorithm, error: float = 0.01, part_size: int = 
     Algorithm, which needs a loss ``loss_fn(params, batch)`` that returns per-example losses, and batches whose arrays share their
     first axis. Its ``info.num_examples`` is the mean number of examples on which a candidate was evaluated. Of a rejected
     offspring ``info.losses`` is an estimate. Candidates are evaluated one after another: on an accelerator a part must fill the
-    device.
+    device. An Optax loop (`mutagrad.as_gradient_transformation`) passes no batch and cannot have it; another ``evaluation`` of
+    `mutagrad.evolve` takes its place.
 
     Raises
     ------

@@ -90,8 +90,8 @@ def adapt_sigma(algorithm: Algorithm, rule: str | None = None, target: float | N
 
     Rule "strength", the default for `mutagrad.weighted_recombination`, `mutagrad.truncation`, and one mutant that is accepted
     with a probability: s = σTrH/|∇U| is held at a target. The offspring's loss differences have mean ½σ²TrH and variance
-    σ²|∇U|², which gives TrH and |∇U|. It is for smooth losses, on all the data or on large batches; with recombination on small
-    ones too, where what steps deliver on the next batch tells their noise.
+    σ²|∇U|², which gives TrH and |∇U|. It is for smooth losses, on all the data or on large batches; with recombination on
+    smaller ones too, from some 4 examples, where what steps deliver on the next batch tells their noise.
 
     Rule "success": ln σ grows with the share of offspring that lower the loss and falls below the target share (Rechenberg's
     rule for M = 1 with ``target=0.2``); it sees only the order of the losses.

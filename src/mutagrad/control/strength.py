@@ -28,6 +28,10 @@ _NOISE_MEMORY = 400
 """Offspring over which the share of sampling noise in |∇U|² is averaged."""
 _RESPONSE_MEMORY = 1000
 """Offspring over which what steps promise and deliver is averaged, where one loss a batch hides its sampling noise."""
+_KNOWN = 3
+"""Generations from which on the mean worth of steps counts."""
+_FARTHEST = 1e4
+"""By how much σ may grow on a plateau."""
 _SMALLEST_SIGNAL = 0.05
 """The smallest share of signal that is told from none; below it the batch is too small for any σ."""
 _TREND_MEMORY = 200
@@ -51,6 +55,9 @@ class StrengthMemory(NamedTuple):
     step_count : the offspring behind both.
     promised, delivered, response_count : where examples do not tell the sampling noise, what the slope of one batch promised
         for a step, and what another batch found of it, both in units of the mean promise; the offspring behind both.
+    progress, squared_progress, progress_count : on fresh batches, what its steps were worth there, in units of the mean gain, the
+        mean square of that, and the offspring behind both.
+    seen : σ of the last generation that told anything.
     step_gain, step_sigma : of its last step, what the slope predicted in units of σ, and its σ.
     push : average direction in which σ is driven, from −1 to 1, to tell a σ that is far off from one that jitters.
     """
@@ -71,6 +78,10 @@ class StrengthMemory(NamedTuple):
     promised: jax.Array
     delivered: jax.Array
     response_count: jax.Array
+    progress: jax.Array
+    squared_progress: jax.Array
+    progress_count: jax.Array
+    seen: jax.Array
     step_gain: jax.Array
     step_sigma: jax.Array
     push: jax.Array
@@ -79,7 +90,7 @@ class StrengthMemory(NamedTuple):
     def first(cls, sigma: jax.Array) -> "StrengthMemory":
         """Nothing yet."""
         start = dict.fromkeys(cls._fields, jnp.zeros_like(sigma))
-        return cls(**start | {"push": jnp.ones_like(sigma), "step_sigma": sigma})
+        return cls(**start | {"push": jnp.ones_like(sigma), "step_sigma": sigma, "seen": sigma})
 
 
 def _speed(num_offspring: int) -> float:
@@ -110,6 +121,7 @@ def strength_rule(definition: Definition, target: float) -> Callable:
     speed = _speed(num_offspring)
     # What a step of recombination was worth is known a generation later, and a step too long is not taken back.
     rise = min(1.0, num_offspring / _FULL_SPEED) * math.log(_MAX_RISE) if weights is not None else speed
+    most_of_slopes = max(_SLOPE_MEMORY, min(_NOISE_MEMORY, 20 * num_offspring))
     slope_lag = max(1.0, _SLOPE_MEMORY / num_offspring)
     trend_weight = min(1.0, num_offspring / _TREND_MEMORY)
     push_weight = min(0.25, num_offspring / 40)
@@ -131,7 +143,11 @@ def strength_rule(definition: Definition, target: float) -> Callable:
         trace_memory = _CURVATURE_MEMORY / jnp.square(signal)
         half_trace, trace_count = _average(old.half_trace, old.trace_count, mean / sigma, number, trace_memory)
         success, _ = _average(old.success, old.trace_count, share, number, trace_memory)
-        squared_slope, slope_count = _average(old.squared_slope, old.slope_count, square, number, _SLOPE_MEMORY)
+        # The less of a slope is signal, the more those of batches differ.
+        slope_memory = _SLOPE_MEMORY
+        if weights is not None:
+            slope_memory = jnp.minimum(slope_memory / jnp.square(signal), most_of_slopes)
+        squared_slope, slope_count = _average(old.squared_slope, old.slope_count, square, number, slope_memory)
         squared_slope_long, noise_count = _average(
             old.squared_slope_long, old.noise_count, square, number, _NOISE_MEMORY
         )
@@ -143,6 +159,7 @@ def strength_rule(definition: Definition, target: float) -> Callable:
         held, gain, step_gain = moment_strength, old.gain, old.step_gain
         half_curvature, squared_curvature, step_count = old.half_curvature, old.squared_curvature, old.step_count
         promised, delivered, response_count = old.promised, old.delivered, old.response_count
+        progress, squared_progress, progress_count = old.progress, old.squared_progress, old.progress_count
         if weights is not None:
             # What the last step was worth is known: curvature along it, which single offspring hardly see, counts too.
             # Without it this is s. Of what the slope predicted only the signal is on another batch.
@@ -151,7 +168,7 @@ def strength_rule(definition: Definition, target: float) -> Callable:
             shares = rank_shares(weights, jnp.where(is_finite, info.loss_differences, jnp.inf)).astype(sigma.dtype)
             scaled = jnp.where(is_finite, info.loss_differences.astype(sigma.dtype) / sigma, mean)
             step_gain = -jnp.sum(shares * (scaled - mean))
-            gain, _ = _average(old.gain, old.slope_count, step_gain, number, _SLOPE_MEMORY)
+            gain, _ = _average(old.gain, old.slope_count, step_gain, number, slope_memory)
             half_curvature, step_count = _average(old.half_curvature, old.step_count, lost, number, trace_memory)
             squared_curvature, _ = _average(old.squared_curvature, old.step_count, lost**2, number, trace_memory)
             scale = best_ratio * 2 * sigma / gain
@@ -165,6 +182,11 @@ def strength_rule(definition: Definition, target: float) -> Callable:
             promise = jnp.where(jnp.isfinite(response), old.step_gain / old.gain, jnp.nan)
             promised, _ = _average(old.promised, old.response_count, promise, number, _RESPONSE_MEMORY)
             delivered, response_count = _average(old.delivered, old.response_count, response, number, _RESPONSE_MEMORY)
+            earned = jnp.where(info.is_resampled & (old.step_gain > 0), -worth / old.gain, jnp.nan)
+            progress, _ = _average(old.progress, old.progress_count, earned, number, _RESPONSE_MEMORY)
+            squared_progress, progress_count = _average(
+                old.squared_progress, old.progress_count, earned**2, number, _RESPONSE_MEMORY
+            )
         # Where σ is so large that the loss is far from quadratic, mean/std stays near 1 however large σ is; that hardly
         # any offspring succeeds then shows it. One standard error of caution keeps this out of the way elsewhere.
         likely = success + jnp.sqrt(success * (1 - success) / trace_count) + 1 / trace_count
@@ -184,6 +206,13 @@ def strength_rule(definition: Definition, target: float) -> Callable:
         wanted = wanted + jnp.clip(slope_lag * old.slope_trend, -1, 1)
         # On a plateau the strength is 0/0: look further away.
         change = jnp.clip(jnp.where(jnp.isnan(wanted), rise, wanted), -speed, rise)
+        if weights is not None:
+            # σ does not grow while steps are not known to be worth anything on batches that did not select them.
+            variance = jnp.maximum(squared_progress - progress**2, 0) * num_offspring / progress_count
+            certainty = progress * jax.lax.rsqrt(variance)
+            is_known = progress_count >= _KNOWN * num_offspring
+            change = jnp.where(is_known, jnp.minimum(change, rise * jnp.clip(certainty - 1, 0, 1)), change)
+            change = jnp.where(is_known & (certainty < -2), jnp.minimum(change, -rise / 2), change)
         change = jnp.where(number < num_offspring / 2, -speed, change)
 
         # While σ is driven far, what was measured before is forgotten: at a smaller σ it was imprecise, at a larger one
@@ -194,6 +223,9 @@ def strength_rule(definition: Definition, target: float) -> Callable:
         known = remembered
         if weights is not None:
             known = jnp.minimum(remembered, jnp.exp(-2 * jnp.maximum(change, 0)))
+            # What steps were worth at a larger σ is soon forgotten.
+            fewer = jnp.maximum(progress_count * jnp.exp(2 * jnp.minimum(change, 0)), _KNOWN * num_offspring)
+            progress_count = jnp.minimum(progress_count, fewer)
         slope_change = jnp.log(squared_slope / old.squared_slope) / 2
         trend = old.slope_trend + trend_weight * remembered * (slope_change - old.slope_trend)
         new = StrengthMemory(
@@ -213,10 +245,24 @@ def strength_rule(definition: Definition, target: float) -> Callable:
             promised=promised,
             delivered=delivered,
             response_count=response_count,
+            progress=progress,
+            squared_progress=squared_progress,
+            progress_count=progress_count,
+            seen=sigma,
             step_gain=step_gain,
             step_sigma=sigma,
             push=push,
         )
+        if weights is not None:
+            # A generation tells nothing where offspring differ by no more than rounding, or where the batch has no loss at all.
+            rounding = 4 * jnp.finfo(info.loss_differences.dtype).eps * jnp.abs(info.parent_loss).astype(sigma.dtype)
+            is_told = (jnp.sqrt(square) * sigma > rounding) & jnp.isfinite(info.parent_loss)
+            # On a plateau, look further away; a loss of 0 is the end of what a batch asks for.
+            is_plateau = jnp.isfinite(info.parent_loss) & (info.parent_loss != 0) & (sigma < _FARTHEST * old.seen)
+            blind = jnp.where(is_plateau, jnp.where(number < num_offspring / 2, -speed, rise), 0)
+            change = jnp.where(is_told, change, blind)
+            kept = old._replace(step_gain=jnp.zeros_like(sigma), step_sigma=sigma)
+            new = jax.tree.map(lambda ours, before: jnp.where(is_told, ours, before), new, kept)
         return sigma * jnp.exp(change), new, moment_strength
 
     return update

@@ -97,7 +97,14 @@ class Tracker:
 
     def __call__(self, chunk: Chunk) -> None:
         """Write the rows of a chunk."""
-        if jax.process_index() != 0 or self._is_closed:
+        if jax.process_index() != 0:
+            return
+        if self._is_closed:
+            if self._last:
+                notice.warn(
+                    f"{self._name}: its run has ended, and nothing of this one is written; make a new one for each run"
+                )
+                self._last = {}
             return
         start = chunk.generation - chunk.num_generations
         columns = self._columns(chunk)

@@ -74,7 +74,11 @@ def report(
 
 def _file_of(runs: list[str], out: str | None) -> Path:
     if out is not None:
-        return Path(out)
+        path = Path(out)
+        # What is there may be a run's own file, or a device.
+        if path.suffix not in (".html", ".htm") or (path.exists() and not path.is_file()):
+            raise ValueError(f"out: got {out!r}; pass a file whose name ends in .html")
+        return path
     return Path("report.html") if len(runs) > 1 else Path(os.path.expanduser(runs[0])) / "report.html"
 
 
