@@ -144,7 +144,7 @@ def strength_rule(definition: Definition, target: float) -> Callable:
         half_trace, trace_count = _average(old.half_trace, old.trace_count, mean / sigma, number, trace_memory)
         success, _ = _average(old.success, old.trace_count, share, number, trace_memory)
         # The less of a slope is signal, the more those of batches differ.
-        slope_memory = _SLOPE_MEMORY
+        slope_memory: Any = _SLOPE_MEMORY
         if weights is not None:
             slope_memory = jnp.minimum(slope_memory / jnp.square(signal), most_of_slopes)
         squared_slope, slope_count = _average(old.squared_slope, old.slope_count, square, number, slope_memory)
