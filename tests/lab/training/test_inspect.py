@@ -6,6 +6,7 @@ import pytest
 
 import mutagrad
 from mutagrad.lab.training.inspect import diagnosis, inspect
+from mutagrad.report.page.folder import lost_of
 from mutagrad.run import journal
 from mutagrad.run.past import HISTORY
 
@@ -40,3 +41,15 @@ def test_one_without_losses_is_refused(tmp_path):
     run(tmp_path / "run", record=lambda state, info: {"norm": jnp.linalg.norm(state.params)})
     with pytest.raises(ValueError, match="whose history has no losses of two generations or more"):
         inspect(tmp_path / "run")
+
+
+def test_generations_that_a_checkpoint_knows_of_and_the_history_lacks_are_named(tmp_path):
+    """A history that is cut at its end reads like one that was written so far: the checkpoint knows better."""
+    run(tmp_path / "run")
+    path = tmp_path / "run" / HISTORY
+    path.write_bytes(path.read_bytes()[:-1])
+    number = max(map(len, journal.read(path).columns.values()), default=0)
+    assert number < 60
+    if number > 1:
+        assert f"Generations {number + 1} to 60 of what is kept are lost to damage" in inspect(tmp_path / "run")
+    assert lost_of(tmp_path / "run") == [range(number, 60)]

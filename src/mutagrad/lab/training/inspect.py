@@ -30,6 +30,7 @@ from mutagrad.report.text import (
     forecast_text,
     regime_text,
 )
+from mutagrad.run.past import spans
 from mutagrad.run.saved import last_state
 
 __all__ = ["diagnosed", "diagnosis", "inspect", "landscape", "read"]
@@ -110,7 +111,8 @@ def _of_evolve(folder: Path, say: Say) -> str:
     told = of_evolve(folder)
     number = max(map(len, told.records.values()), default=0)
     is_there = np.ones(number, bool)
-    for gap in lost_of(folder):
+    lost = lost_of(folder)
+    for gap in lost:
         is_there[gap.start : gap.stop] = False
     records = {name: np.asarray(values)[is_there] for name, values in told.records.items()}
     if "loss" not in records or (found := last_third(records, None)) is None:
@@ -118,6 +120,8 @@ def _of_evolve(folder: Path, say: Say) -> str:
     lines = [f"The last third of the run:\n{regime_text(found)}"]
     if np.isfinite(records["loss"]).sum() >= FEWEST:
         lines.append(_forecast(records))
+    if lost:
+        lines.append(f"{spans(lost, 0).capitalize()} of what is kept are lost to damage, and left out.")
     lines.append(f"Its page, with figures: mutagrad report {shlex.quote(str(folder))}")
     say("\n".join(lines))
     return "\n".join(lines)

@@ -79,7 +79,7 @@ def of_evolve(folder: str | PathLike, algorithm: Algorithm | None = None) -> Tol
             f"{str(place)!r}, algorithm=algorithm)",
         },
         how_to_diagnose="mutagrad.diagnose(key, loss_fn, params, algorithm, use_gradient=True)",
-        lost=found.lost,
+        lost=lost_of(place),
         notes=notes,
     )
 
@@ -113,8 +113,11 @@ def lineage_of(place: Path) -> tuple[dict[str, np.ndarray], int] | None:
 
 
 def lost_of(place: Path) -> list[range]:
-    """Generations that are lost of a history, from 0."""
+    """Generations that are lost of a history, from 0; those at its end too that a checkpoint knows of."""
     try:
-        return list(journal.read(place / HISTORY).lost)
+        found = journal.read(place / HISTORY)
     except (OSError, ValueError):
         return []
+    number, described = max(map(len, found.columns.values()), default=0), _described(place)
+    known = described["generation"] - described["first"] if described else 0
+    return [*found.lost, *([range(number, known)] if known > number else [])]
