@@ -14,9 +14,11 @@ os.environ.setdefault(
     + " --xla_cpu_use_fusion_emitters=false" * (version("jaxlib") in ("0.10.0", "0.10.1")),
 )
 
-# A shell starts what runs in its background deaf to Ctrl-C, which the tests of signals send.
+# A shell starts what runs in its background deaf to Ctrl-C, and nohup to SIGHUP, which the tests of signals send.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 import jax
 import pytest
