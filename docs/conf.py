@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "_ext"))
@@ -54,7 +55,7 @@ copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
 
-def _compiled_for(app: object, page: str, source: list[str]) -> None:
+def _compiled_for(app: Any, page: str, source: list[str]) -> None:
     """The compiler's setting for the process that runs a page.
 
     Most pages compile much and compute little: less optimisation is less time. Those of the gallery train, and need it.
@@ -62,6 +63,6 @@ def _compiled_for(app: object, page: str, source: list[str]) -> None:
     os.environ["XLA_FLAGS"] = "" if page.startswith("gallery/") else "--xla_backend_optimization_level=1"
 
 
-def setup(app: object) -> None:
+def setup(app: Any) -> None:
     """What Sphinx calls."""
-    app.connect("source-read", _compiled_for)  # type: ignore[attr-defined]
+    app.connect("source-read", _compiled_for)

@@ -21,7 +21,7 @@ from mutagrad.lab.training.regime import groups, last_third, last_thirds
 from mutagrad.lab.training.run_folder import read_config, read_history, read_settings
 from mutagrad.report import figures
 from mutagrad.report import landscape as landscape_figures
-from mutagrad.report.page.folder import is_evolved, lost_of, of_evolve
+from mutagrad.report.page.folder import are_there, is_evolved, lost_of, of_evolve
 from mutagrad.report.text import (
     best_strength_is_without,
     diagnosis_text,
@@ -109,11 +109,8 @@ def inspect(folder: str | Path, say: Say = _nobody) -> str:
 def _of_evolve(folder: Path, say: Say) -> str:
     """Of a checkpoint of `mutagrad.evolve`, which knows neither the algorithm nor the loss."""
     told = of_evolve(folder)
-    number = max(map(len, told.records.values()), default=0)
-    is_there = np.ones(number, bool)
     lost = lost_of(folder)
-    for gap in lost:
-        is_there[gap.start : gap.stop] = False
+    is_there = are_there(max(map(len, told.records.values()), default=0), lost)
     records = {name: np.asarray(values)[is_there] for name, values in told.records.items()}
     if "loss" not in records or (found := last_third(records, None)) is None:
         raise ValueError(f"run: got {str(folder)!r}, whose history has no losses of two generations or more")

@@ -1,5 +1,6 @@
 """A run that `mutagrad.evolve` saved, for a page."""
 
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from mutagrad.run.files import shown
 from mutagrad.run.past import HISTORY
 from mutagrad.types import Algorithm
 
-__all__ = ["is_evolved", "lineage_of", "lost_of", "of_evolve"]
+__all__ = ["are_there", "is_evolved", "lineage_of", "lost_of", "of_evolve"]
 
 
 def is_evolved(folder: str | PathLike) -> bool:
@@ -106,10 +107,16 @@ def lineage_of(place: Path) -> tuple[dict[str, np.ndarray], int] | None:
     if not are_rows(rows.columns):
         return None
     number = max(map(len, rows.columns.values()), default=0)
-    is_there = np.ones(number, bool)
-    for gap in rows.lost:
-        is_there[gap.start : gap.stop] = False
+    is_there = are_there(number, rows.lost)
     return {name: column[is_there] for name, column in rows.columns.items()}, start.generation
+
+
+def are_there(number: int, lost: Iterable[range]) -> np.ndarray:
+    """Which of so many rows are not lost."""
+    found = np.ones(number, bool)
+    for gap in lost:
+        found[gap.start : gap.stop] = False
+    return found
 
 
 def lost_of(place: Path) -> list[range]:
