@@ -55,6 +55,13 @@ def count(name: str, value: Any, at_least: int = 1, remedy: str = "") -> int:
     return int(value)
 
 
+def flag(name: str, value: Any) -> bool:
+    """``value`` if it is true or false."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name}: got {value!r}; pass True or False")
+    return bool(value)
+
+
 def choice(name: str, value: Any, known: Any) -> Any:
     """``value`` if it is one of the ``known`` names."""
     if value not in known:

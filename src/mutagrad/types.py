@@ -224,7 +224,12 @@ class Definition(NamedTuple):
 
     def __repr__(self) -> str:
         scale = "σ changes" if self.sigma is None else f"σ = {self.sigma}"
-        return f"{self.num_offspring} offspring, {self.mutation!r} mutations with {scale}, {self.selection!r} selection"
+        name = getattr(self.evaluation, "name", "")
+        parts = [
+            f"{self.num_offspring} offspring, {self.mutation!r} mutations with {scale}, {self.selection!r} selection",
+            name,
+        ]
+        return ", ".join(filter(None, parts))
 
 
 class UnknownDefinition(NamedTuple):

@@ -23,7 +23,8 @@ def call(loss_fn: Callable, rank: int, params: Any) -> "np.ndarray | Failure":
             return Failure(RETURNED_NONE)
         # What is masked is no loss; and an array may be one that the loss fills anew at each call.
         array = np.array(np.ma.filled(1.0 * found, np.nan) if np.ma.isMaskedArray(found) else found)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        # A simulator that ends its program ends its evaluation alone.
         return Failure(_words(error))
     # Of other kinds are bfloat16 and its like, which have names of their own.
     if array.dtype.kind not in "biuf" and not array.dtype.name.startswith(("bfloat", "float")):
@@ -39,7 +40,7 @@ def call_many(loss_fn: Callable, rank: int, candidates: "list[Any]") -> "list[np
     return [call(loss_fn, rank, params) for params in candidates]
 
 
-def _words(error: Exception) -> str:
+def _words(error: BaseException) -> str:
     """The kind of an error and the first line of what it says."""
     try:
         first = str(error).strip().splitlines()[:1]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import mutagrad
-from mutagrad.control.strength import _held, _signal
+from mutagrad.control.recombination import held_strength, signal_of
 
 pytestmark = pytest.mark.permissive  # the losses are a user's
 
@@ -33,7 +33,7 @@ def memories(loss_fn, batch_fn, num_generations=1500, sigma=1e-4):
 
 
 @pytest.mark.parametrize("ratio", [0.3, 3.0])
-def test_steps_deliver_the_share_of_signal(ratio):
+def test_steps_deliver_the_share_ofsignal_of(ratio):
     """One loss a batch, TrC/B = ratio·|∇U|²: of what steps promise, 1/(1 + ratio) arrives on the next batch (theory.md 8).
 
     1,500 generations: promise and delivery of one have standard deviations of 1/√M·√(1 + ratio) or less, in units of the mean
@@ -43,7 +43,7 @@ def test_steps_deliver_the_share_of_signal(ratio):
     share = np.mean(found.delivered[50:]) / np.mean(found.promised[50:])
     error = (1 + ratio) ** 0.5 / (NUMBER * 1450) ** 0.5
     assert abs(share - 1 / (1 + ratio)) < 5 * error + 0.02
-    assert float(_signal(jax.tree.map(lambda leaf: leaf[-1], found))) == pytest.approx(1 / (1 + ratio), abs=0.2)
+    assert float(signal_of(jax.tree.map(lambda leaf: leaf[-1], found))) == pytest.approx(1 / (1 + ratio), abs=0.2)
 
 
 def test_where_examples_tell_the_noise_steps_are_not_asked():
@@ -54,26 +54,26 @@ def test_where_examples_tell_the_noise_steps_are_not_asked():
 
     found = memories(linear, examples)
     assert not np.any(found.response_count)
-    share = np.mean(np.asarray(jax.vmap(_signal)(found))[100:])
+    share = np.mean(np.asarray(jax.vmap(signal_of)(found))[100:])
     assert share == pytest.approx(1 / (1 + ratio), abs=0.05)
 
 
-def test_a_loss_that_stays_the_same_is_all_signal():
+def test_a_loss_that_stays_the_same_is_allsignal_of():
     """No batch, so no noise: the share is exactly 1, and nothing is averaged for it."""
     algorithm = mutagrad.adapt_sigma(mutagrad.weighted_recombination(0.1, NUMBER))
     result = mutagrad.evolve(jax.random.key(0), algorithm, jnp.ones(SIZE), lambda x: jnp.vdot(x, x), 50, progress=False)
     memory = result.state.memory
     assert float(memory.response_count) == float(memory.promised) == float(memory.delivered) == 0
-    assert float(_signal(memory)) == 1
+    assert float(signal_of(memory)) == 1
 
 
 def test_curvature_along_steps_counts_as_far_as_it_is_known():
     """All of the excess without an error, half of it where it is one standard error, none of it where nothing is known."""
     excess = jnp.array([2.0, -0.5, 3.0])
-    assert _held(1.0, 1 + excess, 0.0, 1).tolist() == pytest.approx((1 + excess).tolist())
-    assert _held(1.0, 1 + excess, excess**2, 1).tolist() == pytest.approx((1 + excess / 2).tolist())
-    assert _held(1.0, 1 + excess, jnp.inf, 1).tolist() == [1, 1, 1]
-    assert _held(1.0, jnp.nan, jnp.nan, 0).tolist() == 1
+    assert held_strength(1.0, 1 + excess, 0.0, 1).tolist() == pytest.approx((1 + excess).tolist())
+    assert held_strength(1.0, 1 + excess, excess**2, 1).tolist() == pytest.approx((1 + excess / 2).tolist())
+    assert held_strength(1.0, 1 + excess, jnp.inf, 1).tolist() == [1, 1, 1]
+    assert held_strength(1.0, jnp.nan, jnp.nan, 0).tolist() == 1
 
 
 def mean_loss(x, batch):

@@ -217,3 +217,25 @@ def test_losses_refused(loss_fn, message):
     early = mutagrad.early_rejection(mutagrad.elitist(sigma=0.1, num_offspring=4), part_size=32)
     with pytest.raises(ValueError, match=message):
         stepped(early, loss_fn, jnp.ones(2), jax.random.key(0))
+
+
+def test_the_algorithm_says_its_settings_and_a_checkpoint_is_of_them(tmp_path):
+    def run(number, **settings):
+        early = mutagrad.early_rejection(mutagrad.elitist(sigma=0.1, num_offspring=4), **settings)
+        assert f"early rejection with error {settings['error']} in parts of {settings['part_size']}" in repr(early)
+        batches = mutagrad.minibatches(jnp.ones((100, 2)))
+        return mutagrad.evolve(
+            jax.random.key(0),
+            mutagrad.adapt_sigma(early),
+            jnp.zeros(2),
+            lambda x, batch: jnp.sum((x[None] - batch) ** 2, axis=1),
+            number,
+            batches,
+            checkpoint=tmp_path,
+            progress=False,
+        )
+
+    run(2, error=0.01, part_size=32)
+    with pytest.raises(ValueError, match="early rejection with error 0.01"):
+        run(4, error=0.1, part_size=32)
+    run(4, error=0.01, part_size=32)

@@ -4,7 +4,7 @@ import contextlib
 import multiprocessing
 import re
 import warnings
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 import exact_losses
 import jax
@@ -285,3 +285,45 @@ def test_none_is_a_failed_evaluation():
     with failing("an evaluation returned None", "^loss_fn: 1 evaluations? failed .1 raised.; the history"):
         result = evolved(forgetful, 3, SMALL, jnp.ones(3), evaluation=mutagrad.executor())
     assert result.history["num_nonfinite"].tolist() == [1, 0, 0]
+
+
+def test_a_loss_that_ends_its_program_is_a_failed_evaluation():
+    calls = []
+
+    def simulator(params):
+        calls.append(params)
+        if len(calls) == 4:
+            raise SystemExit(2)
+        return float(np.sum(np.square(params)))
+
+    with failing("SystemExit: 2", "^loss_fn: 1 evaluations? failed .1 raised.; the history"):
+        result = evolved(simulator, 3, SMALL, jnp.ones(3), evaluation=mutagrad.executor())
+    assert result.history["num_exceptions"].tolist() == [1, 0, 0]
+
+
+class Canned:
+    """A pool whose tasks end as they are told to."""
+
+    def __init__(self, end):
+        self._end = end
+
+    def submit(self, fn, *arguments):
+        future = Future()
+        self._end(future, fn, arguments)
+        return future
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (lambda future, fn, arguments: future.cancel(), "a task was cancelled; go on from the last result"),
+        (
+            lambda future, fn, arguments: future.set_result([]),
+            "got list back from a task of 1 evaluations; pass a pool",
+        ),
+        (lambda future, fn, arguments: future.set_result(None), "got NoneType back from a task of 1 evaluations"),
+    ],
+)
+def test_a_pool_that_does_not_do_its_tasks(end, words):
+    with pytest.raises(RuntimeError, match=f"^pool: {words}"):
+        evolved(evaluation=mutagrad.executor(Canned(end)))

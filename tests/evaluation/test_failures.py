@@ -141,6 +141,7 @@ def test_a_history_in_memory_goes_on_with_an_executor_and_without(whole):
             "on_failure: got .*some of exception, nonfinite, timeout, worker, shape",
         ),
         ({"on_failure": 3}, "on_failure: got 3; pass"),
+        ({"is_batched": "yes"}, "is_batched: got 'yes'; pass True or False"),
     ],
 )
 def test_bad_arguments_get_one_line(options, words):

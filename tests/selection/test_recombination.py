@@ -164,6 +164,25 @@ def test_a_plateau_and_failures_leave_the_parent():
     assert int(info.winner) == -1
 
 
+@pytest.mark.parametrize("number", [2, 20, 101, 1000])
+def test_offspring_that_are_all_alike_move_nothing(number):
+    """Normal scores add up to 0 but for rounding; a tie of all is exactly no step."""
+    shares = rank_shares(tuple(normal_scores(number).tolist()), jnp.zeros(number))
+    assert not np.any(shares)
+
+
+def test_the_program_does_not_grow_with_the_offspring():
+    """Its compilation takes no longer with many offspring than with few."""
+
+    def length(number):
+        algorithm = mutagrad.adapt_sigma(mutagrad.weighted_recombination(0.1, number))
+        state = algorithm.init(jnp.ones(5))
+        step = jax.jit(lambda key, state: algorithm.step(key, state, lambda x: jnp.sum(x**2)))
+        return step.lower(jax.random.key(0), state).as_text().count("\n")
+
+    assert length(1000) <= length(10) + 20
+
+
 def test_a_step_to_where_the_loss_fails_is_taken_back():
     """Finite for the offspring, which are near, and not where they recombine to, four mutations off."""
 

@@ -1,6 +1,7 @@
 """The next parents, made of their ancestors: one way for a winner, K winners, a weighted mean and two parents."""
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
@@ -90,9 +91,30 @@ def _blend(offspring: Offspring, ancestors: jax.Array, shares: jax.Array) -> Par
     if offspring.parent_of is not None:
         return _blend_of_several(offspring, ancestors, shares)
 
+    weights, indices = jnp.where(ancestors < 0, 0, shares), jnp.maximum(ancestors, 0)
+    base = offspring.parents
+    if offspring.num_offspring * tree.size(base) <= _SMALL:
+        # A small population is made and added up at once.
+        totals = tree.map_floating(partial(_weighted_sum, weights), base, jax.vmap(offspring.noise)(indices))
+    else:
+        totals = _summed(offspring, weights, indices)
+    noise = jax.tree.map(_with_values, base, totals, kinds)
+    return tree.add_scaled(base, noise, offspring.sigma)
+
+
+def _weighted_sum(weights: jax.Array, leaf: jax.Array, noise: Any) -> jax.Array:
+    """Σ weight · mutation of a leaf, over the leading axis."""
+    if noise is None:
+        return jnp.zeros(leaf.shape, tree.compute_dtype(leaf))
+    values = jnp.asarray(noise.values if tree.has_own_change(noise) else noise, tree.compute_dtype(leaf))
+    return jnp.sum(weights.astype(values.dtype).reshape(-1, *(1,) * leaf.ndim) * values, axis=0)
+
+
+def _summed(offspring: Offspring, weights: jax.Array, indices: jax.Array) -> Params:
+    """Σ weight · mutation, one mutation in memory at a time."""
+
     def body(totals: Params, one: tuple) -> tuple[Params, None]:
-        ancestor, share = one
-        weight = jnp.where(ancestor < 0, 0, share)
+        weight, index = one
 
         def add(total: jax.Array, noise: Any) -> jax.Array:
             if noise is None:
@@ -100,15 +122,11 @@ def _blend(offspring: Offspring, ancestors: jax.Array, shares: jax.Array) -> Par
             values = noise.values if tree.has_own_change(noise) else noise
             return total + weight.astype(total.dtype) * jnp.asarray(values).astype(total.dtype)
 
-        return tree.map_floating(add, totals, offspring.noise(jnp.maximum(ancestor, 0))), None
+        return tree.map_floating(add, totals, offspring.noise(index)), None
 
     base = offspring.parents
     zeros = tree.map_floating(lambda leaf: jnp.zeros(leaf.shape, tree.compute_dtype(leaf)), base)
-    # A small population is added up in one piece.
-    unroll = shares.size if offspring.num_offspring * tree.size(base) <= _SMALL else 1
-    totals = jax.lax.scan(body, zeros, (ancestors, shares), unroll=unroll)[0]
-    noise = jax.tree.map(_with_values, base, totals, kinds)
-    return tree.add_scaled(base, noise, offspring.sigma)
+    return jax.lax.scan(body, zeros, (weights, indices))[0]
 
 
 def _with_values(leaf: jax.Array, total: jax.Array, kind: Any) -> Any:

@@ -71,5 +71,6 @@ def early_rejection(algorithm: Algorithm, error: float = 0.01, part_size: int = 
     is_error = isinstance(error, int | float) and not isinstance(error, bool) and 0 <= error < 0.5
     if not is_error:
         raise ValueError(f"error: got {error!r}; pass a probability of 0 or more and below 0.5, such as 0.01")
-    evaluator = Evaluator(Rejecting(float(error), number, rule.keeps_parent).losses)
+    name = f"early rejection with error {float(error)} in parts of {number}"
+    evaluator = Evaluator(Rejecting(float(error), number, rule.keeps_parent).losses, name=name)
     return assemble(definition._replace(evaluation=evaluator))

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from mutagrad import check, tree
 from mutagrad.algorithms.start import mutated_leaves
 from mutagrad.control.progress import ProgressMemory, progress_rule
+from mutagrad.control.recombination import StepMemory, recombination_rule
 from mutagrad.control.strength import StrengthMemory, strength_rule, success_rule
 from mutagrad.law import Acceptance, RankWeights
 from mutagrad.mutation.changes import jumps_of
@@ -25,7 +26,7 @@ _SMALLEST, _LARGEST = 1e-30, 1e30
 
 class _Fields(NamedTuple):
     inner: Any
-    memory: ProgressMemory | StrengthMemory | None
+    memory: ProgressMemory | StrengthMemory | StepMemory | None
 
 
 class AdaptedState(_Fields, WrappedState):
@@ -124,8 +125,8 @@ def adapt_sigma(algorithm: Algorithm, rule: str | None = None, target: float | N
     Domain: "progress" knows noise only as well as it can be averaged: on batches far below the gradient noise scale
     TrC/|∇U|² it settles within some hundreds of generations, and where neither progress nor curvature stands out of the noise
     σ rises by at most 10⁴, and stays. On rough losses it needs about 10 offspring or more; with one, luck is hardly told from
-    curvature, and σ may end too small. "strength" assumes ΔU nearly normal, and its s is off
-    with few parameters (tests/control/test_sigma.py).
+    curvature, and σ may end too small. "strength" assumes ΔU nearly normal, and its s is off with few parameters
+    (tests/control/test_sigma.py).
 
     Source: theory.md 3 and 9, derived for this project; rule "success": Rechenberg 1973, [B01].
 
@@ -151,6 +152,8 @@ def adapt_sigma(algorithm: Algorithm, rule: str | None = None, target: float | N
             raise ValueError(f"target: got {share!r} with rule='success'; pass a share of offspring between 0 and 1")
         update = success_rule(definition.num_offspring, share)
         return _adapted(algorithm, definition, lambda sigma: None, update)
+    if isinstance(definition.selection.law, RankWeights):
+        return _adapted(algorithm, definition, StepMemory.first, recombination_rule(definition, best))
     return _adapted(algorithm, definition, StrengthMemory.first, strength_rule(definition, best))
 
 

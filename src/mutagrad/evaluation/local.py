@@ -36,11 +36,13 @@ class Evaluator(NamedTuple):
     is_traceable : whether JAX can trace it, so that a whole run is one program. Otherwise it is called from Python once a
         generation.
     mode : "auto", "mapped", "vectorized" or the size of a chunk, for the library's own ways inside the program.
+    name : what the algorithm says of it where it belongs to its definition; a checkpoint is of one name.
     """
 
     evaluate_fn: Callable[[LossFn, Offspring], Any]
     is_traceable: bool = True
     mode: str | int | None = None
+    name: str = ""
 
     def prepared(self, offspring: Offspring) -> Offspring:
         """The candidates, made at once where all of them, or the only mutant, are in memory anyway."""

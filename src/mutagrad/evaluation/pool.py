@@ -1,9 +1,8 @@
 """Evaluation of ordinary Python losses: in this process, in workers, or through any pool of ``concurrent.futures``."""
 
-import queue
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import Executor
 from functools import partial
 from typing import Any, Protocol
 
@@ -11,8 +10,9 @@ import jax
 import numpy as np
 
 from mutagrad import check
+from mutagrad.evaluation.futures import outcomes_through
 from mutagrad.evaluation.local import Evaluator
-from mutagrad.evaluation.workers import Workers, not_sendable
+from mutagrad.evaluation.workers import Workers
 from mutagrad.failures import Failure
 from mutagrad.offspring import Offspring
 from mutagrad.worker import call, call_many
@@ -21,10 +21,6 @@ __all__ = ["Evaluated", "Kept", "NoMore", "Outside", "executor"]
 
 _POLICIES = {"exception": "skip", "nonfinite": "skip", "timeout": "skip", "worker": "retry", "shape": "stop"}
 """What is done with an evaluation that failed, by the kind of failure."""
-
-
-_TICK = 1.0
-"""How often it is asked whether to stop [s]."""
 
 
 class Kept(Protocol):
@@ -137,7 +133,7 @@ class Outside:
             return self._pool.outcomes(loss_fn, rank, candidates, todo, self._timeout)
         if self._pool is None:
             return _here(partial(call, loss_fn, rank), candidates, todo)
-        return _through(self._pool, partial(call_many, loss_fn, rank), candidates, todo, self._per_task)
+        return outcomes_through(self._pool, partial(call_many, loss_fn, rank), candidates, todo, self._per_task)
 
     def _is_to_be_tried_again(self, outcome: Any, attempts: int, is_parent: bool) -> bool:
         is_failure = isinstance(outcome, Failure)
@@ -264,6 +260,7 @@ def executor(
             raise ValueError(
                 f"timeout: got {timeout!r} for {where}, which cannot end an evaluation; pass a number of processes as pool"
             )
+    check.flag("is_batched", is_batched)
     retries, per_task = check.count("retries", retries, 0), check.count("per_task", per_task)
     if per_task > 1 and (is_number or pool is None or is_batched):
         where = "is_batched=True" if is_batched else "this process" if pool is None else "a number of processes"
@@ -295,56 +292,3 @@ def _here(own: Callable, candidates: Sequence[Any], todo: deque[int]) -> Iterato
     while todo:
         index = todo.popleft()
         yield index, own(candidates[index])
-
-
-def _through(
-    pool: Executor, own: Callable, candidates: Sequence[Any], todo: deque[int], per_task: int
-) -> Iterator[tuple[int, Any]]:
-    """Through a pool of ``concurrent.futures``, so many evaluations a task, in the order in which tasks end."""
-    ended: queue.SimpleQueue = queue.SimpleQueue()
-    going: dict[tuple[int, ...], Future] = {}
-    try:
-        while todo or going:
-            while todo:
-                task = tuple(todo.popleft() for _ in range(min(per_task, len(todo))))
-                going[task] = future = _submitted(pool, own, [candidates[index] for index in task])
-                future.add_done_callback(partial(lambda task, future: ended.put(task), task))
-            try:
-                task = ended.get(timeout=_TICK)
-            except queue.Empty:
-                yield -1, None
-                continue
-            yield from zip(task, _outcomes_of(going.pop(task)), strict=True)
-    finally:
-        for future in going.values():
-            future.cancel()
-
-
-def _submitted(pool: Executor, own: Callable, candidates: list[Any]) -> Future:
-    try:
-        return pool.submit(own, candidates)
-    except BrokenExecutor as error:
-        raise _dead(error) from None
-    except RuntimeError as error:
-        # So concurrent.futures says that it is shut down.
-        raise RuntimeError(
-            f"pool: it takes no more work ({error}); keep the run within the pool's with block"
-        ) from None
-
-
-def _outcomes_of(future: Any) -> list[Any]:
-    try:
-        return future.result()
-    except BrokenExecutor as error:
-        raise _dead(error) from None
-    except Exception as error:
-        # The call itself is guarded: what is left could not be sent to a worker.
-        raise not_sendable(f"{type(error).__name__}: {error}") from None
-
-
-def _dead(error: Exception) -> RuntimeError:
-    words = " ".join(str(error).split())
-    return RuntimeError(
-        f"pool: a worker died ({words}); go on from the last result with mutagrad.executor(8), whose processes are replaced, or "
-        "with a new pool"
-    )

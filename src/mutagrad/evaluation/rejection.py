@@ -67,7 +67,7 @@ class Rejecting(NamedTuple):
             raise ValueError(
                 "loss_fn: got one without a batch, which has no parts to evaluate early; pass loss_fn(params, batch) and "
                 "batches=mutagrad.minibatches(data, …) to mutagrad.evolve, or "
-                "mutagrad.evaluation.of_batch(loss_fn, batch) to step"
+                "mutagrad.evaluation.of_batch(loss_fn, batch) to step; an Optax loop has none: leave early_rejection out"
             )
         loss_fn, batch = inside
         number = _num_examples(batch)

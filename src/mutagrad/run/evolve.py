@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from functools import partial
 from itertools import islice
 from os import PathLike
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ import numpy as np
 
 from mutagrad import check
 from mutagrad.algorithms.genomes.genomes import GenomeState
+from mutagrad.evaluation.batches import of_batch
 from mutagrad.evaluation.everyone import sees_everyone
 from mutagrad.evaluation.losses import check_loss_fn
 from mutagrad.run.hints import Hints, say_if_done, warn_at_the_end
@@ -67,16 +67,12 @@ class RunError(RuntimeError):
         self.result = result
 
 
-def _of_batch(loss_fn: Callable, batch: Any, params: Params) -> jax.Array:
-    return loss_fn(params, batch)
-
-
 def _constant_loss(loss_fn: Callable, batches: Any) -> Callable:
     """The loss that never changes, which an algorithm with ``reevaluate_parent=False`` may keep."""
     if batches is None:
         return loss_fn
     if not changes(batches):
-        return partial(_of_batch, loss_fn, batches.data)
+        return of_batch(loss_fn, batches.data)
     raise ValueError(
         "reevaluate_parent: got False with batches that change, so the parent's kept loss would be of another batch; "
         "build the algorithm with reevaluate_parent=True, or use minibatches(data, None)"

@@ -12,6 +12,9 @@ from mutagrad.types import Descent, Selection
 
 __all__ = ["crossover", "normal_scores", "rank_levels", "rank_shares", "weighted"]
 
+_NOTHING = 1e-12
+"""A sum of weights, in units of the largest, that is rounding."""
+
 
 @lru_cache
 def rank_levels(number: int, reach: float = 38.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -79,7 +82,9 @@ def rank_shares(weights: tuple[float, ...], losses: jax.Array) -> jax.Array:
     if losses.size != len(weights):
         raise ValueError(f"weights: got {len(weights)} for {losses.size} offspring; pass one for each")
     of_rank = jnp.asarray(weights, jnp.result_type(float))
-    up_to = jnp.asarray(np.concatenate([[0.0], np.cumsum(weights)]), of_rank.dtype)
+    sums = np.concatenate([[0.0], np.cumsum(weights)])
+    # Weights that add up to 0 do so but for rounding, and offspring that are all alike move nothing.
+    up_to = jnp.asarray(np.where(np.abs(sums) < _NOTHING * np.max(np.abs(weights)), 0, sums), of_rank.dtype)
     rank = jnp.sum(losses[None] < losses[:, None], axis=1)
     number = jnp.maximum(jnp.sum(losses[None] == losses[:, None], axis=1), 1)
     mean = (up_to[rank + number] - up_to[rank]) / number.astype(of_rank.dtype)
