@@ -253,6 +253,47 @@ def test_a_file_that_cannot_grow_for_a_while_is_whole_in_the_end(tmp_path, track
     check_equal(read(path)[1], {"loss": loss}, range(60))
 
 
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize(("tracker", "read"), FILES)
+def test_a_disk_that_stays_full_leaves_whole_rows(tmp_path, tracker, read):
+    path, observer = tmp_path / "run", tracker(tmp_path / "run", every=1)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    loss = np.linspace(0, 1, 40, dtype=np.float32)
+    observer(chunk(20, loss=loss[:20]))
+    size = path.stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, limits[1]))
+    try:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            observer(chunk(20, 20, loss=loss[20:]))
+            observer.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    # The summary of JSON lines is shorter than what is left of the disk.
+    assert path.read_text().endswith("\n")
+    assert len(read(path)[1]) == 20
+    assert str(told[-1].message).endswith("20 of 40 rows were not written")
+
+
+def test_settings_are_json_and_the_same_in_every_process(tmp_path):
+    config = {
+        "rate": np.float32(0.5),
+        "sizes": (np.int64(3), jnp.arange(2)),
+        "loss": loss_fn,
+        "name": "\ud800",
+        1: {"x": None},
+    }
+    observer = trackers.json_lines(tmp_path / "run", config=config, every=1)
+    observer(chunk(2))
+    observer.close()
+    found = of_json(tmp_path / "run")[0]
+    assert found["rate"] == 0.5
+    assert found["sizes"] == [3, [0, 1]]
+    assert found["loss"] == "<function loss_fn>"
+    assert found["name"] == "\ud800"
+    assert found["1"] == {"x": None}
+
+
 def test_what_is_no_scalar_is_left_out(tmp_path):
     observer = trackers.csv(tmp_path / "run", every=1)
     with pytest.warns(UserWarning, match="^csv: x left out, which are no scalars$"):
@@ -274,6 +315,16 @@ def test_arguments_are_checked(tmp_path, every):
         trackers.csv(tmp_path / "run", algorithm=3)
     with pytest.raises(ValueError, match="^path: got the folder"):
         trackers.csv(tmp_path)
+    with pytest.raises(ValueError, match="^path: got None; pass the name of a file"):
+        trackers.json_lines(None)
+    with pytest.raises(ValueError, match="^path: got the pipe or device /dev/null"):
+        trackers.json_lines("/dev/null")
+    circle = {}
+    circle["itself"] = circle
+    with pytest.raises(ValueError, match="^config: got a setting that holds itself"):
+        trackers.csv(tmp_path / "run", config=circle)
+    with pytest.raises(ValueError, match="^record: got one named generation"):
+        trackers.csv(tmp_path / "run")(chunk(2, generation=np.zeros(2), loss=np.zeros(2)))
 
 
 @pytest.mark.parametrize("name", ["tensorboardX", "wandb", "trackio", "mlflow"])

@@ -25,7 +25,8 @@ class _File:
 
     def write(self, text: str) -> None:
         self._file.truncate(self._end)
-        data = text.encode()
+        # A lone half of a character becomes its escape.
+        data = text.encode(errors="backslashreplace")
         written = 0
         # A nearly full disk takes a part, and says so by its number alone.
         while written < len(data):
@@ -33,14 +34,20 @@ class _File:
         self._end += len(data)
 
     def close(self) -> None:
-        self._file.close()
+        try:
+            self._file.truncate(self._end)
+        finally:
+            self._file.close()
 
 
 def _in_a_folder(path: str | PathLike) -> Path:
     """The path, in a folder that is there: a folder that cannot be made is told before the run begins."""
+    if not isinstance(path, str | PathLike):
+        raise ValueError(f"path: got {path!r}; pass the name of a file")
     path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"path: got the folder {path}; pass the name of a file")
+    if path.exists() and not path.is_file():
+        what = "folder" if path.is_dir() else "pipe or device"
+        raise ValueError(f"path: got the {what} {path}; pass the name of a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
@@ -70,7 +77,7 @@ def _whole_lines(path: Path) -> Iterator[str]:
 def _replace(path: Path, lines: Iterable[str]) -> None:
     """Write a file anew, whole or not at all."""
     new = path.with_name(path.name + ".tmp")
-    with open(new, "w", encoding="utf-8", newline="") as file:
+    with open(new, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         file.writelines(lines)
     new.replace(path)
 

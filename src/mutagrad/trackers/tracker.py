@@ -38,7 +38,23 @@ def settings(algorithm: Any, config: Mapping[str, Any] | None) -> dict[str, Any]
                 found["sigma"] = _number(np.asarray(definition.sigma)) if np.ndim(definition.sigma) == 0 else None
     if config is not None and not isinstance(config, Mapping):
         raise ValueError(f"config: got {config!r}; pass a dictionary of settings")
-    return found | dict(config or {})
+    return found | _setting(dict(config or {}), ())
+
+
+def _setting(value: Any, within: tuple[int, ...]) -> Any:
+    """A setting as JSON can hold it, the same in every process."""
+    if id(value) in within:
+        raise ValueError(
+            "config: got a setting that holds itself; pass numbers, texts, and lists and dictionaries of them"
+        )
+    if isinstance(value, Mapping):
+        return {str(key): _setting(one, (*within, id(value))) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_setting(one, (*within, id(value))) for one in value]
+    if isinstance(value, np.generic | np.ndarray | jax.Array) and np.asarray(value).dtype.kind in "biuf":
+        array = np.asarray(value)
+        return _number(array) if array.ndim == 0 else array.tolist()
+    return value if value is None or isinstance(value, bool | int | float | str) else _words(value)
 
 
 def _words(part: Any) -> str:
@@ -165,6 +181,8 @@ class Tracker:
 
     def _columns(self, chunk: Chunk) -> dict[str, np.ndarray]:
         leaves = {name: np.asarray(leaf) for name, leaf in tree.by_name(chunk.records).items()}
+        if "generation" in leaves:
+            raise ValueError("record: got one named generation, as the number of a row is; give it another name")
         columns = {name: leaf for name, leaf in leaves.items() if leaf.ndim == 1 and leaf.dtype.kind in "biuf"}
         if not columns:
             raise ValueError(f"record: got no scalars, and {self._name} writes scalars; record a dictionary of numbers")
