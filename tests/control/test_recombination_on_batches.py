@@ -33,7 +33,7 @@ def memories(loss_fn, batch_fn, num_generations=1500, sigma=1e-4):
 
 
 @pytest.mark.parametrize("ratio", [0.3, 3.0])
-def test_steps_deliver_the_share_ofsignal_of(ratio):
+def test_steps_deliver_the_share_of_signal(ratio):
     """One loss a batch, TrC/B = ratio·|∇U|²: of what steps promise, 1/(1 + ratio) arrives on the next batch (theory.md 8).
 
     1,500 generations: promise and delivery of one have standard deviations of 1/√M·√(1 + ratio) or less, in units of the mean

@@ -1,7 +1,7 @@
 """The next parents, made of their ancestors: one way for a winner, K winners, a weighted mean and two parents."""
 
 import dataclasses
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,6 +16,8 @@ __all__ = ["best_ancestor", "check_means", "descend", "with_finite_ancestors"]
 _INHERITANCE = ("blend", "leaf", "parameter")
 _SMALL = 65_536
 """Numbers in a population that counts as small."""
+_AT_ONCE = 32
+"""Mutations of a small population that are added up in one piece: more would take the compiler long."""
 _STREAM = 0x6D61
 """Folded into the selection key, so that inheritance and selection draw other numbers."""
 
@@ -91,30 +93,23 @@ def _blend(offspring: Offspring, ancestors: jax.Array, shares: jax.Array) -> Par
     if offspring.parent_of is not None:
         return _blend_of_several(offspring, ancestors, shares)
 
-    weights, indices = jnp.where(ancestors < 0, 0, shares), jnp.maximum(ancestors, 0)
-    base = offspring.parents
+    base, weights, indices = offspring.parents, jnp.where(ancestors < 0, 0, shares), jnp.maximum(ancestors, 0)
     if offspring.num_offspring * tree.size(base) <= _SMALL:
-        # A small population is made and added up at once.
-        totals = tree.map_floating(partial(_weighted_sum, weights), base, jax.vmap(offspring.noise)(indices))
+        # A small population is made at once, and added up many at a time.
+        totals = _weighted_sum(base, weights, jax.vmap(offspring.noise)(indices), lambda made: made, _AT_ONCE)
     else:
-        totals = _summed(offspring, weights, indices)
+        totals = _weighted_sum(base, weights, indices, offspring.noise)
     noise = jax.tree.map(_with_values, base, totals, kinds)
     return tree.add_scaled(base, noise, offspring.sigma)
 
 
-def _weighted_sum(weights: jax.Array, leaf: jax.Array, noise: Any) -> jax.Array:
-    """Σ weight · mutation of a leaf, over the leading axis."""
-    if noise is None:
-        return jnp.zeros(leaf.shape, tree.compute_dtype(leaf))
-    values = jnp.asarray(noise.values if tree.has_own_change(noise) else noise, tree.compute_dtype(leaf))
-    return jnp.sum(weights.astype(values.dtype).reshape(-1, *(1,) * leaf.ndim) * values, axis=0)
-
-
-def _summed(offspring: Offspring, weights: jax.Array, indices: jax.Array) -> Params:
-    """Σ weight · mutation, one mutation in memory at a time."""
+def _weighted_sum(
+    base: Params, weights: jax.Array, of_each: Any, noise_fn: Callable[[Any], Params], unroll: int = 1
+) -> Params:
+    """Σ weight · mutation, one after another; ``noise_fn`` makes a mutation of what ``of_each`` has of it."""
 
     def body(totals: Params, one: tuple) -> tuple[Params, None]:
-        weight, index = one
+        weight, each = one
 
         def add(total: jax.Array, noise: Any) -> jax.Array:
             if noise is None:
@@ -122,11 +117,10 @@ def _summed(offspring: Offspring, weights: jax.Array, indices: jax.Array) -> Par
             values = noise.values if tree.has_own_change(noise) else noise
             return total + weight.astype(total.dtype) * jnp.asarray(values).astype(total.dtype)
 
-        return tree.map_floating(add, totals, offspring.noise(index)), None
+        return tree.map_floating(add, totals, noise_fn(each)), None
 
-    base = offspring.parents
     zeros = tree.map_floating(lambda leaf: jnp.zeros(leaf.shape, tree.compute_dtype(leaf)), base)
-    return jax.lax.scan(body, zeros, (weights, indices))[0]
+    return jax.lax.scan(body, zeros, (weights, of_each), unroll=min(unroll, weights.size))[0]
 
 
 def _with_values(leaf: jax.Array, total: jax.Array, kind: Any) -> Any:
