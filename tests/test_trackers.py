@@ -210,6 +210,14 @@ def test_rows_that_were_never_written_are_counted(monkeypatch):
     assert len(told) == 2
 
 
+def test_of_several_processes_the_first_one_writes(tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    observer = trackers.json_lines(tmp_path / "run", every=1)
+    observer(chunk(3))
+    observer.close()
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_failed_is_not_tried_again_at_once():
     observer = Failing(1)
     with pytest.warns(UserWarning, match="no network"):

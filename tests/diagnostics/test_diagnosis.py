@@ -45,6 +45,7 @@ def test_pairs_are_unbiased_and_their_errors_cover():
         "squared_grad_noise": NOISE,
         "squared_grad_norm": SLOPE - NOISE,
         "normalized_mutation_strength": 1.3,
+        "curvature_along": np.sum(CURVATURES * GRADIENTS.mean(axis=0) ** 2) / (SLOPE * TRACE),
     }
     for name, truth in truths.items():
         values, errors = np.array([getattr(one, name)[:2] for one in found]).T
@@ -206,3 +207,40 @@ def test_bad_arguments_get_one_line(options, words):
 def test_a_loss_that_is_not_finite_at_the_start():
     with pytest.raises(ValueError, match="loss_fn: got nan at the params"):
         mutagrad.diagnose(jax.random.key(0), lambda x: jnp.nan * jnp.sum(x), jnp.ones(3))
+
+
+# Of 100 curvatures the slope lies along the largest, a quarter of all: recombination of 100 pays for it some 25 times over.
+STEEP = jnp.full(100, 1.0).at[0].set(33.0)
+
+
+def steep(params):
+    return jnp.sum(STEEP * jnp.square(params)) / 2
+
+
+@pytest.mark.parametrize("factor", [0.1, 1.0, 1.0 / 3.0 * 26, 100.0])
+def test_best_sigma_of_recombination_counts_curvature_along_the_slope(factor):
+    """Best is A|g|/TrH/(W + ρ(A₂ − W)) by theory; without ρ it would be 26 times larger, where every step overshoots."""
+    start, weights = jnp.zeros(100).at[0].set(1.0), 100
+    trace, slope, along = float(STEEP.sum()), 33.0, 33.0 / float(STEEP.sum())
+    strengths = np.geomspace(1e-3, 10, 2000)
+    gains = np.asarray(theory.recombination_gain(strengths.astype(np.float32), weights, along))
+    best = float(strengths[np.argmax(gains)]) * slope / trace
+    algorithm = mutagrad.weighted_recombination(factor * best, weights)
+    found = mutagrad.diagnose(jax.random.key(1), steep, start, algorithm, num_pairs=256)
+    told = {one.name: one for one in findings(found)}
+    most = told["best mutation scale"].estimate.value
+    least = told["least best mutation scale"].estimate.value if "least best mutation scale" in told else most
+    assert least / 1.5 < best < 1.5 * most
+    assert most < 3 * best
+    verdict = told["mutation scale"].follows
+    assert verdict.endswith({0.1: "too small", 1.0: "right"}.get(factor, "too large"))
+
+
+def test_where_curvature_along_the_slope_is_hardly_told_there_is_a_range():
+    algorithm = mutagrad.weighted_recombination(0.01, 100)
+    found = mutagrad.diagnose(jax.random.key(1), lambda x: x @ x, jnp.ones(400), algorithm)
+    told = {one.name: one for one in findings(found)}
+    assert told["least best mutation scale"].estimate.value < 0.5 * told["best mutation scale"].estimate.value
+    assert "is a σ between" in str(found)
+    assert "its gains are upper bounds" in str(found)
+    assert found.forecast is None

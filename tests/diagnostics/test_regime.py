@@ -13,6 +13,7 @@ import pytest
 from scipy import stats
 
 import mutagrad
+import mutagrad.report  # the sentences that findings print as
 from mutagrad.diagnostics import regime
 from mutagrad.diagnostics.plans import promised_decrease
 from mutagrad.lab.claims.quadratics import power_law

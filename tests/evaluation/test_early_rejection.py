@@ -226,7 +226,7 @@ def test_the_algorithm_says_its_settings_and_a_checkpoint_is_of_them(tmp_path):
         batches = mutagrad.minibatches(jnp.ones((100, 2)))
         return mutagrad.evolve(
             jax.random.key(0),
-            mutagrad.adapt_sigma(early),
+            early,
             jnp.zeros(2),
             lambda x, batch: jnp.sum((x[None] - batch) ** 2, axis=1),
             number,

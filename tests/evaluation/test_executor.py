@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import re
+import time
 import warnings
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 
@@ -89,6 +90,28 @@ def test_one_that_fails_in_a_task_leaves_the_others_alone():
     assert 0 < together.history["num_exceptions"].sum() < 5 * NUMBER
     np.testing.assert_array_equal(alone.history["num_exceptions"], together.history["num_exceptions"])
     np.testing.assert_array_equal(alone.history["loss"], together.history["loss"])
+
+
+def test_tasks_that_wait_are_not_done_when_the_run_ends():
+    calls = []
+
+    def third_time_fails(params):
+        calls.append(params)
+        if len(calls) == 3:
+            raise ZeroDivisionError
+        time.sleep(0.02)
+        return 0.0
+
+    with ThreadPoolExecutor(1) as pool, pytest.raises(ValueError, match="the run stops there"):
+        evolved(
+            third_time_fails,
+            1,
+            mutagrad.elitist(0.1, 40),
+            jnp.ones(3),
+            evaluation=mutagrad.executor(pool, on_failure="stop"),
+        )
+    # Those that a thread has begun are ended.
+    assert len(calls) < 20
 
 
 def test_a_pool_that_is_shut_down():

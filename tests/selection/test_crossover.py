@@ -88,6 +88,14 @@ def test_every_parameter_is_that_of_one_of_two(inheritance, evaluation):
     assert len(sources) > K  # fathers change
 
 
+def test_children_toss_their_own_coins():
+    """Two children of the same two parents have half of 2,000 parameters in common, within five standard errors."""
+    state = crossed("parameter", number=2, winners=2).init(mutagrad.parents([jnp.zeros(2000)] * 2))
+    state, _ = crossed("parameter", number=2, winners=2).step(jax.random.key(0), state, loss_of)
+    share = float(jnp.mean(state.parents[0] == state.parents[1]))
+    assert abs(share - 0.5) < 5 * 0.5 / 2000**0.5
+
+
 def projections(inheritance, size, runs=6000):
     """Displacements of the next parents along −ĝ and across it, in units of σ, from one parent on a linear loss."""
     algorithm = crossed(inheritance)

@@ -24,6 +24,7 @@ from mutagrad.diagnostics.prospects import (
     told_gain,
 )
 from mutagrad.diagnostics.regime import Regime, unknown_regime
+from mutagrad.diagnostics.steps import along_of, counted
 from mutagrad.diagnostics.survey import smoothed, survey
 from mutagrad.estimate import Estimate
 from mutagrad.evaluation.local import resolve
@@ -232,11 +233,12 @@ def diagnose(
     plans = plans_of(best, rule, num_workers, cost, is_sampled, most) if has_optimum else ()
     are_bounds = bool(plans) and is_bound(plans[0], best, pairs, rule, most)
     plans = tuple(at_most(one, most) for one in plans) if are_bounds else plans
+    are_bounds = are_bounds or (bool(plans) and not math.isfinite(plans[0].gain.error))
     rank = None
     slowdown = None
     largest, reason = _largest_eigenvalue(prober, curvature_key) if use_gradient else (None, "")
     if has_optimum:
-        unit = yardstick(rule).gain
+        unit = yardstick(rule, along=counted(along_of(best, rule))).gain
         rank = best.participation_ratio
         if largest is not None:
             trace = best.hessian_trace

@@ -9,12 +9,12 @@ import scipy
 
 from mutagrad import check
 from mutagrad.diagnostics.regime import Regime
+from mutagrad.diagnostics.steps import steps_of
 from mutagrad.estimate import Estimate
 from mutagrad.law import Acceptance, Boltzmann, OrderStatistic, RankWeights
 from mutagrad.theory.definition import known
 from mutagrad.theory.optimum import keeps_the_better
-from mutagrad.theory.progress import best_of_mean, best_of_moment, gauss
-from mutagrad.theory.recombination import recombination_moments
+from mutagrad.theory.progress import best_of_moment, gauss
 from mutagrad.types import Definition
 
 __all__ = [
@@ -31,8 +31,6 @@ __all__ = [
 _MOST_OFFSPRING = 1000
 _UPPER = 9.0
 _MOST_SKEWNESS = 2.0
-_LEAST = 1e-9
-"""A mean step down the slope that is no larger is none, in σ."""
 
 
 class Plan(NamedTuple):
@@ -123,15 +121,16 @@ class Yardstick(NamedTuple):
     stands_in: str = ""
 
 
-def yardstick(parts: Definition, signal: float = 1.0) -> Yardstick:
-    """Of (1+M); of weighted recombination, of (1,M) and of truncation, where no curvature lies along the gradient.
+def yardstick(parts: Definition, signal: float = 1.0, along: float = 0.0) -> Yardstick:
+    """Of (1+M); of weighted recombination; of (1,M) and of truncation, where no curvature lies along the gradient.
 
     Rules at finite β, and those of which no law of the gain is known, are given that of (1+M), which stands in.
 
     Parameters
     ----------
     parts : of the algorithm.
-    signal : ρ = |g|/|g_B|.
+    signal : |g|/|g_B|.
+    along : ĝ·Hĝ/TrH, which weighted recombination of M pays for M times over (theory.md 8.6).
 
     >>> import mutagrad
     >>> from mutagrad.diagnostics.plans import yardstick
@@ -140,14 +139,14 @@ def yardstick(parts: Definition, signal: float = 1.0) -> Yardstick:
     ('(1,20)', 1.867, 1.744)
     """
     number, law, name = known(parts).num_offspring, parts.selection.law, parts.selection.name
-    steps = _steps(parts)
+    steps = steps_of(parts)
     if steps is not None:
-        first, transverse = steps
+        first, cost = steps.first, steps.cost(along)
         own = f"recombination of {number}" if isinstance(law, RankWeights) else f"(1,{number})"
         if isinstance(law, OrderStatistic) and law.num_winners > 1:
             own = f"truncation to {law.num_winners} of {number}"
-        best = first / transverse
-        return Yardstick(own, signal**2 * best, signal**4 * best * first / 2, transverse / (2 * first))
+        best = first / cost
+        return Yardstick(own, signal**2 * best, signal**4 * best * first / 2, cost / (2 * first))
     strength, gain = optimum(number, signal)
     cost = (1 - 2.0**-number) / (2 * best_of_moment(number))
     reason = "" if keeps_the_better(parts) else f"{name}, of which no best σ is known"
@@ -156,42 +155,30 @@ def yardstick(parts: Definition, signal: float = 1.0) -> Yardstick:
     return Yardstick(f"(1+{number})", strength, gain, cost, reason)
 
 
-def _steps(parts: Definition) -> tuple[float, float] | None:
-    """Mean step down the slope in σ, and variance across it in σ², of rules whose next parent never is the parent before."""
-    law = parts.selection.law
-    if isinstance(law, RankWeights):
-        moments = recombination_moments(law.weights)
-        return (moments.first, moments.transverse) if moments.first > _LEAST else None
-    if isinstance(law, OrderStatistic) and not law.keeps_parent:
-        first = best_of_mean(parts.num_offspring, law.num_winners)
-        return (first, 1.0) if first > _LEAST else None
-    return None
-
-
-def gain_at(parts: Definition, strength: float, signal: float = 1.0) -> float:
+def gain_at(parts: Definition, strength: float, signal: float = 1.0, along: float = 0.0) -> float:
     """Expected decrease of the loss per generation at any s on the batch, in units of |g_B|²/TrH; NaN where no law is known.
 
     Parameters
     ----------
-    parts : of the algorithm. strength : s on the batch. signal : ρ = |g|/|g_B|.
+    parts : of the algorithm. strength : s on the batch. signal : |g|/|g_B|. along : as `yardstick` has it.
     """
     if keeps_the_better(parts):
         return float(gain_on_batch(np.array(strength), parts.num_offspring, signal))
-    steps = _steps(parts)
+    steps = steps_of(parts)
     if steps is None:
         return math.nan
-    return signal**2 * steps[0] * strength - steps[1] * strength**2 / 2
+    return signal**2 * steps.first * strength - steps.cost(along) * strength**2 / 2
 
 
 def promises(parts: Definition) -> bool:
     """Whether slope and curvature say what a generation gains: for (1+M), (1,M) and weighted recombination."""
     law = known(parts).selection.law
     has_steps = isinstance(law, RankWeights) or (isinstance(law, OrderStatistic) and law.num_winners == 1)
-    return keeps_the_better(parts) or (has_steps and _steps(parts) is not None)
+    return keeps_the_better(parts) or (has_steps and steps_of(parts) is not None)
 
 
 def expected_decrease(
-    parts: Definition, sigma: float, slope: float, trace: float, skewness: float = 0.0
+    parts: Definition, sigma: float, slope: float, trace: float, skewness: float = 0.0, along: float = 0.0
 ) -> float | None:
     r"""Decrease of a batch's loss by the generation of (1+M), (1,M) or weighted recombination that meets it [loss].
 
@@ -205,10 +192,11 @@ def expected_decrease(
     parts : of the algorithm; its own σ is not used.
     sigma : σ [parameter]. slope, trace : |g_B| and TrH, as the offspring show them.
     skewness : γ of the losses of mutants, as `mutagrad.diagnostics.Regime` has it.
+    along : the share of the curvature along the gradient, which counts for recombination in place of γ.
 
     Returns
     -------
-    The decrease, for recombination and (1,M) without curvature along the gradient; ``None`` for other rules.
+    The decrease, for (1,M) without curvature along the gradient; ``None`` for other rules.
 
     Domain: the first order in γ, of which more than ±2 counts as ±2. For gamma laws of γ = 0.4 it is within 9 % up to s = 2 and
     18 % at s = 3; where it takes more than half of the decrease that normal losses would have, only its direction is right.
@@ -222,9 +210,9 @@ def expected_decrease(
     """
     if not promises(parts):
         return None
-    steps = _steps(parts)
+    steps = steps_of(parts)
     if steps is not None:
-        return steps[0] * sigma * slope - steps[1] * sigma**2 * trace / 2
+        return steps.first * sigma * slope - steps.cost(along) * sigma**2 * trace / 2
     depth = sigma * trace / (2 * slope)
     points, weights = gauss(96)
     nodes = depth + _UPPER / 2 * (1 + points)
@@ -243,7 +231,8 @@ def _normalised(depth: np.ndarray, skewness: float) -> np.ndarray:
 def promised_decrease(parts: Definition, found: Regime, normal: bool = False) -> np.ndarray | None:
     """`expected_decrease` of what a regime measured; as many values as it has windows [loss].
 
-    Of the skewness γ ± e the part γ³/(γ² + e²) is used, so that one that cannot be told from 0 counts for little.
+    Of the skewness γ ± e the part γ³/(γ² + e²) is used, so that one that cannot be told from 0 counts for little; of
+    recombination the curvature along the slope likewise.
 
     Parameters
     ----------
@@ -257,15 +246,16 @@ def promised_decrease(parts: Definition, found: Regime, normal: bool = False) ->
     """
     if not promises(parts):
         return None
-    columns = [found.sigma.value, found.squared_batch_grad_norm.value, found.hessian_trace.value, *found.skewness[:2]]
+    own = found.curvature_along if isinstance(parts.selection.law, RankWeights) else found.skewness
+    columns = [found.sigma.value, found.squared_batch_grad_norm.value, found.hessian_trace.value, *own[:2]]
     values = []
     for sigma, square, trace, skewness, error in np.nditer([np.asarray(one, float) for one in columns]):
         is_known = not normal and np.isfinite(skewness) and np.isfinite(error) and skewness != 0
         share = 1 / (1 + (error / skewness) ** 2) if is_known else 0.0
         slope = math.sqrt(square) if square > 0 else math.nan
-        values.append(
-            expected_decrease(parts, float(sigma), slope, float(trace), float(skewness * share) if share else 0.0)
-        )
+        counted = float(skewness * share) if share else 0.0
+        of_steps = {"along": min(max(counted, 0.0), 1.0)} if own is found.curvature_along else {"skewness": counted}
+        values.append(expected_decrease(parts, float(sigma), slope, float(trace), **of_steps))
     return np.array(values).reshape(np.shape(found.generation))
 
 

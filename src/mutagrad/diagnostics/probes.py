@@ -273,7 +273,8 @@ def landscape(pairs: Pairs, num_examples: int) -> Regime:
         even, odd = rows["even"], rows["odd"]
         found = moments(even, rows["noise"], pairs.sigma)
         slope, success = np.mean((odd / pairs.sigma) ** 2), np.mean([even + odd <= 0, even - odd <= 0])
-        others = (np.nan, np.nan, 2 * found.mean**2 / found.variance, np.nan)
+        along = np.mean(odd**2 * (even / pairs.sigma - found.mean)) / (2 * np.mean(odd**2) * found.mean)
+        others = (np.nan, np.nan, 2 * found.mean**2 / found.variance, np.nan, along)
         return quantities(pairs.sigma, found.mean / pairs.sigma, slope, found.noise, success, num_examples, *others)
 
     number = len(pairs.odd)

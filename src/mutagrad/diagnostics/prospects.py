@@ -7,9 +7,18 @@ import numpy as np
 from scipy import special
 
 from mutagrad.diagnostics.jackknife import jackknife
-from mutagrad.diagnostics.plans import Plan, best_number, expected_decrease, gain_at, plan, promises, yardstick
+from mutagrad.diagnostics.plans import (
+    Plan,
+    best_number,
+    expected_decrease,
+    gain_at,
+    plan,
+    promises,
+    yardstick,
+)
 from mutagrad.diagnostics.probes import Pairs
 from mutagrad.diagnostics.regime import Regime
+from mutagrad.diagnostics.steps import TOLD, along_of, counted, relative_error
 from mutagrad.estimate import Estimate
 from mutagrad.theory.optimum import keeps_the_better
 from mutagrad.types import Definition
@@ -65,13 +74,14 @@ def gain_of(found: Regime, rule: Definition, is_sampled: bool) -> Estimate | Non
     square, trace, sigma = found.squared_batch_grad_norm, found.hessian_trace, found.sigma.value
     if square.value <= 0 or not math.isfinite(trace.value) or not promises(rule):
         return None
+    along = counted(along_of(found, rule))
 
     def of(slope: float, curvature: float) -> float:
         strength, signal = sigma * curvature / slope, _signal(found, is_sampled)
         if abs(strength) <= 0.01 or signal == 1:
             # Without curvature to speak of it is the drift's.
-            return signal**2 * (expected_decrease(rule, sigma, slope, curvature) or 0.0)
-        return gain_at(rule, strength, signal) * slope**2 / curvature
+            return signal**2 * (expected_decrease(rule, sigma, slope, curvature, along=along) or 0.0)
+        return gain_at(rule, strength, signal, along) * slope**2 / curvature
 
     slope = math.sqrt(square.value)
     value = of(slope, trace.value)
@@ -169,7 +179,8 @@ def plans_of(
     sigma = Estimate(unit_sigma, unit_sigma * strength.error / strength.value)
     gain = Estimate(unit_gain, unit_gain * math.hypot(slope.error / slope.value, trace.error / trace.value))
     signal = _signal(best, is_sampled)
-    held = yardstick(rule, round(signal, 3))
+    along = along_of(best, rule)
+    held = yardstick(rule, round(signal, 3), counted(along))
     wanted = [("asked about", rule.num_offspring), ("most per evaluation", best_number(1, signal))]
     if num_workers > 1:
         workers = f"most per second with {num_workers} workers"
@@ -177,11 +188,20 @@ def plans_of(
     known = {number for _, number in wanted}
     wanted += [("for comparison", number) for number in (1, 20, 100) if number not in known]
     own = (held, *[None] * (len(wanted) - 1))
-    plans = (
+    plans = [
         plan(purpose, number, sigma, gain, signal, num_workers, cost, of)
         for (purpose, number), of in zip(wanted, own, strict=True)
-    )
+    ]
+    more = relative_error(rule, along)
+    gain = _widened(plans[0].gain, more)
+    if more > TOLD:
+        gain = gain._replace(error=math.nan)
+    plans[0] = plans[0]._replace(sigma=_widened(plans[0].sigma, more), gain=gain)
     return tuple(one if one.gain.value <= most else at_most(one, most) for one in plans)
+
+
+def _widened(found: Estimate, relative: float) -> Estimate:
+    return found._replace(error=math.hypot(found.error, relative * found.value))
 
 
 def at_most(one: Plan, most: float) -> Plan:

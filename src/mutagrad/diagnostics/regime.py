@@ -61,6 +61,8 @@ class Regime(NamedTuple):
         itself for n pairs.
     validated_share : what the steps were worth on the batches after, in units of what they gained on the batches that selected
         them; NaN unless batches changed and the algorithm evaluates the parent before.
+    curvature_along : ρ = ĝ·Hĝ/TrH, the share of the curvature that lies along the slope of the batch, by the third moment of
+        offspring's losses, to which dominating curvatures add. It shortens the best step of weighted recombination.
     num_given : generations that the history holds, of which the last ones with a comparable σ were used.
     sigma_range : the smallest and the largest σ of those that were used [parameter].
     spread_exponent : p of Var(ΔU) ∝ σ^p over the offspring of all generations given; NaN unless their σ differ by a factor of
@@ -89,6 +91,7 @@ class Regime(NamedTuple):
     skewness: Estimate
     participation_ratio: Estimate
     validated_share: Estimate = Estimate(np.nan, np.nan)
+    curvature_along: Estimate = Estimate(np.nan, np.nan)
     num_given: int = 0
     sigma_range: tuple[float, float] = (np.nan, np.nan)
     spread_exponent: Estimate = Estimate(np.nan, np.nan)
@@ -102,7 +105,7 @@ class Regime(NamedTuple):
         return describe(self)
 
 
-_UNITS = ("parameter", "", "", "", "loss/parameter²", *["loss²/parameter²"] * 3, "", "examples", "loss", "", "", "")
+_UNITS = ("parameter", "", "", "", "loss/parameter²", *["loss²/parameter²"] * 3, "", "examples", "loss", *[""] * 4)
 
 
 def regime(history: Any, num_windows: int | None = None, algorithm: Algorithm | None = None) -> Regime:
@@ -237,13 +240,13 @@ def of_values(generation: Any, number: Any, values: Any, errors: Any, definition
 
 def unknown_regime(sigma: float) -> Regime:
     """The regime at a σ of which nothing was told."""
-    return of_values(None, 0, [sigma, *[np.nan] * 13], [np.nan] * 14, None)
+    return of_values(None, 0, [sigma, *[np.nan] * 14], [np.nan] * 15, None)
 
 
 def quantities(
     sigma: Any, half_trace: Any, batch_slope: Any, noise: Any, success: Any, num_examples: Any, *others: Any
 ) -> np.ndarray:
-    """All quantities of `Regime` from ``sigma`` on; ``others`` are its last four."""
+    """All quantities of `Regime` from ``sigma`` on; ``others`` are its last five."""
     strength, own_slope = 2 * half_trace * sigma / np.sqrt(batch_slope), batch_slope - noise
     predicted, signal = special.ndtr(-strength / 2), np.sqrt(np.maximum(own_slope, 0) / batch_slope)
     scale = noise * num_examples / own_slope if noise > 0 and own_slope > 0 else np.nan
@@ -294,7 +297,6 @@ def _values(rows: dict[str, np.ndarray]) -> np.ndarray:
     decrease = np.sum(rows["decrease"][is_known]) / np.float64(is_known.sum())
     judged = np.isfinite(rows["claimed"]) & np.isfinite(rows["validated_change"]) & (rows["is_resampled"] > 0)
     share = -np.sum(rows["validated_change"][judged]) / np.sum(rows["claimed"][judged])
-    others = (decrease, third / batch_slope**1.5, np.nan, share)
-    return quantities(
-        np.sqrt(np.sum(sigma**2) / number), half_trace, batch_slope, noise, success, num_examples, *others
-    )
+    scale = np.sqrt(np.sum(sigma**2) / number)
+    others = (decrease, third / batch_slope**1.5, np.nan, share, third / (6 * scale * batch_slope * half_trace))
+    return quantities(scale, half_trace, batch_slope, noise, success, num_examples, *others)

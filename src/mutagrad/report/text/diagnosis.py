@@ -7,7 +7,7 @@ from mutagrad.diagnostics import Diagnosis, Finding, describe, findings
 from mutagrad.estimate import Estimate
 from mutagrad.report.text.kind import kind_text
 from mutagrad.report.text.numbers import about, number, percent_about, table
-from mutagrad.report.text.regime import slope_words, strength_words, success_words
+from mutagrad.report.text.regime import along_words, best_words, slope_words, strength_words, success_words
 
 __all__ = ["diagnosis_text"]
 
@@ -54,11 +54,13 @@ def _verdict(by_name: Mapping[str, Finding], found: Diagnosis) -> str:
     if scale is None or found.current is None:
         if best is None:
             return "No best σ is known."
-        return f"The best σ for {best.follows} is {about(best.estimate)} (s = {found.plans[0].strength:.2f}).{instead}"
+        own = f"{best_words(by_name).removeprefix('σ = ')} (s = {found.plans[0].strength:.2f})"
+        return f"The best σ for {best.follows} is {own}{along_words(by_name)}{instead}"
     text = f"σ = {number(scale.estimate.value)}"
     if best is None:
         return f"{text}: no best σ is known."
-    text += f" {_is(scale.follows)}: the best for {best.follows} is {about(best.estimate)}.{instead}"
+    own = best_words(by_name).removeprefix("σ = ")
+    text += f" {_is(scale.follows)}: the best for {best.follows} is {own}{along_words(by_name)}{instead}"
     if found.kind.name != "smooth" or found.current.sigma.value < found.rounds_below:
         return text
     return f"{text} {strength_words(by_name)} {success_words(by_name['success'], found.current)}"
@@ -109,6 +111,8 @@ def _advice(by_name: Mapping[str, Finding], found: Diagnosis) -> list[str]:
             f"Few curvatures dominate, about {about(few.estimate)}: losses of mutants are not normal, the best σ and the gains "
             "are guides that are likely too large, and no forecast is given."
         )
+    elif "least best mutation scale" in by_name:
+        lines.append("So its gains are upper bounds, and no forecast is given. More pairs (num_pairs=) tell.")
     elif found.gains_are_bounds:
         lines.append(
             "Mutants gained less than normal losses would: the gains are upper bounds, and no forecast is given."

@@ -11,7 +11,7 @@ from mutagrad.estimate import Estimate
 from mutagrad.report.text.numbers import about, number, percent, percent_about, table
 from mutagrad.types import Definition
 
-__all__ = ["best_strength_is_without", "forecast_text", "regime_text"]
+__all__ = ["along_words", "best_strength_is_without", "best_words", "forecast_text", "regime_text"]
 
 _MOST_WINDOWS = 12
 
@@ -139,15 +139,40 @@ def _best(by_name: Mapping[str, Finding], found: Regime) -> str:
     verdict = scale.follows if scale.follows.startswith("may be") else f"is {scale.follows}"
     text = f"Best: σ = {number(scale.estimate.value)}"
     if best is None:
-        text += f" {verdict}" if scale.follows else ""
-        return text + ". No curvature is told from zero, so the best σ is not known."
+        if scale.follows:
+            return (
+                text
+                + f" {verdict}: s is far below the best one. No curvature is told from zero, so the best σ is not known."
+            )
+        return "Best: no curvature is told from zero, so the best σ is not known."
     if not scale.follows:
         return text + f" cannot be judged. No best σ is known: {best.follows}."
-    gain = about(by_name["decrease at the best"].estimate)
-    text += f" {verdict}. {best.follows} gains most at σ = {about(best.estimate)}, {gain} per generation"
-    is_less = isinstance(found.definition, Definition) and recombines(found.definition)
-    text += "; both are less if curvature lies along the slope." if is_less else "."
+    gain = by_name["decrease at the best"].estimate
+    of = f"{about(gain)} per generation"
+    if "least best mutation scale" in by_name:
+        of = f"{number(gain.value)} per generation at most"
+    text += f" {verdict}. {best.follows} gains most at {best_words(by_name)}, {of}" + along_words(by_name)
     return text + (f" It stands in for {stands_in.follows}." if stands_in is not None else "")
+
+
+def along_words(by_name: Mapping[str, Finding]) -> str:
+    """The end of a sentence about the best σ of recombination: how much of the curvature lies along the slope."""
+    along = by_name.get("share of curvature along the slope")
+    if along is None:
+        return "."
+    if not math.isfinite(along.estimate.value):
+        return "; both are less if curvature lies along the slope."
+    if "least best mutation scale" in by_name:
+        return "; the more of the curvature lies along the slope, the less, and offspring hardly tell."
+    return f", where {percent_about(along.estimate)} of the curvature lies along the slope."
+
+
+def best_words(by_name: Mapping[str, Finding]) -> str:
+    """The best σ, or between which two it is."""
+    best, least = by_name["best mutation scale"].estimate, by_name.get("least best mutation scale")
+    if least is None:
+        return f"σ = {about(best)}"
+    return f"a σ between {number(least.estimate.value)} and {number(best.value)}"
 
 
 def _decrease(by_name: Mapping[str, Finding], found: Regime) -> str:
