@@ -219,7 +219,8 @@ def weighted_recombination(
 
     Parameters
     ----------
-    sigma : standard deviation of a mutation per parameter [parameter]. A step is √(Σw²) mutations long.
+    sigma : standard deviation of a mutation per parameter [parameter]. A step is √(Σw²) mutations long, about √M, and is not
+        taken back: under `mutagrad.adapt_sigma` too start where √M σ is small beside the parameters, or what they know is lost.
     num_offspring : M ≥ 2.
     weights : (M,) numbers, that of the best offspring first; the normal scores E[Z_(k)] unless given. 1/K for the best
         K and 0 for the others is the (K/K,M) evolution strategy.

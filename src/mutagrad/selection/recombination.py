@@ -103,7 +103,7 @@ def crossover(num_parents: int, inheritance: str = "parameter") -> Selection:
     inheritance : "parameter" (free recombination) or "leaf" (the leaves are linkage groups).
 
     Source: the drift is that of truncation selection, since a coin shifts no mean; the second moments are in
-    `mutagrad.law.OrderStatistic`, derived for this project, tested in tests/test_crossover.py.
+    `mutagrad.law.OrderStatistic`, derived for this project, tested in tests/selection/test_crossover.py.
 
     >>> import jax, jax.numpy as jnp, mutagrad
     >>> rule = mutagrad.selection.crossover(2)
