@@ -44,6 +44,7 @@ ORDER = [
     "report",
     "lab",
     "cli",
+    "__main__",
 ]
 FORBIDDEN = {"matplotlib", "equinox", "sklearn", "xarray", "zarr", "safetensors", "flax"}
 """What the core may not need: the lab extra's libraries."""
