@@ -6,9 +6,9 @@ import signal
 from importlib.metadata import version
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Most of the time of these tests is compilation. Level 1 compiles two to three times as fast as the default (level 0 rounds by the
-# program around). In one piece, and without its fusion emitters, the compiler takes a third less again. Later versions may lack
-# these flags, and 0.10.2 must show how it is wrong.
+# Most of the time of these tests is compilation. Level 1 compiles two to three times as fast as the default; at level 0 a sum is
+# rounded by the program around it. In one piece, and without its fusion emitters, the compiler takes a third less again. Later
+# versions may lack these flags, and 0.10.2 must show how it is wrong.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=1"

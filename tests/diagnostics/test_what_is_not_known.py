@@ -12,6 +12,7 @@ from mutagrad.diagnostics import findings, regime
 from mutagrad.diagnostics.luck import luck_of
 from mutagrad.diagnostics.verdicts import _of_sigma
 from mutagrad.estimate import Estimate
+from mutagrad.theory.recombination import recombination_moments
 
 SIZE = 100
 START = jnp.ones(SIZE)
@@ -100,6 +101,10 @@ def test_the_best_sigma_is_that_of_the_algorithm_or_said_to_stand_in(algorithm, 
     assert told["best mutation scale"].follows == name
     assert ("stands in" in told) == (not is_own) == ("It stands in for" in str(found))
     strength = mutagrad.theory.optimum.best_strength(algorithm.definition)
+    if "share of curvature along the slope" in told:
+        of = recombination_moments(algorithm.definition.selection.law.weights)
+        along = told["share of curvature along the slope"].estimate.value
+        strength *= of.transverse / (of.transverse + along * (of.second - of.transverse))
     assert found.plans[0].strength == pytest.approx(strength, rel=1e-3)
     if not is_own:
         assert found.gain is None
