@@ -130,7 +130,7 @@ def yardstick(parts: Definition, signal: float = 1.0, along: float = 0.0) -> Yar
     ----------
     parts : of the algorithm.
     signal : |g|/|g_B|.
-    along : ĝ·Hĝ/TrH, which weighted recombination of M pays for M times over (theory.md 8.6).
+    along : ĝ·Hĝ/TrH, which weighted recombination of M pays for M times over (theory.md 3.5).
 
     >>> import mutagrad
     >>> from mutagrad.diagnostics.plans import yardstick

@@ -1,4 +1,4 @@
-"""Steps of rules that have no winner to fall back on, and the curvature along the slope that they pay for (theory.md 8.6)."""
+"""Steps of rules that have no winner to fall back on, and the curvature along the slope that they pay for (theory.md 3.5)."""
 
 import math
 from typing import NamedTuple
