@@ -175,6 +175,8 @@ def what_to_change(told: Told) -> Verdict:
         side = next((side for side in ("too small", "too large") if scale.follows.endswith(side)), "")
         if side:
             verb = "Raise" if side == "too small" else "Lower"
+            if side == "too small" and "least best mutation scale" in by_name:
+                best = by_name["least best mutation scale"]
             toward = (
                 f" towards {about(best.estimate)}" if best is not None and math.isfinite(best.estimate.value) else ""
             )
