@@ -6,7 +6,9 @@ from typing import Any
 from mutagrad import mutation, theory, tree
 from mutagrad.algorithms import mutation_selection
 from mutagrad.diagnostics import Regime
-from mutagrad.diagnostics.verdicts import GRADIENT_REGIME
+from mutagrad.diagnostics.plans import yardstick
+from mutagrad.diagnostics.steps import along_of, counted
+from mutagrad.diagnostics.verdicts import GRADIENT_REGIME, recombines
 from mutagrad.estimate import Estimate
 from mutagrad.lab.training import kind
 from mutagrad.lab.training.algorithm import num_shared_layers, num_turn_generations, num_unit_groups
@@ -42,7 +44,7 @@ def _regime(found: Regime, definition: Definition) -> dict[str, Any]:
     """s, σ and the shares of beneficial mutations, measured and predicted.
 
     ``learning_rate`` is c_Mσ, and ``curvature_cost`` ½ s²(1 − 2^−M) over c_M s for (1+M): the share of the drift's gain that
-    curvature takes.
+    curvature takes; recombination pays for curvature along the slope too.
     """
     s = found.normalized_mutation_strength
     share = found.validated_share
@@ -60,8 +62,11 @@ def _regime(found: Regime, definition: Definition) -> dict[str, Any]:
     drift = drift_per_sigma(definition)
     if drift:
         kept = float(theory.diffusion(_of_unit_sigma(definition), 1.0).transverse)
+        cost = kept / (2 * drift)
+        if recombines(definition):
+            cost = yardstick(definition, along=counted(along_of(found, definition))).cost_per_strength
         told["learning_rate"] = drift * told["sigma"]
-        told["curvature_cost"] = kept * told["normalized_mutation_strength"] / (2 * drift)
+        told["curvature_cost"] = cost * told["normalized_mutation_strength"]
     return told
 
 
