@@ -1,4 +1,7 @@
-"""Which cases `make test` runs of tests that have many: the others wait for `make verify`, which runs them all."""
+"""Which cases `make test` runs of tests that have many: the others wait for `make verify`, which runs them all.
+
+A page of docs is named with its folder, and its examples then wait too.
+"""
 
 KEPT = {
     "algorithms/test_ask_tell.py::test_ask_and_tell_are_step": ("adapt_sigma",),
