@@ -129,11 +129,12 @@ with heard():
         print("sent again", flush=True)
 """
 STUCK = """
-import signal, sys, time
+import os, signal, sys, time
 from mutagrad.run.signals import heard
 
 with heard():
-    signal.signal(signal.SIGINT, lambda *rest: print("first", flush=True))
+    # Not print, which may not be entered again while it says "ready".
+    signal.signal(signal.SIGINT, lambda *rest: os.write(1, b"first\\n"))
     print("ready", flush=True)
     while True:
         time.sleep(0.1)
