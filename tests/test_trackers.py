@@ -240,20 +240,25 @@ def test_a_run_goes_on_without_its_tracker():
     assert [str(one.message).split(":")[1] for one in told] == [" OSError", " 100 of 100 rows were not written"]
 
 
+@contextmanager
+def nearly_full(path):
+    """A disk on which a file may grow by 100 bytes; its size."""
+    size, limits = path.stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, limits[1]))
+    try:
+        yield size
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize(("tracker", "read"), FILES)
 def test_a_file_that_cannot_grow_for_a_while_is_whole_in_the_end(tmp_path, tracker, read):
     path, observer = tmp_path / "run", tracker(tmp_path / "run", every=1)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     loss = np.linspace(0, 1, 60, dtype=np.float32)
     observer(chunk(20, loss=loss[:20]))
-    size = path.stat().st_size
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, limits[1]))
-    try:
-        with pytest.warns(UserWarning, match="File too large; the run goes on"):
-            observer(chunk(20, 20, loss=loss[20:40]))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with nearly_full(path) as size, pytest.warns(UserWarning, match="File too large; the run goes on"):
+        observer(chunk(20, 20, loss=loss[20:40]))
     # A part was written, in the middle of a row.
     assert path.stat().st_size == size + 100
     observer(chunk(20, 40, loss=loss[40:]))
@@ -265,18 +270,11 @@ def test_a_file_that_cannot_grow_for_a_while_is_whole_in_the_end(tmp_path, track
 @pytest.mark.parametrize(("tracker", "read"), FILES)
 def test_a_disk_that_stays_full_leaves_whole_rows(tmp_path, tracker, read):
     path, observer = tmp_path / "run", tracker(tmp_path / "run", every=1)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     loss = np.linspace(0, 1, 40, dtype=np.float32)
     observer(chunk(20, loss=loss[:20]))
-    size = path.stat().st_size
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, limits[1]))
-    try:
-        with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("always")
-            observer(chunk(20, 20, loss=loss[20:]))
-            observer.close()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with nearly_full(path), heard() as told:
+        observer(chunk(20, 20, loss=loss[20:]))
+        observer.close()
     # The summary of JSON lines is shorter than what is left of the disk.
     assert path.read_text().endswith("\n")
     assert len(read(path)[1]) == 20

@@ -24,7 +24,7 @@ from mutagrad.diagnostics.prospects import (
     told_gain,
 )
 from mutagrad.diagnostics.regime import Regime, unknown_regime
-from mutagrad.diagnostics.steps import along_of, counted
+from mutagrad.diagnostics.steps import along_of
 from mutagrad.diagnostics.survey import smoothed, survey
 from mutagrad.estimate import Estimate
 from mutagrad.evaluation.local import resolve
@@ -238,7 +238,7 @@ def diagnose(
     slowdown = None
     largest, reason = _largest_eigenvalue(prober, curvature_key) if use_gradient else (None, "")
     if has_optimum:
-        unit = yardstick(rule, along=counted(along_of(best, rule))).gain
+        unit = yardstick(rule, along=along_of(best, rule).counted).gain
         rank = best.participation_ratio
         if largest is not None:
             trace = best.hessian_trace

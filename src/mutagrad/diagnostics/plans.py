@@ -9,7 +9,7 @@ import scipy
 
 from mutagrad import check
 from mutagrad.diagnostics.regime import Regime
-from mutagrad.diagnostics.steps import steps_of
+from mutagrad.diagnostics.steps import standing_out, steps_of
 from mutagrad.estimate import Estimate
 from mutagrad.law import Acceptance, Boltzmann, OrderStatistic, RankWeights
 from mutagrad.theory.definition import known
@@ -250,10 +250,9 @@ def promised_decrease(parts: Definition, found: Regime, normal: bool = False) ->
     columns = [found.sigma.value, found.squared_batch_grad_norm.value, found.hessian_trace.value, *own[:2]]
     values = []
     for sigma, square, trace, skewness, error in np.nditer([np.asarray(one, float) for one in columns]):
-        is_known = not normal and np.isfinite(skewness) and np.isfinite(error) and skewness != 0
-        share = 1 / (1 + (error / skewness) ** 2) if is_known else 0.0
+        is_known = not normal and np.isfinite(skewness) and np.isfinite(error)
         slope = math.sqrt(square) if square > 0 else math.nan
-        counted = float(skewness * share) if share else 0.0
+        counted = standing_out(float(skewness), float(error)) if is_known else 0.0
         of_steps = {"along": min(max(counted, 0.0), 1.0)} if own is found.curvature_along else {"skewness": counted}
         values.append(expected_decrease(parts, float(sigma), slope, float(trace), **of_steps))
     return np.array(values).reshape(np.shape(found.generation))

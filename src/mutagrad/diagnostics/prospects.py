@@ -18,7 +18,7 @@ from mutagrad.diagnostics.plans import (
 )
 from mutagrad.diagnostics.probes import Pairs
 from mutagrad.diagnostics.regime import Regime
-from mutagrad.diagnostics.steps import TOLD, along_of, counted, relative_error
+from mutagrad.diagnostics.steps import along_of
 from mutagrad.estimate import Estimate
 from mutagrad.theory.optimum import keeps_the_better
 from mutagrad.types import Definition
@@ -74,7 +74,7 @@ def gain_of(found: Regime, rule: Definition, is_sampled: bool) -> Estimate | Non
     square, trace, sigma = found.squared_batch_grad_norm, found.hessian_trace, found.sigma.value
     if square.value <= 0 or not math.isfinite(trace.value) or not promises(rule):
         return None
-    along = counted(along_of(found, rule))
+    along = along_of(found, rule).counted
 
     def of(slope: float, curvature: float) -> float:
         strength, signal = sigma * curvature / slope, _signal(found, is_sampled)
@@ -180,7 +180,7 @@ def plans_of(
     gain = Estimate(unit_gain, unit_gain * math.hypot(slope.error / slope.value, trace.error / trace.value))
     signal = _signal(best, is_sampled)
     along = along_of(best, rule)
-    held = yardstick(rule, round(signal, 3), counted(along))
+    held = yardstick(rule, round(signal, 3), along.counted)
     wanted = [("asked about", rule.num_offspring), ("most per evaluation", best_number(1, signal))]
     if num_workers > 1:
         workers = f"most per second with {num_workers} workers"
@@ -192,11 +192,8 @@ def plans_of(
         plan(purpose, number, sigma, gain, signal, num_workers, cost, of)
         for (purpose, number), of in zip(wanted, own, strict=True)
     ]
-    more = relative_error(rule, along)
-    gain = _widened(plans[0].gain, more)
-    if more > TOLD:
-        gain = gain._replace(error=math.nan)
-    plans[0] = plans[0]._replace(sigma=_widened(plans[0].sigma, more), gain=gain)
+    gain = _widened(plans[0].gain, math.nan if along.is_range else along.relative_error)
+    plans[0] = plans[0]._replace(sigma=_widened(plans[0].sigma, along.relative_error), gain=gain)
     return tuple(one if one.gain.value <= most else at_most(one, most) for one in plans)
 
 

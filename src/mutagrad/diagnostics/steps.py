@@ -4,18 +4,17 @@ import math
 from typing import NamedTuple
 
 from mutagrad.diagnostics.regime import Regime
-from mutagrad.estimate import Estimate
 from mutagrad.law import OrderStatistic, RankWeights
 from mutagrad.theory.progress import best_of_mean
 from mutagrad.theory.recombination import recombination_moments
 from mutagrad.types import Definition
 
-__all__ = ["Steps", "along_of", "counted", "least_share", "relative_error", "steps_of"]
+__all__ = ["Along", "Steps", "along_of", "standing_out", "steps_of"]
 
-TOLD = 0.5
+_TOLD = 0.5
 """Up to this relative error of the best σ by curvature along the slope there is a best σ; beyond it, a range."""
 _SPAN = 2.0
-
+"""Standard errors on either side of a range."""
 _LEAST = 1e-9
 """A mean step down the slope that is no larger is none, in σ."""
 
@@ -47,40 +46,49 @@ def steps_of(parts: Definition) -> Steps | None:
     return None
 
 
-def along_of(found: Regime, parts: Definition) -> Estimate:
-    """ρ = ĝ·Hĝ/TrH as far as it counts: of ρ ± e the part ρ³/(ρ² + e²); 0 for rules that hardly feel it, NaN where not measured.
+class Along(NamedTuple):
+    """How much of the curvature lies along the slope, and what that leaves open.
+
+    Attributes
+    ----------
+    counted : of ρ = ĝ·Hĝ/TrH, ρ ± e, the part that stands out of its error; where there is a range, the least that two errors
+        allow, so that best σ and gain are the most that they may be.
+    error : e; NaN where ρ was not measured.
+    relative_error : of best σ and gain, by that of ρ; 0 where there is a range.
+    is_range : whether ρ leaves the best σ open by more than half of itself.
+    least : the least best σ that two errors allow, in units of that at ``counted``.
+    """
+
+    counted: float = 0.0
+    error: float = math.nan
+    relative_error: float = 0.0
+    is_range: bool = False
+    least: float = 1.0
+
+
+def along_of(found: Regime, parts: Definition) -> Along:
+    """The curvature along the slope that weighted recombination pays for; other rules hardly feel it.
 
     >>> from mutagrad.diagnostics.steps import along_of
     >>> from mutagrad.diagnostics.regime import unknown_regime
     >>> import mutagrad
-    >>> along_of(unknown_regime(0.1), mutagrad.elitist(sigma=0.1, num_offspring=20).definition).value
+    >>> along_of(unknown_regime(0.1), mutagrad.elitist(sigma=0.1, num_offspring=20).definition).counted
     0.0
     """
-    if not isinstance(parts.selection.law, RankWeights):
-        return Estimate(0.0, 0.0)
     value, error = float(found.curvature_along.value), float(found.curvature_along.error)
-    if not (math.isfinite(value) and math.isfinite(error)):
-        return Estimate(math.nan, math.nan)
-    plain = min(max(value, 0.0), 1.0)
-    return Estimate(plain * plain**2 / (plain**2 + error**2) if plain > 0 else 0.0, error)
+    steps = steps_of(parts) if isinstance(parts.selection.law, RankWeights) else None
+    if steps is None or not (math.isfinite(value) and math.isfinite(error)):
+        return Along()
+    share = min(max(value, 0.0), 1.0)
+    counted = standing_out(share, error)
+    relative = (steps.second - steps.transverse) * error / steps.cost(counted)
+    is_range = relative > _TOLD
+    if is_range:
+        counted, relative = max(share - _SPAN * error, 0.0), 0.0
+    least = steps.cost(counted) / steps.cost(min(share + _SPAN * error, 1.0))
+    return Along(counted, error, relative, is_range, least)
 
 
-def relative_error(parts: Definition, along: Estimate) -> float:
-    """Of best σ and gain, by that of the curvature along the slope."""
-    steps = steps_of(parts)
-    if steps is None or not math.isfinite(along.value):
-        return 0.0
-    return (steps.second - steps.transverse) * along.error / steps.cost(along.value)
-
-
-def counted(along: Estimate) -> float:
-    """The share of curvature along the slope to reckon with; 0 where it was not measured."""
-    return float(along.value) if math.isfinite(along.value) else 0.0
-
-
-def least_share(parts: Definition, along: Estimate) -> float:
-    """The least best σ that two errors of the curvature along the slope allow, in units of that at the counted one."""
-    steps = steps_of(parts)
-    if steps is None or not math.isfinite(along.value):
-        return 1.0
-    return steps.cost(along.value) / steps.cost(min(along.value + _SPAN * along.error, 1.0))
+def standing_out(value: float, error: float) -> float:
+    """The part of value ± error that stands out of its error, value³/(value² + error²): of what is not told from 0, little."""
+    return value / (1 + (error / value) ** 2) if value else 0.0

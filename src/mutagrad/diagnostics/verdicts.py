@@ -17,7 +17,7 @@ from mutagrad.diagnostics.plans import (
 )
 from mutagrad.diagnostics.prospects import SMALLEST_SIGNAL, has_few
 from mutagrad.diagnostics.regime import Regime
-from mutagrad.diagnostics.steps import TOLD, along_of, counted, least_share, relative_error
+from mutagrad.diagnostics.steps import Along, along_of
 from mutagrad.estimate import Estimate
 from mutagrad.law import RankWeights
 from mutagrad.types import Definition, UnknownDefinition
@@ -99,9 +99,13 @@ def recombines(definition: Definition) -> bool:
     return isinstance(definition.selection.law, RankWeights)
 
 
-def _of_sigma(sigma: float, best: Estimate) -> str:
-    """Of a σ beside the best one, which is uncertain in proportion."""
+def _of_sigma(sigma: float, best: Estimate, along: Along | None = None) -> str:
+    """Of a σ beside the best one, which is uncertain in proportion, or lies between a share of it and itself."""
     ratio, factor = sigma / best.value, math.exp(_SPAN * best.error / best.value)
+    if along is not None and along.is_range:
+        if ratio * factor < along.least / _FACTOR:
+            return "too small"
+        return "too large" if ratio / factor > _FACTOR else "may be right"
     verdict = "right" if 1 / _FACTOR <= ratio <= _FACTOR else "too large" if ratio > 1 else "too small"
     low, high = ratio / factor, ratio * factor
     is_sure = (
@@ -112,22 +116,14 @@ def _of_sigma(sigma: float, best: Estimate) -> str:
     return verdict if is_sure else f"may be {verdict}"
 
 
-def _of_range(sigma: float, most: Estimate, share: float) -> str:
-    """Of a σ beside a best one that is known to lie between a share of ``most`` and ``most``."""
-    factor = math.exp(_SPAN * most.error / most.value)
-    if sigma * factor < share * most.value / _FACTOR:
-        return "too small"
-    return "too large" if sigma / factor > _FACTOR * most.value else "may be right"
-
-
-def _of_along(definition: Definition, along: Estimate, best: Estimate) -> list[Finding]:
+def _of_along(definition: Definition, along: Along, best: Estimate) -> list[Finding]:
     """How much of the curvature lies along the slope of recombination, and the least best σ where that is hardly known."""
     if not recombines(definition):
         return []
-    some = [Finding("share of curvature along the slope", along)]
-    if relative_error(definition, along) > TOLD:
-        least = least_share(definition, along) * best.value
-        some.append(Finding("least best mutation scale", Estimate(least, math.nan, "parameter")))
+    some = [Finding("share of curvature along the slope", Estimate(along.counted, along.error))]
+    if along.is_range:
+        least = Estimate(along.least * best.value, math.nan, "parameter")
+        some.append(Finding("least best mutation scale", least))
     return some
 
 
@@ -192,32 +188,28 @@ def _of_regime(found: Regime) -> tuple[Finding, ...]:
         unknown = Finding("best mutation scale", Estimate(math.nan, math.nan, "parameter"), reason)
         real = Finding("real share of the gain", found.validated_share)
         return (Finding("mutation scale", found.sigma), unknown, *place, real, Finding("decrease", found.decrease))
-    measured = along_of(found, definition)
-    along = counted(measured)
-    own = yardstick(definition, along=along)
+    along = along_of(found, definition)
+    own = yardstick(definition, along=along.counted)
     place = _of_place(found, None if own.stands_in else own, shows_noise)
     best: list[Finding] = []
     strength, sigma = found.normalized_mutation_strength, found.sigma.value
     signal = round(max(SMALLEST_SIGNAL, found.signal.value) if shows_noise else 1.0, 3)
-    held = yardstick(definition, signal, along)
-    share = least_share(definition, measured)
+    held = yardstick(definition, signal, along.counted)
     # Even where no curvature is told from zero, an s may be known to be too small: where it is what it seems.
     # Luck of the parent, or successes that s does not explain: then s may be none of curvature.
     is_plain = not is_apart(found.success, found.predicted_success) and not found.luck.value > _SPAN * found.luck.error
     if not is_plain:
         place[0] = place[0]._replace(follows="")
-    is_small = (
-        is_plain and not held.stands_in and strength.value + _SPAN * strength.error < share * held.strength / _FACTOR
-    )
+    least = along.least * held.strength
+    is_small = is_plain and not held.stands_in and strength.value + _SPAN * strength.error < least / _FACTOR
     verdict = "too small" if is_small else ""
     if trace.value > _SPAN * trace.error and slope.value > 0:
         scale = held.strength * sigma / strength.value
-        by_along = relative_error(definition, measured)
-        best_scale = Estimate(scale, scale * math.hypot(strength.error / strength.value, by_along), "parameter")
+        relative = math.hypot(strength.error / strength.value, along.relative_error)
+        best_scale = Estimate(scale, scale * relative, "parameter")
         gain = held.gain * slope.value**2 / trace.value
-        error = gain * math.hypot(2 * slope.error / slope.value, trace.error / trace.value, by_along)
-        plain = best_scale._replace(error=scale * strength.error / strength.value)
-        verdict = _of_sigma(sigma, best_scale) if by_along <= TOLD else _of_range(sigma, plain, share)
+        error = gain * math.hypot(2 * slope.error / slope.value, trace.error / trace.value, along.relative_error)
+        verdict = _of_sigma(sigma, best_scale, along)
         is_small = verdict == "too small" and is_plain
         # What may be luck of the parent is not told from curvature: of the mean offspring's load, s/2, more than half.
         is_told = is_plain and not found.luck.value + _SPAN * found.luck.error > strength.value / 4
@@ -226,7 +218,7 @@ def _of_regime(found: Regime) -> tuple[Finding, ...]:
             Finding("best mutation scale", best_scale, held.name),
             Finding("decrease at the best", Estimate(gain, error, "loss")),
         ]
-        best += _of_along(definition, measured, best_scale)
+        best += _of_along(definition, along, best_scale)
     if held.stands_in:
         best.append(Finding("stands in", best[0].estimate if best else Estimate(math.nan, math.nan), held.stands_in))
     best.append(Finding("real share of the gain", found.validated_share))
@@ -296,8 +288,8 @@ def _of_kind(found: Diagnosis) -> list[Finding]:
 
 @findings.register
 def _of_diagnosis(found: Diagnosis) -> tuple[Finding, ...]:
-    measured, shows_noise = along_of(found.best, found.definition), found.num_examples > 1
-    held = yardstick(found.definition, along=counted(measured))
+    along, shows_noise = along_of(found.best, found.definition), found.num_examples > 1
+    held = yardstick(found.definition, along=along.counted)
     own = None if held.stands_in else held
     place = _of_place(found.current or found.best, own, shows_noise)[:-2]
     place += _of_place(found.best, own, shows_noise)[-2:]
@@ -308,23 +300,13 @@ def _of_diagnosis(found: Diagnosis) -> tuple[Finding, ...]:
         place[0] = place[0]._replace(follows="")
     some = _of_kind(found)
     if current is not None:
-        verdict = _of_sigma(current.sigma.value, found.plans[0].sigma) if found.plans else ""
-        if found.plans and relative_error(found.definition, measured) > TOLD:
-            plain = found.plans[0].sigma
-            error = (
-                plain.value
-                * found.best.normalized_mutation_strength.error
-                / found.best.normalized_mutation_strength.value
-            )
-            verdict = _of_range(
-                current.sigma.value, plain._replace(error=error), least_share(found.definition, measured)
-            )
+        verdict = _of_sigma(current.sigma.value, found.plans[0].sigma, along) if found.plans else ""
         gain = found.gain or Estimate(math.nan, math.nan, "loss")
         some += [Finding("mutation scale", current.sigma, verdict), Finding("decrease", gain)]
     if found.plans:
         some.append(Finding("best mutation scale", found.plans[0].sigma, held.name))
         some.append(Finding("decrease at the best", found.plans[0].gain, "at most" * found.gains_are_bounds))
-        some += _of_along(found.definition, measured, found.plans[0].sigma)
+        some += _of_along(found.definition, along, found.plans[0].sigma)
         if held.stands_in:
             some.append(Finding("stands in", found.plans[0].sigma, held.stands_in))
     else:

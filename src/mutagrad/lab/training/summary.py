@@ -7,7 +7,7 @@ from mutagrad import mutation, theory, tree
 from mutagrad.algorithms import mutation_selection
 from mutagrad.diagnostics import Regime
 from mutagrad.diagnostics.plans import yardstick
-from mutagrad.diagnostics.steps import along_of, counted
+from mutagrad.diagnostics.steps import along_of
 from mutagrad.diagnostics.verdicts import GRADIENT_REGIME, recombines
 from mutagrad.estimate import Estimate
 from mutagrad.lab.training import kind
@@ -64,7 +64,7 @@ def _regime(found: Regime, definition: Definition) -> dict[str, Any]:
         kept = float(theory.diffusion(_of_unit_sigma(definition), 1.0).transverse)
         cost = kept / (2 * drift)
         if recombines(definition):
-            cost = yardstick(definition, along=counted(along_of(found, definition))).cost_per_strength
+            cost = yardstick(definition, along=along_of(found, definition).counted).cost_per_strength
         told["learning_rate"] = drift * told["sigma"]
         told["curvature_cost"] = cost * told["normalized_mutation_strength"]
     return told

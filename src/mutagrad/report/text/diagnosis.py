@@ -54,13 +54,13 @@ def _verdict(by_name: Mapping[str, Finding], found: Diagnosis) -> str:
     if scale is None or found.current is None:
         if best is None:
             return "No best σ is known."
-        own = f"{best_words(by_name).removeprefix('σ = ')} (s = {found.plans[0].strength:.2f})"
+        own = f"{best_words(by_name)} (s = {found.plans[0].strength:.2f})"
         return f"The best σ for {best.follows} is {own}{along_words(by_name)}{instead}"
     text = f"σ = {number(scale.estimate.value)}"
     if best is None:
         return f"{text}: no best σ is known."
-    own = best_words(by_name).removeprefix("σ = ")
-    text += f" {_is(scale.follows)}: the best for {best.follows} is {own}{along_words(by_name)}{instead}"
+    own = best_words(by_name) + along_words(by_name)
+    text += f" {_is(scale.follows)}: the best for {best.follows} is {own}{instead}"
     if found.kind.name != "smooth" or found.current.sigma.value < found.rounds_below:
         return text
     return f"{text} {strength_words(by_name)} {success_words(by_name['success'], found.current)}"

@@ -139,19 +139,15 @@ def _best(by_name: Mapping[str, Finding], found: Regime) -> str:
     verdict = scale.follows if scale.follows.startswith("may be") else f"is {scale.follows}"
     text = f"Best: σ = {number(scale.estimate.value)}"
     if best is None:
-        if scale.follows:
-            return (
-                text
-                + f" {verdict}: s is far below the best one. No curvature is told from zero, so the best σ is not known."
-            )
-        return "Best: no curvature is told from zero, so the best σ is not known."
+        unknown = "o curvature is told from zero, so the best σ is not known."
+        return f"{text} {verdict}: s is far below the best one. N{unknown}" if scale.follows else f"Best: n{unknown}"
     if not scale.follows:
         return text + f" cannot be judged. No best σ is known: {best.follows}."
     gain = by_name["decrease at the best"].estimate
-    of = f"{about(gain)} per generation"
-    if "least best mutation scale" in by_name:
-        of = f"{number(gain.value)} per generation at most"
-    text += f" {verdict}. {best.follows} gains most at {best_words(by_name)}, {of}" + along_words(by_name)
+    is_range = "least best mutation scale" in by_name
+    at = best_words(by_name) if is_range else f"σ = {best_words(by_name)}"
+    of = f"{number(gain.value)} per generation at most" if is_range else f"{about(gain)} per generation"
+    text += f" {verdict}. {best.follows} gains most at {at}, {of}{along_words(by_name)}"
     return text + (f" It stands in for {stands_in.follows}." if stands_in is not None else "")
 
 
@@ -160,7 +156,7 @@ def along_words(by_name: Mapping[str, Finding]) -> str:
     along = by_name.get("share of curvature along the slope")
     if along is None:
         return "."
-    if not math.isfinite(along.estimate.value):
+    if not math.isfinite(along.estimate.error):
         return "; both are less if curvature lies along the slope."
     if "least best mutation scale" in by_name:
         return "; the more of the curvature lies along the slope, the less, and offspring hardly tell."
@@ -171,7 +167,7 @@ def best_words(by_name: Mapping[str, Finding]) -> str:
     """The best σ, or between which two it is."""
     best, least = by_name["best mutation scale"].estimate, by_name.get("least best mutation scale")
     if least is None:
-        return f"σ = {about(best)}"
+        return about(best)
     return f"a σ between {number(least.estimate.value)} and {number(best.value)}"
 
 
