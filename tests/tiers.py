@@ -163,6 +163,15 @@ KEPT = {
     "run/test_lineage.py::test_whatever_evaluates": (),
     "run/test_observers.py::test_a_second_run_compiles_nothing": ("minibatches", "executor"),
     "run/test_observers.py::test_generations_through_python_leak_nothing": (),
+    "run/test_repeats.py::test_a_loss_without_noise_is_the_run_that_it_was_for_seven_evaluations_more": (
+        "elitist",
+        "recombination",
+    ),
+    "run/test_repeats.py::test_noise_is_found_in_the_first_generation_and_every_evaluation_is_counted": (
+        "elitist",
+        "recombination",
+    ),
+    "run/test_repeats.py::test_noise_that_begins_later_is_found_within_32_generations": ("9",),
     "run/test_saved.py::test_an_earlier_history_waits_for_a_disk_that_was_full_at_first": (),
     "run/test_saved.py::test_other_start_parameters_are_not_taken_in_silence": (),
     "run/test_saved.py::test_the_result_outlives_its_folder": (),

@@ -77,7 +77,7 @@ def test_scalar_means_on_batches_give_no_best_sigma_but_what_was_real():
 
     run = mutagrad.evolve(jax.random.key(1), algorithm, START, mean, 150, mutagrad.minibatches(rows, 8), progress=False)
     found = regime(run.history, algorithm=algorithm)
-    assert "was real, by the batch after" in str(found)
+    assert "was real, by those of the next generation" in str(found)
     assert "scalar on changing batches" in str(found)
     assert found.validated_share.value < 1 + 2 * found.validated_share.error
 

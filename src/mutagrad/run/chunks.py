@@ -17,6 +17,7 @@ from mutagrad.evaluation.losses import told
 from mutagrad.failures import COUNTS, Failure
 from mutagrad.run.minibatches import PERIOD, Minibatches, changes, takes_generation
 from mutagrad.run.processes import agreed_number
+from mutagrad.run.repeats import Repeats
 from mutagrad.run.rows import Rows
 
 __all__ = ["Chunk", "compiled", "keys_of", "one_by_one"]
@@ -51,12 +52,15 @@ class Chunk(NamedTuple):
     num_generations : in this chunk.
     failures : with `mutagrad.executor`, how many evaluations of each generation failed, by kind, which the history of
         `mutagrad.evolve` has too; otherwise ``None``.
+    num_repeats : evaluations that were made only to see whether a loss in ordinary Python has noise of its own, and those that
+        such noise asks for: of parents, once more.
     """
 
     state: Any
     records: Any
     num_generations: int
     failures: dict[str, np.ndarray] | None = None
+    num_repeats: int = 0
 
     @property
     def generation(self) -> int:
@@ -253,6 +257,7 @@ def one_by_one(
     rows: list[Any] = []
     is_counting = getattr(evaluator.evaluate_fn, "counts_failures", False)
     start, is_first, has_warned = time.perf_counter(), int(state.generation) == 0, False
+    repeats, num_repeats = Repeats(getattr(evaluator.evaluate_fn, "is_noisy", False)), 0
     failed: Exception | None = None
     for completed in range(1, num_generations + 1):
         step_key, batch_key = _compiled_keys_of(key, state.generation)
@@ -263,11 +268,18 @@ def one_by_one(
                 reason = ""
             else:
                 own = loss_fn if batches is None else of_batch(loss_fn, jax.tree.map(np.asarray, batch))
-                offspring = algorithm.ask(step_key, state, is_resampled=is_resampled)
+                generation, is_same = int(state.generation), not is_resampled
+                more = is_same and repeats.is_due(generation)
+                offspring = algorithm.ask(step_key, state, is_resampled=is_resampled or more)
+                if more:
+                    more = len(offspring) > len(algorithm.ask(step_key, state, is_resampled=False))
                 raw = evaluator.evaluate_fn(own, offspring)
                 reason = _first_failure(raw)
                 counts = getattr(raw, "counts", Counter())
                 losses = told(raw, len(offspring), offspring.parent_losses)
+                if is_same:
+                    losses = repeats.seen(generation, losses, offspring, more)
+                    is_resampled, num_repeats = repeats.is_noisy, num_repeats + more
                 state, row, parent_loss = tell(step_key, state, losses, is_resampled)
         except StopIteration:
             break
@@ -287,10 +299,10 @@ def one_by_one(
             own_row = own_row, {name: np.int32(counts[kind]) for kind, name in COUNTS.items()}
         rows.append(own_row)
         if completed == 1 or time.perf_counter() - start > _CHUNK_SECONDS:
-            yield _chunk_of(state, rows, is_counting)
-            rows, start = [], time.perf_counter()
+            yield _chunk_of(state, rows, is_counting, num_repeats)
+            rows, start, num_repeats = [], time.perf_counter(), 0
     if rows:
-        yield _chunk_of(state, rows, is_counting)
+        yield _chunk_of(state, rows, is_counting, num_repeats)
     if failed is not None:
         raise failed
 
@@ -300,10 +312,10 @@ def _first_failure(raw: Any) -> str:
     return next((one.words for one in raw if isinstance(one, Failure)), "") if isinstance(raw, list) else ""
 
 
-def _chunk_of(state: Any, rows: list[Any], is_counting: bool) -> Chunk:
+def _chunk_of(state: Any, rows: list[Any], is_counting: bool, num_repeats: int) -> Chunk:
     stacked = jax.tree.map(_stacked_rows, *rows)
     records, failures = stacked if is_counting else (stacked, None)
-    return Chunk(state, records, len(rows), failures)
+    return Chunk(state, records, len(rows), failures, num_repeats)
 
 
 def _stacked_rows(*rows: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ from mutagrad.run.minibatches import Minibatches, changes
 from mutagrad.run.observers import History, Observer, Progress
 from mutagrad.run.processes import agreed_text
 from mutagrad.run.records import Failures, recorded, same_records
+from mutagrad.run.repeats import was_noisy
 from mutagrad.run.saved import Saved, is_consumed
 from mutagrad.run.signals import interruptible, seconds_asked
 from mutagrad.types import Algorithm, Info, Params, UnknownDefinition
@@ -214,7 +215,8 @@ def evolve(
             state, past, evaluations = saved.restore(state, past, evaluations)
         if hasattr(evaluator.evaluate_fn, "within"):
             kept = None if saved is None else saved.kept(loss_fn, int(state.generation))
-            own = evaluator.evaluate_fn.within(kept, lambda: seconds_asked() > _PATIENCE)
+            is_noisy = saved is not None and was_noisy(past)
+            own = evaluator.evaluate_fn.within(kept, lambda: seconds_asked() > _PATIENCE, is_noisy)
             evaluation = evaluator._replace(evaluate_fn=own)
         per_generation = len(algorithm.ask(key, state, is_resampled=changes(batches)))
         wanted = recorded(key, algorithm, state, per_generation, record)
@@ -255,10 +257,10 @@ def _observed(
     per_generation: int,
 ) -> Result:
     """The chunks of a run shown to all that watch it, and what is left in the end."""
-    first = int(state.generation)
+    first, repeats = int(state.generation), 0
 
     def made(state: Any) -> int:
-        return evaluations + (int(state.generation) - first) * per_generation
+        return evaluations + (int(state.generation) - first) * per_generation + repeats
 
     def result(stopped: str) -> Result:
         return Result(state.params, state, history.records, stopped, made(state))
@@ -269,7 +271,7 @@ def _observed(
     try:
         with interruptible() as interrupted:
             for chunk in run:
-                state = chunk.state
+                state, repeats = chunk.state, repeats + chunk.num_repeats
                 records, descent = chunk.records if saved is not None else (chunk.records, None)
                 chunk = chunk._replace(records=failures.beside(records, chunk))
                 if saved is not None:

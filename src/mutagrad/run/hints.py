@@ -12,6 +12,7 @@ from mutagrad import notice
 from mutagrad.algorithms.start import mutated_leaves
 from mutagrad.run.loop import Chunk
 from mutagrad.run.minibatches import Minibatches, changes
+from mutagrad.run.repeats import was_noisy
 from mutagrad.run.signals import EXIT_STATUS, NAMES, is_heard
 from mutagrad.types import Algorithm, Params, UnknownDefinition
 
@@ -19,22 +20,33 @@ __all__ = ["Hints", "warn_at_the_end"]
 
 _MOST = 5
 """Leaves that are named."""
+_NOISY = (
+    "the loss has noise of its own: the same params gave another number. From here on σ follows what steps are worth in "
+    "evaluations that did not select them. If the loss can take its random numbers from a seed, pass seeds as batches: the "
+    "candidates of a generation then share their luck"
+)
+"""Of a loss in ordinary Python, and an algorithm that adapts σ."""
 
 
 class Hints:
-    """Writes what is worth knowing above the progress bar, after the first chunk of a run."""
+    """Writes what is worth knowing above the progress bar: after the first chunk of a run, and where noise is found."""
 
     def __init__(self, algorithm: Algorithm, params: Params, batches: Any):
         self._lines = _left_alone(algorithm, params)
         self._batches = batches
-        self._is_first = True
+        self._is_first, self._is_noisy = True, False
 
     def __call__(self, chunk: Chunk) -> None:
         """Write them, once."""
+        lines = []
         if self._is_first:
             self._is_first = False
-            for line in self._lines + _unseen(chunk, self._batches):
-                tqdm.write(f"note: {line}", file=sys.stderr)
+            lines = self._lines + _unseen(chunk, self._batches)
+        if not changes(self._batches) and not self._is_noisy and was_noisy(chunk.records):
+            self._is_noisy = True
+            lines.append(_NOISY)
+        for line in lines:
+            tqdm.write(f"note: {line}", file=sys.stderr)
 
 
 def say_if_done(generation: int, num_generations: int) -> None:

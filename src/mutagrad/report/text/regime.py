@@ -129,7 +129,7 @@ def _real(by_name: Mapping[str, Finding], found: Regime) -> str:
     if not (math.isfinite(share.value) and math.isfinite(share.error)):
         return ""
     return (
-        f"Of what steps gained on the batch that selected them, {percent_about(share)} was real, by the batch after."
+        f"Of what steps gained by the losses that chose them, {percent_about(share)} was real, by those of the next generation."
         + " Whether steps lower the loss is not told." * (abs(share.value) < 2 * share.error)
     )
 

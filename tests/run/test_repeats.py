@@ -1,0 +1,140 @@
+"""A loss in ordinary Python with noise of its own is found out, told of, and only then paid for."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mutagrad
+
+KEY = jax.random.key(3)
+NAMED = {
+    "elitist": lambda: mutagrad.elitist(0.1, 10),
+    "comma": lambda: mutagrad.comma(0.1, 10),
+    "recombination": lambda: mutagrad.weighted_recombination(0.1, 10),
+    "one offspring": lambda: mutagrad.elitist(0.1, 1),
+}
+
+
+def square(params):
+    return 0.5 * np.sum(np.square(np.asarray(params, np.float64)))
+
+
+class Noisy:
+    """A loss with noise from its n-th call on, which counts its calls."""
+
+    def __init__(self, noise, first=0, of=None):
+        self.noise, self.first, self.calls = noise, first, 0
+        self._of = of or np.random.default_rng(0).standard_normal
+
+    def __call__(self, params):
+        self.calls += 1
+        return float(square(params) + (self.noise * self._of() if self.calls > self.first else 0))
+
+
+def evolve(algorithm, loss_fn, number=40, **options):
+    own = {"evaluation": mutagrad.executor(), "progress": False} | options
+    return mutagrad.evolve(KEY, algorithm, np.ones(4, np.float32), loss_fn, number, **own)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_noise_is_found_in_the_first_generation_and_every_evaluation_is_counted(name):
+    loss_fn = Noisy(0.1)
+    result = evolve(mutagrad.adapt_sigma(NAMED[name]()), loss_fn)
+    assert result.history["is_resampled"].all()
+    assert np.isfinite(result.history["validated_change"][1:]).all()
+    assert result.num_evaluations == loss_fn.calls
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_loss_without_noise_is_the_run_that_it_was_for_seven_evaluations_more(name, monkeypatch):
+    loss_fn, algorithm = Noisy(0), mutagrad.adapt_sigma(NAMED[name]())
+    result = evolve(algorithm, loss_fn)
+    assert result.num_evaluations == loss_fn.calls
+    monkeypatch.setattr("mutagrad.run.repeats.Repeats.is_due", lambda repeats, generation: False)
+    without = evolve(algorithm, loss_fn)
+    assert np.array_equal(result.params, without.params)
+    assert all(np.array_equal(column, without.history[name], equal_nan=True) for name, column in result.history.items())
+    assert not result.history["is_resampled"].any()
+    # Generations 0, 1, 2, 4, 8, 16 and 32; recombination evaluates the parent before in any case.
+    assert result.num_evaluations - without.num_evaluations == (0 if name == "recombination" else 7)
+
+
+@pytest.mark.parametrize("first", [1, 9, 120])
+def test_noise_that_begins_later_is_found_within_32_generations(first):
+    loss_fn = Noisy(0.1, first * 11)
+    history = evolve(mutagrad.adapt_sigma(NAMED["elitist"]()), loss_fn, 170).history
+    found = int(np.argmax(history["is_resampled"]))
+    assert first - 2 <= found <= first + 32
+    assert history["is_resampled"][found:].all()
+
+
+def test_noise_that_is_seldom_seen_is_found_by_another_look():
+    """One of three evaluations has another loss: five looks miss it with a probability below (1/3 + 2/9)^5 = 5 %."""
+    draws = np.random.default_rng(1)
+    loss_fn = Noisy(0.5, of=lambda: float(draws.integers(3) == 0))
+    assert evolve(mutagrad.adapt_sigma(NAMED["elitist"]()), loss_fn).history["is_resampled"].any()
+
+
+def test_rounding_of_sums_in_another_order_is_no_noise():
+    loss_fn = Noisy(1e-7)
+    assert not evolve(mutagrad.adapt_sigma(NAMED["elitist"]()), loss_fn).history["is_resampled"].any()
+
+
+@pytest.mark.parametrize("failed", [np.nan, np.inf])
+def test_an_evaluation_that_fails_by_chance_is_no_noise(failed):
+    """Where the second of two fails, nothing is known; the rest is the same."""
+    number = iter(range(10**6))
+
+    def loss_fn(params):
+        return failed if next(number) % 12 == 7 else square(params)
+
+    with pytest.warns(UserWarning, match="made again"):
+        history = evolve(mutagrad.adapt_sigma(NAMED["elitist"]()), loss_fn).history
+    assert not history["is_resampled"].any()
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [NAMED["elitist"](), mutagrad.metropolis(0.1, 0.1), mutagrad.truncation(0.1, 10, 3)],
+    ids=["elitist", "metropolis", "truncation"],
+)
+def test_an_algorithm_that_asks_for_no_parent_before_pays_nothing(algorithm):
+    loss_fn = Noisy(0.1)
+    result = evolve(algorithm, loss_fn)
+    assert (
+        result.num_evaluations
+        == loss_fn.calls
+        == 40 * len(algorithm.ask(KEY, algorithm.init(jnp.ones(4)), is_resampled=False))
+    )
+
+
+def test_without_being_told_comma_is_not_lost():
+    """Of six keys with this noise, two ended above 10⁸ where nothing looked for it."""
+    for key in range(1, 3):
+        draws = np.random.default_rng(key)
+        result = mutagrad.evolve(
+            jax.random.key(key),
+            mutagrad.adapt_sigma(mutagrad.comma(0.1, 10)),
+            np.ones(4, np.float32),
+            lambda x, draws=draws: 0.5 * np.sum(x**2, axis=1) + 0.05 * draws.standard_normal(len(x)),
+            200,
+            progress=False,
+            evaluation=mutagrad.executor(is_batched=True),
+        )
+        assert square(result.params) < 2  # the start
+
+
+def test_a_run_that_goes_on_knows_the_noise(tmp_path):
+    algorithm = mutagrad.adapt_sigma(NAMED["elitist"]())
+    evolve(algorithm, Noisy(0.1), 5, checkpoint=tmp_path)
+    loss_fn = Noisy(0)  # without noise it would not be found again
+    result = evolve(algorithm, loss_fn, 7, checkpoint=tmp_path)
+    assert result.history["is_resampled"].all()
+    assert loss_fn.calls == 2 * 12
+    assert result.num_evaluations == 7 * 12
+
+
+def test_the_run_says_so_once(capsys):
+    evolve(mutagrad.adapt_sigma(NAMED["elitist"]()), Noisy(0.1), progress=True)
+    assert capsys.readouterr().err.count("noise of its own") == 1
