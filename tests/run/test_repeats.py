@@ -8,6 +8,7 @@ import pytest
 import mutagrad
 
 KEY = jax.random.key(3)
+START = np.ones(4, np.float32)
 NAMED = {
     "elitist": lambda: mutagrad.elitist(0.1, 10),
     "comma": lambda: mutagrad.comma(0.1, 10),
@@ -32,9 +33,9 @@ class Noisy:
         return float(square(params) + (self.noise * self._of() if self.calls > self.first else 0))
 
 
-def evolve(algorithm, loss_fn, number=40, **options):
+def evolve(algorithm, loss_fn, number=40, start=START, **options):
     own = {"evaluation": mutagrad.executor(), "progress": False} | options
-    return mutagrad.evolve(KEY, algorithm, np.ones(4, np.float32), loss_fn, number, **own)
+    return mutagrad.evolve(KEY, algorithm, start, loss_fn, number, **own)
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -135,6 +136,108 @@ def test_a_run_that_goes_on_knows_the_noise(tmp_path):
     assert result.num_evaluations == 7 * 12
 
 
+def test_a_result_that_goes_on_knows_the_noise():
+    algorithm = mutagrad.adapt_sigma(NAMED["elitist"]())
+    result = evolve(algorithm, Noisy(0.1), 5)
+    loss_fn = Noisy(0.1)
+    result = evolve(algorithm, loss_fn, 12, start=result)
+    assert result.history["is_resampled"].all()
+    assert loss_fn.calls == 7 * 12
+    assert result.num_evaluations == 12 * 12
+
+
+def test_an_evaluator_of_ones_own_that_goes_on_knows_the_noise(tmp_path):
+    draws = np.random.default_rng(0)
+
+    def evaluate(loss_fn, offspring):
+        return [loss_fn(one) + 0.1 * draws.standard_normal() for one in offspring]
+
+    algorithm = mutagrad.adapt_sigma(NAMED["elitist"]())
+    for number in (5, 12):
+        own = mutagrad.Evaluator(evaluate, is_traceable=False)
+        result = evolve(algorithm, square, number, evaluation=own, checkpoint=tmp_path)
+    assert result.history["is_resampled"].all()
+
+
+def test_after_fresh_batches_a_loss_without_noise_is_believed_after_ten_looks():
+    algorithm = mutagrad.adapt_sigma(NAMED["elitist"]())
+    result = evolve(
+        algorithm, lambda x, batch: square(x - batch), 40, batches=[np.full(4, i, np.float32) for i in range(5)]
+    )
+    assert result.stopped == "batches"
+    result = evolve(algorithm, Noisy(0), 40, start=result)
+    assert (
+        result.history["is_resampled"][5:].tolist() == [True] * 10 + [False] * 25
+    )  # in the first of them nothing is to be compared
+
+
+@pytest.mark.parametrize("second", [True, False], ids=["all adapted", "one at a fixed sigma"])
+def test_algorithms_that_take_turns(second):
+    """The parent before of a turn is some generations old: its loss then is what it is held against."""
+
+    def only(name, is_adapted=True):
+        mutation = mutagrad.mutation.masked({"a": name == "a", "b": name == "b"})
+        plain = mutagrad.elitist(0.1, 6, mutation=mutation)
+        return mutagrad.adapt_sigma(plain) if is_adapted else plain
+
+    start = {"a": np.ones(3, np.float32), "b": np.ones(2, np.float32)}
+    draws = np.random.default_rng(2)
+    for noise in (0, 0.1):
+
+        def loss_fn(params, noise=noise):
+            return float(sum(np.sum(leaf**2) for leaf in params.values())) + noise * draws.standard_normal()
+
+        algorithm = mutagrad.alternate([only("a"), only("b", second)])
+        history = mutagrad.evolve(
+            KEY, algorithm, start, loss_fn, 20, evaluation=mutagrad.executor(), progress=False
+        ).history
+        assert history["is_resampled"].any() == (noise > 0)
+
+
+def test_groups_that_rotate_without_noise():
+    algorithm = mutagrad.adapt_sigma(mutagrad.elitist(0.1, 6, mutation=mutagrad.mutation.masked([True, False])))
+    algorithm = mutagrad.rotate(algorithm, lambda groups: [groups[1], groups[0]], 2)
+    result = mutagrad.evolve(
+        KEY,
+        algorithm,
+        [np.ones(3, np.float32)] * 2,
+        lambda groups: float(sum(np.sum(group**2) for group in groups)),
+        20,
+        evaluation=mutagrad.executor(),
+        progress=False,
+    )
+    assert not result.history["is_resampled"].any()
+
+
+@pytest.mark.parametrize("hidden", ["a large constant", "a penalty"])
+def test_noise_is_seen_beside(hidden):
+    draws = np.random.default_rng(0)
+
+    def loss_fn(params):
+        if hidden == "a penalty" and np.max(params) > 1.02:
+            return 1e6
+        return 1e9 * (hidden == "a large constant") + square(params) + 0.3 * draws.standard_normal()
+
+    history = evolve(mutagrad.adapt_sigma(NAMED["elitist"]()), loss_fn, 5).history
+    assert history["is_resampled"].any()
+
+
+def test_losses_of_a_wrong_number_are_refused():
+    def evaluate(loss_fn, offspring):
+        losses = jnp.zeros(len(offspring) - 1)
+        return mutagrad.evaluation.Losses(losses, losses, losses, None, 1)
+
+    with pytest.raises(ValueError, match="losses: got 11 for 12 candidates"):
+        evolve(
+            mutagrad.adapt_sigma(NAMED["elitist"]()),
+            square,
+            evaluation=mutagrad.Evaluator(evaluate, is_traceable=False),
+        )
+
+
 def test_the_run_says_so_once(capsys):
     evolve(mutagrad.adapt_sigma(NAMED["elitist"]()), Noisy(0.1), progress=True)
     assert capsys.readouterr().err.count("noise of its own") == 1
+    # Without a controller of σ there is nothing to say.
+    evolve(NAMED["recombination"](), Noisy(0.1), progress=True)
+    assert "noise of its own" not in capsys.readouterr().err

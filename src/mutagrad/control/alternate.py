@@ -10,6 +10,7 @@ import numpy as np
 
 from mutagrad import check
 from mutagrad.algorithms.generation import common_descent
+from mutagrad.evaluation.losses import number_told
 from mutagrad.offspring import Offspring
 from mutagrad.types import Algorithm, Definition, Info, LossFn, Params, UnknownDefinition
 
@@ -137,7 +138,10 @@ def alternate(algorithms: Sequence[Algorithm], generations: Sequence[int] | None
         key: jax.Array, state: AlternateState, losses: Any, *, is_resampled: Any = True
     ) -> tuple[AlternateState, Info]:
         def told(index: int, own: Any) -> tuple[Any, Info]:
-            return algorithms[index].tell(key, own, losses, is_resampled=is_resampled)
+            of_turn = losses
+            if not check.is_concrete(state.generation):
+                of_turn = _of_its_number(losses, algorithms[index], key, own)
+            return algorithms[index].tell(key, own, of_turn, is_resampled=is_resampled)
 
         return by_turn(state, told_by(told))
 
@@ -151,6 +155,17 @@ def alternate(algorithms: Sequence[Algorithm], generations: Sequence[int] | None
 
     reason = "got algorithms that take turns, which have no single law; ask theory for each of them"
     return Algorithm(init, ask, tell, step, UnknownDefinition(reason))
+
+
+def _of_its_number(losses: Any, algorithm: Algorithm, key: jax.Array, own: Any) -> Any:
+    """Losses in a number that an algorithm takes: where they have another, it is not its turn."""
+    numbers = [len(algorithm.ask(key, own, is_resampled=which)) for which in (True, False)]
+    told = number_told(losses)
+    if told in numbers:
+        return losses
+    return jax.tree.map(
+        lambda column: jnp.resize(column, (numbers[0], *column.shape[1:])) if jnp.ndim(column) else column, losses
+    )
 
 
 def rotate(algorithm: Algorithm, rotate_fn: Callable[[Params], Params], number: int, generations: int = 1) -> Algorithm:

@@ -63,21 +63,18 @@ class Outside:
         per_task: int,
         kept: Kept | None,
         stop_fn: Callable[[], bool] = lambda: False,
-        is_noisy: bool = False,
     ):
         self._pool, self._is_batched, self._timeout, self._per_task = pool, is_batched, timeout, per_task
         self._policies, self._retries, self._kept, self._stop_fn = policies, retries, kept, stop_fn
-        self.is_noisy = is_noisy
 
     def __repr__(self) -> str:
         # The same for any pool: a run may go on with another.
         return "mutagrad.executor()"
 
-    def within(self, kept: Kept | None, stop_fn: Callable[[], bool], is_noisy: bool) -> "Outside":
-        """The same within a run: it looks first at what is kept, keeps what it evaluates, and gives up when told to stop; and
-        it is known whether the loss was found to be noisy in an earlier sitting."""
+    def within(self, kept: Kept | None, stop_fn: Callable[[], bool]) -> "Outside":
+        """The same within a run: it looks first at what is kept, keeps what it evaluates, and gives up when told to stop."""
         own = self._pool, self._is_batched, self._timeout, self._policies, self._retries, self._per_task
-        return Outside(*own, kept, stop_fn, is_noisy)
+        return Outside(*own, kept, stop_fn)
 
     def __call__(self, loss_fn: Callable, offspring: Offspring) -> "Evaluated | np.ndarray":
         """The outcomes of all candidates."""

@@ -54,6 +54,7 @@ class Chunk(NamedTuple):
         `mutagrad.evolve` has too; otherwise ``None``.
     num_repeats : evaluations that were made only to see whether a loss in ordinary Python has noise of its own, and those that
         such noise asks for: of parents, once more.
+    has_noise : whether such noise has been found.
     """
 
     state: Any
@@ -61,6 +62,7 @@ class Chunk(NamedTuple):
     num_generations: int
     failures: dict[str, np.ndarray] | None = None
     num_repeats: int = 0
+    has_noise: bool = False
 
     @property
     def generation(self) -> int:
@@ -277,8 +279,12 @@ def one_by_one(
                 reason = _first_failure(raw)
                 counts = getattr(raw, "counts", Counter())
                 losses = told(raw, len(offspring), offspring.parent_losses)
+                if len(losses.means) != len(offspring):
+                    raise ValueError(
+                        f"losses: got {len(losses.means)} for {len(offspring)} candidates; let evaluate_fn return one for each"
+                    )
                 if is_same:
-                    losses = repeats.seen(generation, losses, offspring, more)
+                    losses = repeats.seen(raw, losses, offspring, more)
                     is_resampled, num_repeats = repeats.is_noisy, num_repeats + more
                 state, row, parent_loss = tell(step_key, state, losses, is_resampled)
         except StopIteration:
@@ -299,10 +305,10 @@ def one_by_one(
             own_row = own_row, {name: np.int32(counts[kind]) for kind, name in COUNTS.items()}
         rows.append(own_row)
         if completed == 1 or time.perf_counter() - start > _CHUNK_SECONDS:
-            yield _chunk_of(state, rows, is_counting, num_repeats)
+            yield _chunk_of(state, rows, is_counting, num_repeats, repeats.is_found)
             rows, start, num_repeats = [], time.perf_counter(), 0
     if rows:
-        yield _chunk_of(state, rows, is_counting, num_repeats)
+        yield _chunk_of(state, rows, is_counting, num_repeats, repeats.is_found)
     if failed is not None:
         raise failed
 
@@ -312,10 +318,10 @@ def _first_failure(raw: Any) -> str:
     return next((one.words for one in raw if isinstance(one, Failure)), "") if isinstance(raw, list) else ""
 
 
-def _chunk_of(state: Any, rows: list[Any], is_counting: bool, num_repeats: int) -> Chunk:
+def _chunk_of(state: Any, rows: list[Any], is_counting: bool, num_repeats: int, has_noise: bool) -> Chunk:
     stacked = jax.tree.map(_stacked_rows, *rows)
     records, failures = stacked if is_counting else (stacked, None)
-    return Chunk(state, records, len(rows), failures, num_repeats)
+    return Chunk(state, records, len(rows), failures, num_repeats, has_noise)
 
 
 def _stacked_rows(*rows: np.ndarray) -> np.ndarray:

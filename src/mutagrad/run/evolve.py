@@ -22,7 +22,7 @@ from mutagrad.run.minibatches import Minibatches, changes
 from mutagrad.run.observers import History, Observer, Progress
 from mutagrad.run.processes import agreed_text
 from mutagrad.run.records import Failures, recorded, same_records
-from mutagrad.run.repeats import was_noisy
+from mutagrad.run.repeats import Believed, was_noisy
 from mutagrad.run.saved import Saved, is_consumed
 from mutagrad.run.signals import interruptible, seconds_asked
 from mutagrad.types import Algorithm, Info, Params, UnknownDefinition
@@ -44,7 +44,7 @@ class Result(NamedTuple):
     history : what ``record`` returned, stacked along a first axis of generations, as NumPy arrays.
     stopped : why the run ended: "generations", "batches" (the iterable was exhausted), "interrupted" (Ctrl-C), "terminated"
         (SIGTERM), "hung up" (SIGHUP, a closed terminal), or what an observer said.
-    num_evaluations : of the loss, parents counted.
+    num_evaluations : of the loss, parents counted, without those that were tried again.
     """
 
     params: Params
@@ -215,9 +215,10 @@ def evolve(
             state, past, evaluations = saved.restore(state, past, evaluations)
         if hasattr(evaluator.evaluate_fn, "within"):
             kept = None if saved is None else saved.kept(loss_fn, int(state.generation))
-            is_noisy = saved is not None and was_noisy(past)
-            own = evaluator.evaluate_fn.within(kept, lambda: seconds_asked() > _PATIENCE, is_noisy)
-            evaluation = evaluator._replace(evaluate_fn=own)
+            own = evaluator.evaluate_fn.within(kept, lambda: seconds_asked() > _PATIENCE)
+            evaluation = evaluator = evaluator._replace(evaluate_fn=own)
+        if not evaluator.is_traceable and was_noisy(past):
+            evaluation = evaluator._replace(evaluate_fn=Believed(evaluator.evaluate_fn))
         per_generation = len(algorithm.ask(key, state, is_resampled=changes(batches)))
         wanted = recorded(key, algorithm, state, per_generation, record)
         failures = Failures(evaluator, past, wanted)

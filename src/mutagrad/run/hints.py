@@ -12,7 +12,6 @@ from mutagrad import notice
 from mutagrad.algorithms.start import mutated_leaves
 from mutagrad.run.loop import Chunk
 from mutagrad.run.minibatches import Minibatches, changes
-from mutagrad.run.repeats import was_noisy
 from mutagrad.run.signals import EXIT_STATUS, NAMES, is_heard
 from mutagrad.types import Algorithm, Params, UnknownDefinition
 
@@ -34,16 +33,17 @@ class Hints:
     def __init__(self, algorithm: Algorithm, params: Params, batches: Any):
         self._lines = _left_alone(algorithm, params)
         self._batches = batches
-        self._is_first, self._is_noisy = True, False
+        self._is_first, self._has_noise = True, False
+        self._is_adapted = getattr(algorithm.definition, "sigma", None) is None
 
     def __call__(self, chunk: Chunk) -> None:
         """Write them, once."""
-        lines = []
+        lines: list[str] = []
         if self._is_first:
             self._is_first = False
             lines = self._lines + _unseen(chunk, self._batches)
-        if not changes(self._batches) and not self._is_noisy and was_noisy(chunk.records):
-            self._is_noisy = True
+        if chunk.has_noise and self._is_adapted and not self._has_noise:
+            self._has_noise = True
             lines.append(_NOISY)
         for line in lines:
             tqdm.write(f"note: {line}", file=sys.stderr)
