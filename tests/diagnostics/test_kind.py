@@ -170,7 +170,8 @@ def test_rounding_is_named_at_a_tiny_sigma_and_tiny_numbers_are_written_as_such(
     assert not re.search(r"\b0\.0000\d*[1-9]", str(found))
     tiny = mutagrad.diagnose(jax.random.key(0), of_net(jnp.tanh), LAYER, mutagrad.elitist(1e-9, 20))
     assert tiny.gain is None
-    assert "At σ = 1e-09 rounding decides" in str(tiny)
+    # One compiler leaves differences of some size at this σ, another none but rounding.
+    assert re.search("At σ = 1e-09 rounding decides|changes by its rounding alone at σ = 1e-09", str(tiny))
     assert loss_kind(jax.random.key(0), mean, POINT, 0.01).name == "rounding"
 
 

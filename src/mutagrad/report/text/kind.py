@@ -33,12 +33,12 @@ def kind_text(kind: LossKind, sigma: float | None = None, parent_noise: Estimate
     pairs = f"({kind.num_pairs} pairs for each σ)"
     text = {
         "smooth": f"The loss is smooth from σ = {low} to {high}: no roughness and no noise is told from its slope {pairs}.",
-        "flat": f"The loss is flat: no mutation from σ = {low} to {high} changes it.",
+        "flat": f"The loss is flat: no mutation {_between(low, high)} changes it.",
         "minimum": (
             f"There is no slope here: from σ = {low} to {high} opposite mutations cost the same but for rounding, and more than "
             "the params. The params are at a minimum, or as close as the digits of the loss tell."
         ),
-        "rounding": f"The loss changes by its rounding alone from σ = {low} to {high}. Take a larger σ, or "
+        "rounding": f"The loss changes by its rounding alone {_between(low, high)}. Take a larger σ, or "
         "per-example losses, of which a difference keeps more digits.",
     }.get(kind.name)
     if kind.name == "failing":
@@ -56,6 +56,10 @@ def kind_text(kind: LossKind, sigma: float | None = None, parent_noise: Estimate
     if kind.failed > 0:
         text += f" {percent(kind.failed)} of mutants failed (NaN or infinite), from σ = {number(kind.fails_from)} on; left out."
     return text
+
+
+def _between(low: str, high: str) -> str:
+    return f"at σ = {low}" if low == high else f"from σ = {low} to {high}"
 
 
 def _uneven(kind: LossKind, low: str, high: str, pairs: str) -> str:
