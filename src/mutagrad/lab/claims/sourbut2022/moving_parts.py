@@ -149,16 +149,28 @@ def of_large(number: int, curvatures: tuple, runs: int, generations: int) -> Cal
             def loss_fn(x):
                 return jnp.sum(x) / math.sqrt(2) + jnp.sum(jnp.asarray(curvatures) * jnp.square(x)) / 2
 
-            def body(i, carry):
-                state, sums = carry
+            def step(i, state):
                 after, told = population.step(jax.random.fold_in(key, i), state, loss_fn)
                 x, y = after.ancestor / sigma / math.sqrt(2)
                 # Back to the start, which is the place.
-                after = after._replace(ancestor=jnp.zeros(2))
-                return after, sums + jnp.stack([-(x + y), x - y, jnp.where(told.is_new, 1.0, 0.0)])
+                return after._replace(ancestor=jnp.zeros(2)), jnp.stack([-(x + y), x - y]), told.is_new
 
-            start = population.resting.init(jnp.zeros(2)).with_sigma(sigma), jnp.zeros(3)
-            return jax.lax.fori_loop(0, generations, body, start)[1]
+            def body(i, carry):
+                state, steps, count = carry
+                after, moved, is_new = step(i, state)
+                return after, steps + moved, count + is_new
+
+            def last(carry):
+                i, state, steps, _ = carry
+                after, moved, is_new = step(i, state)
+                return i + 1, after, steps + jnp.where(is_new, 0, moved), is_new
+
+            start = population.resting.init(jnp.zeros(2)).with_sigma(sigma), jnp.zeros(2), 0
+            state, steps, count = jax.lax.fori_loop(0, generations, body, start)
+            # A mutation that is counted is followed to its end, which the next one shows: of those that are still there at a
+            # given time more will be fixed than of all.
+            steps = jax.lax.while_loop(lambda carry: ~carry[3], last, (generations, state, steps, jnp.bool_(False)))[2]
+            return jnp.append(steps, count)
 
         return jax.vmap(one)(keys)
 
