@@ -103,6 +103,18 @@ def test_effects_are_made_from_the_metadata(both):
             np.testing.assert_allclose(again, effects[slot], rtol=1e-6)
 
 
+def test_metadata_hold_what_is_asked_of_the_effect():
+    pytest.importorskip("tskit")
+    history = run(6, recombination="none").history
+    trees = mutagrad.tree_sequence(history, lambda seed, sigma: mutagrad.mutation_effect(seed, sigma, jnp.ones(3)))
+    for mutation in trees.mutations():
+        again = mutagrad.mutation_effect(mutation.metadata["seed"], mutation.metadata["sigma"], jnp.ones(3))
+        np.testing.assert_allclose(mutation.metadata["effect"], again, rtol=1e-6)
+    assert trees.num_mutations > 0
+    with pytest.raises(ValueError, match="^effect_fn: got 'long' back; return a number"):
+        mutagrad.tree_sequence(history, lambda seed, sigma: "long")
+
+
 def test_a_history_without_genealogy():
     pytest.importorskip("tskit")
     with pytest.raises(ValueError, match="history: got one without a genealogy; pass that of a run with record="):

@@ -1,6 +1,7 @@
 """Genealogies of a population, as a tree sequence for those who have tools for them."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -35,17 +36,19 @@ def record_genealogy(state: GenomeState, info: Any) -> dict[str, jax.Array]:
     }
 
 
-def tree_sequence(history: Any) -> Any:
+def tree_sequence(history: Any, effect_fn: Callable[[list[int], float], Any] | None = None) -> Any:
     """The ancestry of the last genomes of a run, as a ``tskit.TreeSequence``, with the mutations on it.
 
     Samples are the genomes of the last generation, in their order. Sites are mutations that segregate, and those that were fixed.
-    Time is generations ago. A site is a mutation's place on the
-    chromosome, from 0 to 1; the mutation's metadata are JSON: its seed (two words), σ, and the generation in which it arose.
+    Time is generations ago. A site is a mutation's place on the chromosome, from 0 to 1; the mutation's metadata are JSON: its
+    seed (two words), σ, the generation in which it arose, and its effect, if you say what to write of it.
     Between two mutations of different parents the chromosome is cut half way: where exactly, nothing in the run says.
 
     Parameters
     ----------
     history : of a whole run, from its first generation on, with what `record_genealogy` returns.
+    effect_fn : ``effect_fn(seed, sigma)`` returns what the metadata say of the effect, a number or a list of numbers:
+        `mutation_effect` of these two, as a list, or its component along a trait.
 
     Returns
     -------
@@ -127,11 +130,7 @@ def tree_sequence(history: Any) -> Any:
                 node=int(children[owners[generation][slot]]),
                 derived_state="1",
                 time=float(generations - generation - 1),
-                metadata={
-                    "seed": [int(word) for word in seeds[generation][slot]],
-                    "sigma": float(scales[generation][slot]),
-                    "generation": generation + 1,
-                },
+                metadata=_described(seeds[generation][slot], scales[generation][slot], generation + 1, effect_fn),
             )
             is_present[slot] = True
     tables.provenances.add_row(json.dumps({"software": {"name": "mutagrad"}}))
@@ -141,3 +140,17 @@ def tree_sequence(history: Any) -> Any:
     tables.compute_mutation_parents()
     tables.simplify()
     return tables.tree_sequence()
+
+
+def _described(
+    seed: Any, sigma: Any, generation: int, effect_fn: Callable[[list[int], float], Any] | None
+) -> dict[str, Any]:
+    words, scale = [int(word) for word in seed], float(sigma)
+    found: dict[str, Any] = {"seed": words, "sigma": scale, "generation": generation}
+    if effect_fn is not None:
+        effect = effect_fn(words, scale)
+        try:
+            found["effect"] = np.asarray(effect, np.float64).tolist()
+        except (TypeError, ValueError):
+            raise ValueError(f"effect_fn: got {effect!r} back; return a number or a list of numbers") from None
+    return found
