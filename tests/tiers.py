@@ -171,6 +171,8 @@ KEPT = {
         "elitist",
         "recombination",
     ),
+    "run/test_repeats.py::test_algorithms_that_take_turns": ("one at a fixed sigma",),
+    "run/test_repeats.py::test_noise_is_seen_beside": ("a penalty",),
     "run/test_repeats.py::test_noise_that_begins_later_is_found_within_32_generations": ("9",),
     "run/test_saved.py::test_an_earlier_history_waits_for_a_disk_that_was_full_at_first": (),
     "run/test_saved.py::test_other_start_parameters_are_not_taken_in_silence": (),

@@ -103,9 +103,8 @@ def test_effects_are_made_from_the_metadata(both):
             np.testing.assert_allclose(again, effects[slot], rtol=1e-6)
 
 
-def test_metadata_hold_what_is_asked_of_the_effect():
-    pytest.importorskip("tskit")
-    history = run(6, recombination="none").history
+def test_metadata_hold_what_is_asked_of_the_effect(both):
+    history = both[0].history
     trees = mutagrad.tree_sequence(history, lambda seed, sigma: mutagrad.mutation_effect(seed, sigma, jnp.ones(3)))
     for mutation in trees.mutations():
         again = mutagrad.mutation_effect(mutation.metadata["seed"], mutation.metadata["sigma"], jnp.ones(3))
