@@ -137,8 +137,8 @@ def test_population_size_is_inverse_temperature(model):
 @pytest.mark.parametrize("size", [5, 20, 50, 100])
 @pytest.mark.parametrize("scaled", [0.5, 2.0])
 def test_inverse_temperature_of_exact_chains(size, scaled):
-    """νs is the logarithm of fixation at s over that at −s: ν = n − 1 in Moran's chain to rounding, 2(n − 1) in the other to order
-    s². With n in place of n − 1 it would be off by 1/n, fifty times these bounds or more."""
+    """νs is the logarithm of fixation at s over that at −s: ν = n − 1 in Moran's chain to rounding, 2(n − 1) in the other to
+    order s². With n in place of n − 1 it would be off by 1/n, fifty times these bounds or more."""
     s = scaled / size
     for model, bound in (("moran", 1e-12), ("wright_fisher", 0.02 * s**2)):
         up, down = (population.fixation_by(math.inf, sign * s, size, model) for sign in (1, -1))
