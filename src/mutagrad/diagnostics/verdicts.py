@@ -180,7 +180,7 @@ def _of_regime(found: Regime) -> tuple[Finding, ...]:
     slope, trace, definition = root(found.squared_batch_grad_norm), found.hessian_trace, found.definition
     shows_noise, reason = found.squared_grad_noise.value > 0, without_law(definition)
     if not reason and found.is_resampled and not shows_noise:
-        reason = "the loss is a scalar on changing batches, whose noise is in |∇U|"
+        reason = "the loss is a scalar on changing batches, or noisy itself: the noise is in |∇U|"
     if found.kind:
         reason = reason or f"the loss is {found.kind}, of which s is no measure"
     if reason or not isinstance(definition, Definition):

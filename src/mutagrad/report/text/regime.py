@@ -195,7 +195,7 @@ def _noise(by_name: Mapping[str, Finding], found: Regime) -> str:
     signal = by_name["signal"]
     if signal.follows == "unseen":
         if math.isfinite(found.validated_share.value):
-            return "Noise: the loss is a scalar, so that |∇U| holds the noise of batches."
+            return "Noise: the loss is a scalar, so that |∇U| holds the noise of batches, or of the loss itself."
         return "Noise: the batch stayed the same, or the loss is a scalar. No sampling noise is seen in the slope."
     if signal.follows == "drowned":
         return "Noise: the slope drowns in sampling noise. Make batches several times larger."
