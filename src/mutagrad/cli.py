@@ -137,8 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             try:
                 options = vars(_parser().parse_args(arguments))
                 command = options.pop("command")
-                # argparse of Python 3.11 and 3.12 takes the "--" of --out=-- away, and leaves nothing.
-                for name in (name for name, value in options.items() if value == []):
+                # argparse of Python 3.11 and 3.12 takes the "--" of --out=-- away, and leaves nothing; that of 3.13 leaves it.
+                for name in (name for name, value in options.items() if value == [] or str(value) == "--"):
                     _parser().error(f"argument --{name.replace('_', '-')}: expected one argument")
                 status = _run(command, options)
             except SystemExit as stop:
