@@ -194,6 +194,21 @@ def test_algorithms_that_take_turns(second):
         assert history["is_resampled"].any() == (noise > 0)
 
 
+def test_a_number_of_losses_that_no_turn_takes_is_refused_in_a_program_too():
+    def only(name):
+        return mutagrad.elitist(0.1, 6, mutation=mutagrad.mutation.masked({"a": name == "a", "b": name == "b"}))
+
+    algorithm = mutagrad.alternate([mutagrad.adapt_sigma(only("a")), only("b")])
+    state = algorithm.init({"a": jnp.ones(3), "b": jnp.ones(2)})
+    for number in (6, 7, 8, 9):
+        told = jax.jit(algorithm.tell)
+        if number in (7, 8):
+            told(KEY, state, jnp.zeros(number))
+            continue
+        with pytest.raises(ValueError, match="losses: got shape"):
+            told(KEY, state, jnp.zeros(number))
+
+
 def test_groups_that_rotate_without_noise():
     algorithm = mutagrad.adapt_sigma(mutagrad.elitist(0.1, 6, mutation=mutagrad.mutation.masked([True, False])))
     algorithm = mutagrad.rotate(algorithm, lambda groups: [groups[1], groups[0]], 2)

@@ -137,11 +137,12 @@ def alternate(algorithms: Sequence[Algorithm], generations: Sequence[int] | None
     def tell(
         key: jax.Array, state: AlternateState, losses: Any, *, is_resampled: Any = True
     ) -> tuple[AlternateState, Info]:
+        fitting = [losses] * len(algorithms)
+        if not check.is_concrete(state.generation):
+            fitting = _by_number(losses, [(one, state.own(index)) for index, one in enumerate(algorithms)], key)
+
         def told(index: int, own: Any) -> tuple[Any, Info]:
-            of_turn = losses
-            if not check.is_concrete(state.generation):
-                of_turn = _of_its_number(losses, algorithms[index], key, own)
-            return algorithms[index].tell(key, own, of_turn, is_resampled=is_resampled)
+            return algorithms[index].tell(key, own, fitting[index], is_resampled=is_resampled)
 
         return by_turn(state, told_by(told))
 
@@ -157,15 +158,22 @@ def alternate(algorithms: Sequence[Algorithm], generations: Sequence[int] | None
     return Algorithm(init, ask, tell, step, UnknownDefinition(reason))
 
 
-def _of_its_number(losses: Any, algorithm: Algorithm, key: jax.Array, own: Any) -> Any:
-    """Losses in a number that an algorithm takes: where they have another, it is not its turn."""
-    numbers = [len(algorithm.ask(key, own, is_resampled=which)) for which in (True, False)]
-    told = number_told(losses)
-    if told in numbers:
-        return losses
-    return jax.tree.map(
-        lambda column: jnp.resize(column, (numbers[0], *column.shape[1:])) if jnp.ndim(column) else column, losses
-    )
+def _by_number(losses: Any, algorithms: Sequence[tuple[Algorithm, Any]], key: jax.Array) -> list[Any]:
+    """Losses for each algorithm, where a program has all of them: one that takes another number has not its turn."""
+
+    def numbers(algorithm: Algorithm, own: Any) -> list[int]:
+        return [len(algorithm.ask(key, own, is_resampled=which)) for which in (True, False)]
+
+    told, taken = number_told(losses), [numbers(*one) for one in algorithms]
+    if not any(told in one for one in taken):
+        return [losses] * len(taken)
+
+    def of_number(number: int) -> Any:
+        return jax.tree.map(
+            lambda column: jnp.resize(column, (number, *column.shape[1:])) if jnp.ndim(column) else column, losses
+        )
+
+    return [losses if told in one else of_number(one[0]) for one in taken]
 
 
 def rotate(algorithm: Algorithm, rotate_fn: Callable[[Params], Params], number: int, generations: int = 1) -> Algorithm:
