@@ -1,19 +1,25 @@
 """`mutagrad.population` against independent simulators: msprime backwards in time, fwdpy11 forwards.
 
-- Without recombination: numbers of segregating mutations in samples of 10 of 100 genomes, and their site-frequency
-  spectra, against msprime's discrete-time Wright and Fisher model of 50 diploids.
-- With free recombination: times to fixation of neutral mutations of 100 genomes, against fwdpy11's 50 diploids with 50 Morgans.
+100 genomes are 50 diploids of the simulators: a gamete of a parent drawn by the product of two fitnesses takes what a genome here
+takes from two parents drawn by fitness, up to the square of the differences in fitness.
 
-Distributions are compared by quantiles and by a Kolmogorov–Smirnov test (of mutations that fixed in one population, by one at
-random, since neighbours share their fate); means by their standard errors. Run with ``python -m verification.genomes`` after
-``make oracle``; it draws into verification/results.
+- Neutral, without recombination: segregating mutations and site-frequency spectra of samples of 10, against msprime's
+  discrete-time Wright and Fisher model.
+- Neutral, with free recombination: frequencies and times to fixation, against fwdpy11 with 50 Morgans.
+- Selected, fitness e^{effects}, with and without recombination: also the effects that were fixed.
+- In all of them: how many were fixed.
+
+Mutations of one population are not independent, so populations are what is drawn anew: a distribution is compared by the largest
+distance between the two distribution functions of all mutations, and its p is that of populations that change sides at random,
+which is exact. The band of a quantile plot is that of 95 % of these changes, point by point. Run with
+``python -m verification.genomes`` after ``make oracle``; it draws into verification/results.
 """
 
 import json
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +33,32 @@ from verification import common
 
 ORACLE = Path(__file__).parent.parent / ".oracle" / "bin" / "python"
 SCRIPT = Path(__file__).parent / "oracles" / "simulators.py"
-NUMBER, RATE, SAMPLES = 100, 0.05, 10
+NUMBER, RATE, SAMPLES, EFFECT = 100, 0.05, 10, 0.03
+MORGANS = 50.0
+MOST_FIXED = 1024
+"""Fixed mutations of one population that are kept; more are an error."""
+LEVELS = np.linspace(0.005, 0.995, 100)
+CHANGES = 4000
+FALSE_ALARM = 0.01
+"""Of the whole comparison, shared out among its distributions."""
+KINDS = {"neutral, free recombination": (0.0, "free"), "selected, free recombination": (EFFECT, "free"),
+         "selected, no recombination": (EFFECT, "none")}  # fmt: skip
+COLUMNS = {"times": "times to fixation", "effects": "effects that were fixed", "frequencies": "frequencies"}
+
+
+class Pair(NamedTuple):
+    """A distribution, ours and theirs: a list of values for every population."""
+
+    name: str
+    ours: list[np.ndarray]
+    theirs: list[np.ndarray]
+
+
+class Verdict(NamedTuple):
+    """p : of the largest distance. band : (2, levels), 95 % of differences of quantiles when populations change sides."""
+
+    p: float
+    band: np.ndarray
 
 
 def oracle(name: str, **settings: Any) -> Any:
@@ -35,8 +66,9 @@ def oracle(name: str, **settings: Any) -> Any:
     return json.loads(done.stdout)
 
 
-def constant(x: jax.Array) -> jax.Array:
-    return 0.0 * jnp.sum(x)
+def fitness_is_exponential(x: jax.Array) -> jax.Array:
+    """−Σx, so that β = 1 gives fitness e^{Σx}."""
+    return -jnp.sum(x)
 
 
 def our_spectra(replicates: int, generations: int) -> np.ndarray:
@@ -45,92 +77,146 @@ def our_spectra(replicates: int, generations: int) -> np.ndarray:
 
     def run(key):
         def body(index, state):
-            return algorithm.step(jax.random.fold_in(key, index), state, constant)[0]
+            return algorithm.step(jax.random.fold_in(key, index), state, fitness_is_exponential)[0]
 
         state = jax.lax.fori_loop(0, generations, body, algorithm.init(jnp.zeros(1)))
         copies = bits.column_counts(state.carriers[:SAMPLES])
         return jnp.sum(copies[None] == jnp.arange(1, SAMPLES)[:, None], axis=1)
 
-    return np.asarray(jax.lax.map(jax.jit(run), jax.random.split(jax.random.key(11), replicates), batch_size=50))
+    return np.asarray(jax.lax.map(jax.jit(run), jax.random.split(jax.random.key(21), replicates), batch_size=50))
 
 
-def our_fixations(replicates: int, generations: int) -> list[np.ndarray]:
-    """Times to fixation in each population, after a burn-in of half."""
-    algorithm = mutagrad.population(0.1, 0.0, NUMBER, RATE, capacity=256)
+def our_populations(seed: int, effect: float, recombination: str, number: int, generations: int) -> list[dict]:
+    """What was fixed in the second half of each population, and the frequencies at its end."""
+    algorithm = mutagrad.population(
+        effect or 0.1, float(effect > 0), NUMBER, RATE, recombination=recombination, capacity=320
+    )
 
     def run(key):
-        def body(state, index):
-            state, info = algorithm.step(jax.random.fold_in(key, index), state, constant)
-            return state, jnp.where(info.turnover.is_fixed, info.turnover.ages, -1).astype(jnp.int16)
+        def body(index, carry):
+            state, kept, count = carry
+            before = algorithm.ask(key, state).effects[:, 0]
+            state, info = algorithm.step(jax.random.fold_in(key, index), state, fitness_is_exponential)
+            turnover = info.turnover  # type: ignore[attr-defined]  # of a population
+            is_kept = turnover.is_fixed & (index >= generations // 2)
+            place = jnp.where(is_kept, count + jnp.cumsum(is_kept) - 1, MOST_FIXED)
+            kept = kept.at[place].set(jnp.stack([turnover.ages.astype(before.dtype), before], 1), mode="drop")
+            return state, kept, count + jnp.sum(is_kept)
 
-        return jax.lax.scan(body, algorithm.init(jnp.zeros(1)), jnp.arange(generations))[1][generations // 2 :]
+        start = algorithm.init(jnp.zeros(1)), jnp.zeros((MOST_FIXED, 2)), 0
+        state, kept, count = jax.lax.fori_loop(0, generations, body, start)
+        copies = jnp.where(state.is_segregating, bits.column_counts(state.carriers), 0)
+        return kept, count, copies, state.num_dropped
 
-    ages = np.asarray(jax.lax.map(jax.jit(run), jax.random.split(jax.random.key(12), replicates), batch_size=20))
-    return [one[one >= 0] for one in ages]
+    found = jax.lax.map(jax.jit(run), jax.random.split(jax.random.key(seed), number), batch_size=20)
+    kept, counts, copies, dropped = map(np.asarray, found)
+    if counts.max() > MOST_FIXED or dropped.max():
+        raise SystemExit(f"verification.genomes: {counts.max()} fixed and {dropped.max()} dropped; give them more room")
+    return [
+        {"times": one[:count, 0], "effects": one[:count, 1], "frequencies": some[some > 0] / NUMBER}
+        for one, count, some in zip(kept, counts, copies, strict=True)
+    ]
 
 
-def z_scores(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Difference of means over its standard error, column by column."""
-    error = np.sqrt(ours.var(axis=0, ddof=1) / len(ours) + theirs.var(axis=0, ddof=1) / len(theirs))
-    return (ours.mean(axis=0) - theirs.mean(axis=0)) / error
+def compared(pair: Pair, random: np.random.Generator) -> Verdict:
+    """The largest distance of the two distribution functions among those of populations that change sides."""
+    groups = [*pair.ours, *pair.theirs]
+    values, owner = np.concatenate(groups), np.repeat(np.arange(len(groups)), [len(one) for one in groups])
+    order = np.argsort(values, kind="stable")
+    values, owner = values[order], owner[order]
+    last = np.append(values[1:] != values[:-1], True)
+    sides = np.arange(len(groups)) < len(pair.ours)
+    distances, gaps = [], []
+    for change in range(CHANGES):
+        is_ours = (sides if change == 0 else random.permutation(sides))[owner]
+        shares = np.cumsum(is_ours) / is_ours.sum() - np.cumsum(~is_ours) / (~is_ours).sum()
+        distances.append(np.abs(shares[last]).max())
+        gaps.append(np.quantile(values[is_ours], LEVELS) - np.quantile(values[~is_ours], LEVELS))
+    band = np.quantile(gaps[1:], [0.025, 0.975], axis=0)
+    return Verdict(float(np.mean(np.array(distances) >= distances[0] - 1e-12)), band)
 
 
-def draw(pairs: list[tuple[str, np.ndarray, np.ndarray]]) -> None:
-    """Quantiles of ours against theirs."""
-    sheet, axes = panels(len(pairs))
-    for axis, (name, ours, theirs) in zip(axes, pairs, strict=True):
-        at = np.linspace(0.005, 0.995, 100)
-        x, y = np.quantile(theirs, at), np.quantile(ours, at)
-        axis.plot(x, y, "o", markersize=3)
+def draw(pairs: list[Pair], verdicts: list[Verdict]) -> None:
+    """Quantiles of ours against theirs, with the band of chance."""
+    sheet, axes = panels(4, width=3.6, rows=-(-len(pairs) // 4), height=3.4)
+    for axis, pair, verdict in zip(axes, pairs, verdicts, strict=False):
+        x, y = (np.quantile(np.concatenate(side), LEVELS) for side in (pair.theirs, pair.ours))
+        axis.fill_between(x, x + verdict.band[0], x + verdict.band[1], color="0.85", linewidth=0)
+        axis.plot(x, y, "o", markersize=2.5)
         ends = [min(x[0], y[0]), max(x[-1], y[-1])]
-        axis.plot(ends, ends, "k--", linewidth=1)
-        axis.set(title=name, xlabel="independent simulator", ylabel="mutagrad.population")
+        axis.plot(ends, ends, "k--", linewidth=0.8)
+        axis.set_title(pair.name.replace(": ", ":\n"), fontsize="medium")
+        axis.set(xlabel="independent simulator", ylabel="mutagrad.population")
+    for axis in axes[len(pairs) :]:
+        axis.axis("off")
     save(sheet, common.RESULTS / "genomes.png")
 
 
+def row(pair: Pair, verdict: Verdict) -> str:
+    """A line of the table: means are over populations."""
+    means = [np.array([one.mean() for one in side if len(one)]) for side in (pair.ours, pair.theirs)]
+    numbers = [sum(map(len, side)) for side in (pair.ours, pair.theirs)]
+    score = (means[0].mean() - means[1].mean()) / np.hypot(*map(stats.sem, means))
+    cells = [f"{mean.mean():.4g} ± {stats.sem(mean):.2g}" for mean in means]
+    return f"| {pair.name} | {numbers[0]:,}, {numbers[1]:,} | {' | '.join(cells)} | {score:.2f} | {verdict.p:.3g} |"
+
+
 def main() -> None:
-    args = common.arguments(__doc__, replicates=1000, populations=100, generations=2000)
+    args = common.arguments(__doc__, replicates=1000, populations=300, generations=1500, seed=21)
     if not ORACLE.exists():
         raise SystemExit("verification.genomes: no environment with msprime and fwdpy11; run make oracle first")
     start = time.perf_counter()
+    random = np.random.default_rng(args.seed)
     ours = our_spectra(args.replicates, 15 * NUMBER)
-    found = oracle("spectra", size=NUMBER, rate=RATE, samples=SAMPLES, replicates=args.replicates, seed=7)
+    found = oracle("spectra", size=NUMBER, rate=RATE, samples=SAMPLES, replicates=args.replicates, seed=args.seed)
     theirs = np.array(found["spectra"])
-    sums, their_sums = ours.sum(axis=1), theirs.sum(axis=1)
-    scores = z_scores(ours, theirs)
-    waits = our_fixations(args.populations, args.generations)
-    their_waits = oracle(
-        "fixations",
-        size=NUMBER // 2,
-        rate=RATE,
-        morgans=50.0,
-        generations=args.generations,
-        seeds=list(range(1, args.populations + 1)),
-    )["times"]
-    # One of each population at random: the two list them in different orders, and neighbours share their fate.
-    random = np.random.default_rng(13)
-    ones, their_ones = (np.array([random.choice(one) for one in many if len(one)]) for many in (waits, their_waits))
-    means, their_means = (np.array([np.mean(one) for one in many if len(one)]) for many in (waits, their_waits))
-    law = mutagrad.theory.population.fixation_time(0.0, NUMBER, "wright_fisher")
-    rows = [
-        ("segregating in a sample of 10", sums, their_sums, sums, their_sums),
-        ("time to fixation", ones, their_ones, means, their_means),
-    ]
-    table = ["| what | ours | theirs | difference of means, in errors | Kolmogorov–Smirnov p |", "| --- " * 5 + "|"]
-    for name, one, other, mean, their_mean in rows:
-        score, p = float(z_scores(mean, their_mean)), stats.ks_2samp(one, other).pvalue
-        table.append(f"| {name} | {mean.mean():.4g} | {their_mean.mean():.4g} | {score:.2f} | {p:.3g} |")
-    spectrum = ", ".join(f"{score:.2f}" for score in scores)
-    worst = max(abs(float(score)) for score in scores)
+    pairs = [Pair("segregating in a sample of 10", list(ours.sum(1)[:, None]), list(theirs.sum(1)[:, None]))]
+    for carriers in (1, 3, 9):
+        sides = (list(side[:, carriers - 1 : carriers]) for side in (ours, theirs))
+        pairs.append(Pair(f"mutations that {carriers} of 10 carry", *sides))
+    for kind, (effect, recombination) in KINDS.items():
+        args.seed += 1
+        mine = our_populations(args.seed, effect, recombination, args.populations, args.generations)
+        settings = {"morgans": MORGANS * (recombination == "free"), "generations": args.generations, "effect": effect}
+        seeds = [1000 * args.seed + i for i in range(args.populations)]
+        others = oracle("populations", size=NUMBER // 2, rate=RATE, seeds=seeds, **settings)["populations"]
+        fixed = ([np.array([len(one["times"])]) for one in many] for many in (mine, others))
+        pairs.append(Pair(f"{kind}: mutations fixed in a population", *fixed))
+        for column, words in COLUMNS.items():
+            if effect or column != "effects":
+                sides = ([np.asarray(one[column]) for one in many] for many in (mine, others))
+                pairs.append(Pair(f"{kind}: {words}", *sides))
+        print(f"{kind}: {time.perf_counter() - start:.0f} s", flush=True)
+    verdicts = [compared(pair, random) for pair in pairs]
+    free, linked = (pair for pair in pairs if "effects" in pair.name)
+    control = compared(Pair("control", free.ours, linked.theirs), random)
     if not args.no_write:
-        draw([("segregating mutations in a sample", sums, their_sums), ("time to fixation", ones, their_ones)])
+        draw(pairs, verdicts)
+    means = (ours.mean(0) - theirs.mean(0)) / np.hypot(stats.sem(ours), stats.sem(theirs))
+    worst, least = float(np.abs(means).max()), min(one.p for one in verdicts)
+    heads = [
+        "what",
+        "values, ours and theirs",
+        "mean, ours",
+        "mean, theirs",
+        "difference, in errors",
+        "p of the distributions",
+    ]
+    is_told = control.p <= FALSE_ALARM / len(pairs)
+    neutral = mutagrad.theory.population.fixation_time(0.0, NUMBER, "wright_fisher")
     sections = [
         f"{args.replicates:,} samples of {SAMPLES} of {NUMBER} genomes, {RATE} mutations a genome; {args.populations} "
-        f"populations of {args.generations:,} generations.",
-        "\n".join(table),
-        f"Site-frequency spectrum, 1 to {SAMPLES - 1} carriers, difference of means in errors: {spectrum}. The largest of nine "
-        f"passes 4 by chance once in 1,800: {'agrees' if worst < 4 else 'DOES NOT AGREE'}.",
-        f"The exact chain says {law:.4g} generations to fixation; ours {means.mean():.4g} ± {stats.sem(means):.2g}.",
+        f"populations of {args.generations:,} generations, the second half of which is counted; "
+        f"effects under selection are normal, {EFFECT}.",
+        "\n".join([f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|", *map(row, pairs, verdicts)]),
+        f"The smallest of {len(pairs)} p is {least:.3g}; one below {FALSE_ALARM / len(pairs):.2g} is met by chance in "
+        f"{FALSE_ALARM:.0%} of such tables: {'agrees' if least > FALSE_ALARM / len(pairs) else 'DOES NOT AGREE'}.",
+        f"Control: effects fixed here with free recombination and there without it have p {control.p:.3g}: "
+        f"{'told apart' if is_told else 'NOT TOLD APART'}.",
+        f"Site-frequency spectrum, 1 to {SAMPLES - 1} carriers, difference of means in errors: "
+        f"{', '.join(f'{score:.2f}' for score in means)}. The largest of nine passes 4 by chance once in 1,800: "
+        f"{'agrees' if worst < 4 else 'DOES NOT AGREE'}.",
+        f"The exact chain says {neutral:.4g} generations to the fixation of a neutral mutation.",
         "![quantiles](genomes.png)",
     ]
     common.report("genomes", sections, args, "", time.perf_counter() - start)

@@ -9,18 +9,26 @@ import time
 
 import numpy as np
 
+FAR = 1000.0
+"""An optimum whose distance is its variance: fitness e^{−(g − FAR)²/(2 FAR)} is e^g but for a constant and g²/(2 FAR)."""
 
-def _fwdpy11(size, rate, morgans, generations, seed, effect, is_counted=False):
+
+def _fwdpy11(size, rate, morgans, generations, seed, effect, is_counted=False, is_exponential=False):
     """A diploid population after so many generations, and the seconds that they took."""
     import fwdpy11
 
+    value = fwdpy11.Multiplicative(2.0)
+    if is_exponential:
+        far = fwdpy11.GaussianStabilizingSelection.single_trait([fwdpy11.Optimum(when=0, optimum=FAR, VS=FAR)])
+        # That fixed mutations are pruned changes such a fitness by a constant.
+        value = fwdpy11.Additive(2.0, far)
     population = fwdpy11.DiploidPopulation(size, 1.0)
     params = fwdpy11.ModelParams(
         nregions=[],
         sregions=[fwdpy11.GaussianS(0, 1, 1, effect)] if effect else [fwdpy11.ConstantS(0, 1, 1, 1e-12)],
         recregions=[fwdpy11.PoissonInterval(0, 1, morgans)] if morgans else [],
         rates=(0, rate, None),
-        gvalue=fwdpy11.Multiplicative(2.0),
+        gvalue=value,
         prune_selected=True,
         simlen=generations,
         demography=fwdpy11.ForwardDemesGraph.tubes([size], burnin=generations, burnin_is_exact=True),
@@ -39,15 +47,19 @@ def speed(size, rate, morgans, generations, seed, effect):
     return {"rate": generations / seconds, "segregating": int(np.sum((counts > 0) & (counts < 2 * size)))}
 
 
-def fixations(size, rate, morgans, generations, seeds):
-    """Times to fixation [generations] of neutral mutations of 2n genomes, by population, after a burn-in of half."""
+def populations(size, rate, morgans, generations, seeds, effect):
+    """Of each population of 2n genomes with fitness e^{sum of effects}: ages [generations] and effects of the mutations that were
+    fixed in the second half, and frequencies of those that segregate at the end."""
     found = []
     for seed in seeds:
-        population, _ = _fwdpy11(size, rate, morgans, generations, seed, 0.0, is_counted=True)
-        times, births = np.array(population.fixation_times), np.array([one.g for one in population.fixations])
-        late = times > generations // 2
-        found.append((times - births)[late].tolist())
-    return {"times": found}
+        population, _ = _fwdpy11(size, rate, morgans, generations, seed, effect, is_counted=True, is_exponential=True)
+        times = np.array(population.fixation_times)
+        births, effects = (np.array([getattr(one, name) for one in population.fixations]) for name in ("g", "s"))
+        late, counts = times > generations // 2, np.array(population.mcounts)
+        frequencies = counts[(counts > 0) & (counts < 2 * size)] / (2 * size)
+        kept = {"times": (times - births)[late], "effects": effects[late], "frequencies": frequencies}
+        found.append({name: values.tolist() for name, values in kept.items()})
+    return {"populations": found}
 
 
 def spectra(size, rate, samples, replicates, seed):
