@@ -4,7 +4,9 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sysconfig
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +15,8 @@ import numpy as np
 from mutagrad.failures import RETURNED_NONE, Failure
 
 __all__ = ["call", "call_many", "serve"]
+
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 def call(loss_fn: Callable, rank: int, params: Any) -> "np.ndarray | Failure":
@@ -25,7 +29,7 @@ def call(loss_fn: Callable, rank: int, params: Any) -> "np.ndarray | Failure":
         array = np.array(np.ma.filled(1.0 * found, np.nan) if np.ma.isMaskedArray(found) else found)
     except (Exception, SystemExit) as error:
         # A simulator that ends its program ends its evaluation alone.
-        return Failure(_words(error))
+        return Failure(_words(error) + _place(error))
     # Of other kinds are bfloat16 and its like, which have names of their own.
     if array.dtype.kind not in "biuf" and not array.dtype.name.startswith(("bfloat", "float")):
         what = f"a {type(found).__name__}" if array.dtype.kind == "O" else array.dtype
@@ -47,6 +51,13 @@ def _words(error: BaseException) -> str:
     except Exception:
         first = []
     return f"{type(error).__name__}: {first[0][:200] if first else ''}"
+
+
+def _place(error: BaseException) -> str:
+    """The innermost line of the loss, and of what it calls, that is in no library, in brackets."""
+    frames = [one for one in traceback.extract_tb(error.__traceback__)[1:] if not one.filename.startswith("<frozen ")]
+    own = [one for one in frames if not one.filename.startswith(_LIBRARIES)] or frames[:1]
+    return f" ({os.path.basename(own[-1].filename)}, line {own[-1].lineno})" if own else ""
 
 
 def serve(pipe: Any) -> None:

@@ -86,3 +86,19 @@ def unspeakable(params):
     if params[0] != 1:
         raise Mute
     return square(params)
+
+
+def invert(params):
+    return np.linalg.inv(np.zeros((2, 2)))
+
+
+def through_a_library(params):
+    return invert(params).sum() if params[0] != 1 else square(params)
+
+
+def divide(params):
+    return 1 / int(params[1] - params[1])
+
+
+def through_a_helper(params):
+    return divide(params) if params[0] != 1 else square(params)

@@ -1,6 +1,7 @@
 """Evaluations that fail, and what is done with each kind: by policy, counted, and the course of a run without them."""
 
 import gc
+import inspect
 import os
 import re
 import signal
@@ -160,7 +161,17 @@ def test_what_no_worker_can_import_is_refused():
 def test_what_says_nothing_of_itself_has_raised_all_the_same(pool):
     result, said = quietly(losses.unspeakable, mutagrad.executor(pool))
     assert result.history["num_exceptions"].tolist() == [4] * 4
-    assert said[0].startswith("loss_fn: an evaluation raised Mute: ;")
+    assert said[0].startswith("loss_fn: an evaluation raised Mute:  (outside_losses.py, line ")
+
+
+@pytest.mark.parametrize("pool", [None, 1])
+@pytest.mark.parametrize(
+    ("helper", "loss_fn"), [("invert", losses.through_a_library), ("divide", losses.through_a_helper)]
+)
+def test_a_failure_says_in_which_line_of_its_users_it_arose(pool, helper, loss_fn):
+    lines, first = inspect.getsourcelines(getattr(losses, helper))
+    _, said = quietly(loss_fn, mutagrad.executor(pool))
+    assert f"(outside_losses.py, line {first + len(lines) - 1})" in said[0]
 
 
 def test_an_array_that_the_loss_fills_anew_is_each_time_what_it_was(whole):

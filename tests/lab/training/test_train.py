@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -95,6 +96,14 @@ def test_the_folder_holds_one_run(whole):
     assert regime["learning_rate"] == pytest.approx(outcome["drift"] * regime["sigma"])
     arrays = load_file(folder / "inputs.safetensors")
     assert {name: array.shape for name, array in arrays.items()} == {"['mean']": (2, 2), "['factor']": (2, 2)}
+
+
+def test_generations_that_are_lost_to_damage_had_no_batches_of_none(data, whole, tmp_path):
+    folder, outcome = shutil.copytree(whole[0], tmp_path / "run"), whole[1]
+    os.truncate(folder / "checkpoint" / "history.journal", 0)
+    with pytest.warns(UserWarning, match="of its history are lost to damage"):
+        after = train(resumed(folder, {"generations": 34}), progress=False)
+    assert after["batch_sizes"] == outcome["batch_sizes"] == [16, 16]
 
 
 def test_a_run_that_is_saved_all_the_time_is_the_same(data, whole, tmp_path, monkeypatch):

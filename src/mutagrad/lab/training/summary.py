@@ -83,7 +83,9 @@ def outcome(
     train = task.measure_fn(run.params, data.train_inputs, data.train_targets)
     name = task.score_name
     found = {} if history is None else last_thirds(history, config)
-    sizes = problem.batches.sizes if history is None else history["num_examples"]
+    sizes = problem.batches.sizes if history is None else history["num_examples"].tolist()
+    # Generations that were lost to damage are 0 in the history.
+    sizes = [int(size) for size in set(sizes) if size > 0] or problem.batches.sizes
     sigma = math.nan if history is None else float(history["sigma"][-1])
     return {
         f"test_{name}": measured[f"test_{name}"][-1],
@@ -92,7 +94,7 @@ def outcome(
         "train_loss": train.loss,
         "generations": int(run.state.generation),
         "evaluations": run.num_evaluations,
-        "batch_sizes": [int(min(sizes)), int(max(sizes))],
+        "batch_sizes": [min(sizes), max(sizes)],
         "num_parameters": tree.size(run.params),
         "num_examples": [len(data.train_targets), len(data.test_targets)],
         "classes": None if data.classes is None else len(data.classes),
