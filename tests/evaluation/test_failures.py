@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -151,10 +152,53 @@ def test_bad_arguments_get_one_line(options, words):
     assert "\n" not in str(caught.value)
 
 
-def test_what_no_worker_can_import_is_refused():
-    with pytest.raises(ValueError, match="^loss_fn: could not be sent to the pool") as caught:
-        run(lambda params: 0.0, mutagrad.executor(1))
-    assert "\n" not in str(caught.value)
+def test_what_cannot_be_sent_is_refused():
+    lock = threading.Lock()
+    evaluation = mutagrad.executor(1)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="^loss_fn: could not be sent to the pool") as caught:
+            run(lambda params: float(lock.locked()), evaluation)
+        assert "\n" not in str(caught.value)
+
+
+def test_what_no_worker_can_import_goes_there_with_all_that_it_needs(whole):
+    power = 2
+
+    def loss_fn(params):
+        return float(np.sum(np.abs(params) ** power))
+
+    wanted = run(losses.square, mutagrad.executor())
+    found = run(lambda params: loss_fn(params), mutagrad.executor(2))
+    np.testing.assert_allclose(found.history["loss"], wanted.history["loss"], rtol=1e-6)
+
+
+def test_a_loss_is_sent_once_unless_it_changes():
+    def loss_fn(params, *, calls=[]):  # noqa: B006  # as a simulator that is loaded at the first call
+        calls.append(os.getpid())
+        return float(len(calls))
+
+    evaluation = mutagrad.executor(1)
+    result = run(loss_fn, evaluation, 5)
+    # (1+4), the parent before once more in the beginning: calls are counted on from generation to generation.
+    assert result.history["loss"][-1] > 4 * 5 - 4
+    changed = mutagrad.evolve(
+        jax.random.key(0), ALGORITHM, jnp.ones(3), lambda params, batch: float(batch), 5,
+        batches=range(5), evaluation=evaluation, progress=False,
+    )  # fmt: skip
+    assert changed.history["loss"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_what_is_defined_at_a_prompt_or_in_a_notebook_can_be_evaluated_by_workers():
+    lines = [
+        "import jax, numpy as np, mutagrad",
+        "target = np.arange(3.0)",
+        "def loss(x): return float(np.sum((x - target) ** 2))",
+        "result = mutagrad.evolve(jax.random.key(0), mutagrad.elitist(0.1, 6), np.zeros(3), loss, 20,",
+        "    evaluation=mutagrad.executor(2), progress=False)",
+        "print(loss(result.params) < loss(np.zeros(3)))",
+    ]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr
 
 
 @pytest.mark.parametrize("pool", [None, 1])

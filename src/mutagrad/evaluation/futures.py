@@ -13,6 +13,7 @@ __all__ = ["outcomes_through"]
 
 _TICK = 1.0
 """How often it is asked whether to stop [s]."""
+_SENT = "pass a function that the workers can import, and data that can be sent; or a number as pool, which takes any function"
 _GO_ON = "go on from the last result with mutagrad.executor(8), whose processes are replaced, or with a new pool"
 
 
@@ -60,7 +61,7 @@ def _outcomes_of(future: Any, number: int) -> list[Any]:
         raise _dead(error) from None
     except Exception as error:
         # The call itself is guarded: what is left could not be sent to a worker.
-        raise not_sendable(f"{type(error).__name__}: {error}") from None
+        raise not_sendable(f"{type(error).__name__}: {error}", _SENT) from None
     if not isinstance(found, list) or len(found) != number:
         raise RuntimeError(
             f"pool: got {type(found).__name__} back from a task of {number} evaluations; pass a pool whose submit(fn, argument) "

@@ -215,9 +215,10 @@ def executor(
 
     Parameters
     ----------
-    pool : a number of processes, which are started when first needed, replaced when they die, and given the loss once a
-        generation; or any ``concurrent.futures.Executor``: processes, threads, a cluster's. For processes the loss must be a
-        function that they can import. Without one, candidates are evaluated one by one in this process.
+    pool : a number of processes, which are started when first needed, replaced when they die, and given the loss once, and
+        again where it changes. They import it; what is defined in a notebook, a lambda or a closure is sent with the data that
+        it uses. Or any ``concurrent.futures.Executor``: processes, which must be able to import the loss, threads, a cluster's.
+        Without one, candidates are evaluated one by one in this process.
     is_batched : whether the loss takes all candidates of a generation at once, floating leaves with a leading axis (n,), and
         returns (n,) losses, or (n, examples). It is then called once a generation.
     timeout : how long an evaluation may take [s]; its process is then ended. For a number of processes alone: nothing ends what

@@ -8,6 +8,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import weakref
@@ -16,6 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
+
+import cloudpickle
 
 from mutagrad.failures import Failure
 from mutagrad.worker import serve
@@ -32,7 +35,7 @@ _MOST_STARTS = 20
 
 
 class _Worker:
-    """A process, the pipe to it, and what it evaluates: an index, or ``None``."""
+    """A process, the pipe to it, the loss that it was sent, and what it evaluates: an index, or ``None``."""
 
     def __init__(self, context: Any):
         self.pipe, theirs = context.Pipe()
@@ -40,7 +43,8 @@ class _Worker:
         self.process.start()
         theirs.close()
         self.index: int | None = None
-        self.is_ready, self.due, self.run = False, time.monotonic() + _START_SECONDS, -1
+        self.is_ready, self.due = False, time.monotonic() + _START_SECONDS
+        self.function: bytes | None = None
 
     def stop(self) -> None:
         """End it, and what its loss has started, which is of its group."""
@@ -64,7 +68,7 @@ class Workers:
         # Begun anew: a fork of a process with JAX's threads in it may hang.
         self._context, self._number = multiprocessing.get_context("spawn"), number
         self._workers: list[_Worker] = []
-        self._lock, self._runs, self._failed_starts = threading.Lock(), 0, 0
+        self._lock, self._function, self._failed_starts = threading.Lock(), b"", 0
         weakref.finalize(self, _stop, self._workers, os.getpid())
 
     def outcomes(
@@ -75,11 +79,12 @@ class Workers:
         At least once a second there is one of index -1, so that it can be seen whether to go on.
         """
         with self._lock:
-            self._runs += 1
-            function = _pickled((loss_fn,))
+            function = _pickled_loss(loss_fn)
+            # One that is as before is not sent again: what it has loaded on its way stays loaded.
+            self._function = self._function if self._function == function else function
             try:
                 while todo or any(worker.index is not None for worker in self._workers):
-                    self._send(function, rank, candidates, todo, timeout)
+                    self._send(rank, candidates, todo, timeout)
                     yield from self._received(todo)
                     yield -1, None
             finally:
@@ -87,21 +92,19 @@ class Workers:
                 for worker in [one for one in self._workers if one.index is not None]:
                     self._remove(worker)
 
-    def _send(
-        self, function: bytes, rank: int, candidates: Sequence[Any], todo: deque[int], timeout: float | None
-    ) -> None:
+    def _send(self, rank: int, candidates: Sequence[Any], todo: deque[int], timeout: float | None) -> None:
         """Give the idle workers something to do, and start those that are missing."""
         needed = min(self._number, len(todo) + sum(one.index is not None for one in self._workers))
         while len(self._workers) < needed:
             self._workers.append(_Worker(self._context))
-        loading = sum(one.run == self._runs and not one.is_ready for one in self._workers)
+        loading = sum(one.function is self._function and not one.is_ready for one in self._workers)
         for worker in list(self._workers):
             if worker.index is not None or not worker.is_ready or not todo:
                 continue
-            is_new = worker.run != self._runs
+            is_new = worker.function is not self._function
             if is_new and loading >= len(todo):
                 continue
-            message = function if is_new else _pickled((rank, candidates[todo[0]]))
+            message = self._function if is_new else _pickled((rank, candidates[todo[0]]))
             try:
                 worker.pipe.send_bytes(message)
             except OSError:
@@ -110,7 +113,8 @@ class Workers:
                 continue
             if is_new:
                 # What it imports with the loss is not part of an evaluation.
-                worker.is_ready, worker.run, worker.due = False, self._runs, time.monotonic() + _START_SECONDS
+                worker.is_ready, worker.function = False, self._function
+                worker.due = time.monotonic() + _START_SECONDS
                 loading += 1
             else:
                 worker.index = todo.popleft()
@@ -142,7 +146,8 @@ class Workers:
         except (EOFError, OSError):
             yield from self._lost(worker)
             return
-        if refused and worker.run == self._runs:
+        if refused and worker.function is self._function:
+            worker.function = None
             raise not_sendable(refused)
         index, worker.index, worker.due = worker.index, None, float("inf")
         if index is not None:
@@ -178,6 +183,17 @@ def _stop(workers: list[_Worker], owner: int) -> None:
         workers.pop().stop()
 
 
+def _pickled_loss(loss_fn: Callable) -> bytes:
+    """By its name where workers can import it, else with all that it needs: of a notebook or a prompt, a lambda, a closure."""
+    if getattr(sys.modules["__main__"], "__file__", None) is not None:
+        with contextlib.suppress(Exception):
+            return bytes(ForkingPickler.dumps((loss_fn,)))
+    try:
+        return cloudpickle.dumps((loss_fn,))
+    except Exception as error:
+        raise not_sendable(f"{type(error).__name__}: {error}") from None
+
+
 def _pickled(what: Any) -> bytes:
     try:
         return bytes(ForkingPickler.dumps(what))
@@ -185,13 +201,10 @@ def _pickled(what: Any) -> bytes:
         raise not_sendable(f"{type(error).__name__}: {error}") from None
 
 
-def not_sendable(reason: str) -> ValueError:
+def not_sendable(reason: str, remedy: str = "pass a function, and data, that can be pickled") -> ValueError:
     """What to raise where a loss, or what it is called with, cannot go to another process."""
     words = " ".join(reason.split())[:300]
-    return ValueError(
-        f"loss_fn: could not be sent to the pool ({words}); pass a function that the workers can "
-        "import, and data that can be sent"
-    )
+    return ValueError(f"loss_fn: could not be sent to the pool ({words}); {remedy}")
 
 
 def _end_of(status: int | None) -> str:
