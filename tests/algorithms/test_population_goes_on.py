@@ -1,4 +1,6 @@
-"""Populations that go on: from neutral variation, with more room for mutations, and what a full table says."""
+"""Populations that go on: from neutral variation, through a bottleneck, with more room, and what a full table says."""
+
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +60,37 @@ def test_standing_variation_answers_at_once():
     # Selection of βσ|∇U| = 0.1 is linear to its square.
     assert np.all(np.abs(moved.mean(axis=0) - law) < 4 * error + 0.02 * np.abs(law))
     assert np.all(np.abs(law) > 8 * error)
+
+
+def test_a_bottleneck_keeps_the_share_of_variation_that_sampling_leaves():
+    """Over all pairs of founders the heterozygosity is in the mean ½n/(n − 1) of what it was, exactly."""
+    state = mutagrad.evolve(jax.random.key(4), NEUTRAL, jnp.zeros(2), slope, 60, progress=False).state
+    pairs = [state.with_genomes(pair) for pair in itertools.combinations(range(SIZE), 2)]
+    left = np.mean([float(pair.heterozygosity) for pair in pairs])
+    np.testing.assert_allclose(left, float(state.heterozygosity) * SIZE / (SIZE - 1) / 2, rtol=1e-5)
+    for pair in pairs[:5]:
+        copies = np.asarray(pair.genotypes).sum(0)
+        np.testing.assert_array_equal(np.asarray(pair.is_segregating), copies > 0)
+        few = mutagrad.population(SIGMA, 0.0, 2, RATE)
+        old, new = few.ask(jax.random.key(0), pair), NEUTRAL.ask(jax.random.key(0), state)
+        assert any(np.array_equal(old[0], new[index]) for index in range(SIZE))
+        after, info = few.step(jax.random.key(5), pair, slope)
+        # What both carried is fixed now, or was before.
+        assert int(info.turnover.num_fixed) >= (copies == 2).sum()
+        assert after.population_size == 2
+    grown = state.with_genomes(np.arange(4 * SIZE) % SIZE)
+    np.testing.assert_allclose(float(grown.heterozygosity), float(state.heterozygosity), rtol=1e-6)
+
+
+def test_another_sigma_than_the_states_is_said():
+    first = mutagrad.evolve(jax.random.key(0), NEUTRAL, jnp.zeros(2), slope, 10, progress=False)
+    wide = mutagrad.population(3 * SIGMA, 0.0, SIZE, RATE)
+    with pytest.warns(UserWarning, match=r"^sigma: the run goes on with 0.1, which its state has, and not with 0.3"):
+        mutagrad.evolve(jax.random.key(1), wide, first, slope, 12, progress=False)
+    start = first._replace(state=first.state.with_sigma(3 * SIGMA))
+    then = mutagrad.evolve(jax.random.key(1), wide, start, slope, 12, progress=False)
+    is_new = np.asarray(then.state.is_segregating & (then.state.births > 10))
+    assert set(np.asarray(then.state.scales)[is_new].tolist()) == {np.float32(3 * SIGMA)}
 
 
 CROWDED = mutagrad.population(SIGMA, 0.0, 8, 3.0, capacity=32)

@@ -56,8 +56,50 @@ def test_a_wrong_number_of_losses():
 def test_a_state_of_another_size_is_refused():
     state = mutagrad.population(0.1, 1.0, 20, 0.5).init(jnp.zeros(2))
     other = mutagrad.population(0.1, 1.0, 10, 0.5)
-    with pytest.raises(ValueError, match=r"^state: got 20 genomes for a population of 10; pass one of 10 genomes$"):
+    with pytest.raises(ValueError, match=r"^state: got 20 genomes for a population of 10; pass one of 10 genomes: state.with_genomes"):
         other.step(jax.random.key(0), state, lambda x: jnp.sum(x))
+
+
+def test_noise_that_an_effect_cannot_be_made_of_again_is_refused():
+    reads = mutagrad.Mutation(lambda key, params: params * jax.random.normal(key, params.shape), "reads")
+    with pytest.raises(ValueError, match="^mutation: got reads, whose noise depends on the params"):
+        mutagrad.population(0.1, 1.0, 10, 0.1, mutation=reads).init(jnp.ones(3))
+    scalar = mutagrad.Mutation(lambda key, params: {"w": jnp.ones(()), "n": None}, "scalar")
+    with pytest.raises(
+        ValueError, match=r"^mutation: got scalar with noise of shape \(\) for params\['w'\]; return one of"
+    ):
+        mutagrad.population(0.1, 1.0, 10, 0.1, mutation=scalar).init({"w": jnp.ones(3), "n": jnp.arange(2)})
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_any_other_density_begins_in_a_program_or_before_it(inside):
+    for mutation in (
+        None,
+        mutagrad.mutation.rademacher(),
+        mutagrad.mutation.student_t(5.0),
+        mutagrad.mutation.sphere(),
+    ):
+        init = mutagrad.population(0.1, 1.0, 10, 0.1, mutation=mutation).init
+        state = (jax.jit(lambda params, init=init: init(jnp.ones(3))) if inside else init)(jnp.ones(3))
+        assert state.population_size == 10
+
+
+def test_a_state_of_another_density_is_refused():
+    one = mutagrad.population(0.1, 1.0, 10, 0.1)
+    other = mutagrad.population(0.1, 1.0, 10, 0.1, mutation=mutagrad.mutation.rademacher())
+    state = one.init(jnp.ones(3))
+    words = "^mutation: got rademacher for a state whose mutations are of another density"
+    with pytest.raises(ValueError, match=words):
+        other.ask(jax.random.key(0), state)
+    with pytest.raises(ValueError, match=words):
+        mutagrad.evolve(jax.random.key(0), other, state, jnp.sum, 5, progress=False)
+
+
+@pytest.mark.parametrize("indices", [[], [0.5], [-1], [10], 3, [[0]], [True]])
+def test_what_are_no_genomes_is_refused(indices):
+    state = mutagrad.population(0.1, 1.0, 10, 0.1).init(jnp.ones(3))
+    with pytest.raises(ValueError, match="^indices: got .* of 10 genomes; pass a list of indices from 0 to 9"):
+        state.with_genomes(indices)
 
 
 def test_a_seed_is_two_words_of_one_mutation():

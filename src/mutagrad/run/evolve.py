@@ -1,5 +1,6 @@
 """evolve: a run from start to end, made of generations and observers."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import islice
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mutagrad import check
+from mutagrad import check, notice
 from mutagrad.algorithms.genomes.genomes import GenomeState
 from mutagrad.evaluation.batches import of_batch
 from mutagrad.evaluation.everyone import sees_everyone
@@ -89,6 +90,7 @@ def _start(algorithm: Algorithm, params: Any, loss_fn: Callable, batches: Any) -
     if isinstance(params, Result):
         state, history, evaluations = params.state, params.history, params.num_evaluations
         _check_state(algorithm, state)
+        _say_if_other_sigma(algorithm, state)
     else:
         definition = algorithm.definition
         keeps = not isinstance(definition, UnknownDefinition) and not definition.reevaluate_parent
@@ -108,6 +110,19 @@ def _check_state(algorithm: Algorithm, state: Any) -> None:
             f"params: got the Result of another algorithm (its state is {type(state).__name__}); continue with the one that made "
             "it, or start from result.params"
         ) from None
+
+
+def _say_if_other_sigma(algorithm: Algorithm, state: Any) -> None:
+    """Warn where the state of a run that goes on has another σ than the algorithm, unless σ changes as the run goes."""
+    if getattr(algorithm.definition, "sigma", 0) is None or hasattr(state, "inner") or not hasattr(state, "with_sigma"):
+        return
+    own = algorithm.init(state.params, lambda params: jnp.zeros(())).sigma
+    kept, given = (float(np.mean(one)) for one in (state.sigma, own))
+    if not math.isclose(kept, given, rel_tol=1e-6):
+        notice.warn(
+            f"sigma: the run goes on with {kept:.4g}, which its state has, and not with {given:.4g} of the algorithm; for that, "
+            f"start from result._replace(state=result.state.with_sigma({given:.4g}))"
+        )
 
 
 def _later(batches: Any, completed: int) -> Any:

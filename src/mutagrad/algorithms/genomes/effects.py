@@ -1,17 +1,19 @@
 """The effect of one mutation, made again from its seed, and the densities whose effects add up."""
 
+import zlib
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mutagrad import check
+from mutagrad import check, tree
 from mutagrad.algorithms.genomes.genomes import effect_of
 from mutagrad.mutation import densities
 from mutagrad.types import Mutation, Params
 
-__all__ = ["density_of", "mutation_effect"]
+__all__ = ["checked_params", "checksum_of", "density_of", "mutation_effect"]
 
 
 def density_of(mutation: Any) -> Mutation:
@@ -25,6 +27,46 @@ def density_of(mutation: Any) -> Mutation:
             "pass one such as mutagrad.mutation.gaussian()"
         )
     return density
+
+
+def checked_params(density: Mutation, params: Params) -> Params:
+    """The params as arrays, or a ValueError if effects of this density on them do not add up.
+
+    The noise is drawn beside the params and beside zeros: where it reads them, an effect cannot be made again from its seed.
+    """
+    params = density.checked(params)
+    noise = jax.eval_shape(density.sample_fn, jax.random.key(0), params)
+
+    def check_shape(path: Any, leaf: Any, change: Any) -> None:
+        if tree.is_mutated(leaf, change) and getattr(change, "shape", leaf.shape) != leaf.shape:
+            raise ValueError(
+                f"mutation: got {density!r} with noise of shape {change.shape} for params{jax.tree_util.keystr(path)}; return "
+                f"one of shape {leaf.shape}"
+            )
+
+    jax.tree_util.tree_map_with_path(check_shape, params, noise, is_leaf=lambda leaf: leaf is None)
+    leaves = jax.tree.leaves(params)
+    if all(map(check.is_concrete, leaves)):
+        # At once, where the algorithm is begun within a program too.
+        with jax.ensure_compile_time_eval():
+            zeros = jax.tree.map(jnp.zeros_like, params)
+            drawn = [jax.tree.leaves(_drawn(density.sample_fn, beside)) for beside in (params, zeros)]
+        if not all(np.array_equal(one, other) for one, other in zip(*drawn, strict=True)):
+            raise ValueError(
+                f"mutation: got {density!r}, whose noise depends on the params, so that an effect cannot be made again from its "
+                "seed; pass a density that reads their shapes and dtypes alone"
+            )
+    return params
+
+
+def checksum_of(density: Mutation) -> int:
+    """Of the name and the options of a density."""
+    return zlib.crc32(repr(density).encode())
+
+
+@partial(jax.jit, static_argnums=0)
+def _drawn(sample_fn: Any, params: Params) -> Params:
+    return sample_fn(jax.random.key(0), params)
 
 
 def mutation_effect(seed: Any, sigma: Any, params: Params, mutation: Mutation | None = None) -> Params:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mutagrad import check, keys, tree
 from mutagrad.algorithms.genomes import bits
@@ -36,6 +37,7 @@ class GenomeState(NamedTuple):
     sigma : scalar, the mutation scale of the mutations to come [parameter].
     generation : int32 scalar, generations completed.
     num_dropped : int32 scalar, mutations that found no free slot so far, and so did not arise; 2³¹ − 1 stands for more.
+    density : uint32 scalar, a checksum of the density whose effects the seeds make.
     """
 
     ancestor: Params
@@ -46,6 +48,7 @@ class GenomeState(NamedTuple):
     sigma: jax.Array
     generation: jax.Array
     num_dropped: jax.Array
+    density: jax.Array
 
     @property
     def params(self) -> Params:
@@ -106,6 +109,32 @@ class GenomeState(NamedTuple):
     def with_sigma(self, sigma: jax.Array) -> "GenomeState":
         """The same state with another scale of the mutations to come."""
         return self._replace(sigma=sigma)
+
+    def with_genomes(self, indices: Any) -> "GenomeState":
+        """The same state with these genomes alone, in this order: a bottleneck, founders of a colony, or growth by copies.
+
+        Mutations that none of them carries are gone; those that all carry become part of the ancestor in the next generation.
+
+        Parameters
+        ----------
+        indices : (n',) of genomes; one may come again.
+
+        Raises
+        ------
+        ValueError : for what is no list of indices from 0 to n − 1.
+
+        >>> import jax.numpy as jnp, mutagrad
+        >>> state = mutagrad.population(0.1, 1.0, 8, 0.1).init(jnp.zeros(2))
+        >>> state.with_genomes([0, 5]).population_size
+        2
+        """
+        chosen, number = np.asarray(indices), self.population_size
+        is_list = chosen.ndim == 1 and chosen.size and chosen.dtype.kind in "iu"
+        if not is_list or chosen.min() < 0 or chosen.max() >= number:
+            shown = " ".join(repr(indices).split())[:80]
+            raise ValueError(f"indices: got {shown} of {number} genomes; pass a list of indices from 0 to {number - 1}")
+        carriers = self.carriers[chosen]
+        return self._replace(carriers=carriers, births=jnp.where(bits.column_counts(carriers) == 0, FREE, self.births))
 
     def with_capacity(self, capacity: int) -> "GenomeState":
         """The same state with room for so many mutations, rounded up to a multiple of 32; it has dropped none yet.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from mutagrad import check, tree
 from mutagrad.algorithms.genomes import bits
-from mutagrad.algorithms.genomes.effects import density_of
+from mutagrad.algorithms.genomes.effects import checked_params, checksum_of, density_of
 from mutagrad.algorithms.genomes.genomes import FREE, Genomes, GenomeState, effects_of
 from mutagrad.algorithms.genomes.reproduction import Rules, Turnover, reproduce
 from mutagrad.algorithms.start import Parents
@@ -107,7 +107,7 @@ def population(
     migration : probability that the parents of a genome are of another deme, each of the others alike.
     capacity : how many mutations may segregate at once, rounded up to a multiple of 32. Unless given, six standard deviations
         more than neutral ones in one deme. Mutations beyond that do not arise; they are counted in ``state.num_dropped``, and
-        `mutagrad.evolve` warns of them at the end: where demes mix little, pass a larger one. A run that goes on keeps the room
+        `mutagrad.evolve` warns of them at the end: where demes mix little, or what is rare is favoured, pass a larger one. A run that goes on keeps the room
         of its state, and ``state.with_capacity`` gives it more.
     mutation : a density whose noise does not depend on the values that it changes; `mutagrad.mutation.gaussian` unless given.
     evaluation : as in `mutagrad.mutation_selection`; "auto" makes some millions of numbers at once.
@@ -122,7 +122,7 @@ def population(
 
     Domain: haploid genomes. "crossover" and "free" draw both parents by fitness, and they may be one. A fixed mutation is added
     to the ancestor in the dtype of its leaf: in bfloat16 σ must be well above the spacing of the numbers there, or steps are
-    lost. A run goes on with the density that it had, since effects are made again from their seeds.
+    lost. A run goes on with the density that it had, since effects are made again from their seeds; another one is refused.
 
     Source: [S22] third model; theory.md 6.4, tested in tests/algorithms/test_population.py.
 
@@ -147,6 +147,7 @@ def population(
     if not 0 <= _not_negative("migration", migration) <= 1 or (migration and demes == 1):
         raise ValueError(f"migration: got {migration!r} with {demes} demes; pass 0 to 1, and 2 demes or more")
     density = density_of(mutation)
+    own_density = checksum_of(density)
     room = _usual_capacity(number, replaced, rate) if capacity is None else check.count("capacity", capacity)
     if number * room > 2**40:
         raise ValueError(
@@ -161,7 +162,7 @@ def population(
             raise ValueError(
                 f"params: got {params.number} parents; pass one tree of params: all genomes start from one, without variation"
             )
-        params = density.checked(params)
+        params = checked_params(density, params)
         slots = words * bits.WORD
         scale = jnp.asarray(sigma, jnp.result_type(float))
         return GenomeState(
@@ -173,11 +174,12 @@ def population(
             sigma=scale,
             generation=jnp.zeros((), jnp.int32),
             num_dropped=jnp.zeros((), jnp.int32),
+            density=jnp.asarray(own_density, jnp.uint32),
         )
 
     def ask(key: jax.Array, state: GenomeState, *, is_resampled: Any = True) -> Genomes:
         check.key(key)
-        _check_size(state)
+        _check_state(state)
         return genomes_of(state)
 
     @jax.jit
@@ -185,18 +187,25 @@ def population(
         return Genomes(state.ancestor, state.carriers, effects_of(density.sample_fn, state))
 
     def tell(key: jax.Array, state: GenomeState, losses: Any, *, is_resampled: Any = True) -> tuple[GenomeState, Any]:
-        _check_size(state)
+        _check_state(state)
         return told_step(check.key(key), state, told(losses, number, None), is_resampled)
 
-    def _check_size(state: GenomeState) -> None:
+    def _check_state(state: GenomeState) -> None:
         if state.population_size != number:
             raise ValueError(
-                f"state: got {state.population_size} genomes for a population of {number}; pass one of {number} genomes"
+                f"state: got {state.population_size} genomes for a population of {number}; pass one of {number} genomes: "
+                "state.with_genomes(indices) takes some of them"
             )
         if capacity is not None and state.capacity != words * bits.WORD:
             raise ValueError(
                 f"state: got one with room for {state.capacity} mutations and capacity={capacity}; pass "
                 f"state.with_capacity({capacity}), where that is more, or leave the capacity out"
+            )
+
+        if check.is_concrete(state.density) and int(state.density) != own_density:
+            raise ValueError(
+                f"mutation: got {density!r} for a state whose mutations are of another density, which their seeds would make "
+                "anew; pass the density of the run that made it"
             )
 
     @jax.jit

@@ -64,7 +64,9 @@ def _draw_parents(sources: list[jax.Array], weights: jax.Array, demes: jax.Array
     total = ends[:, -1:]
     # Deme k takes the numbers from k to k + 1.
     places = (ends / total + jnp.arange(len(weights), dtype=ends.dtype)[:, None]).reshape(-1)
-    chances = jnp.stack([jax.random.uniform(keys.fast(key), demes.shape, ends.dtype) for key in sources])
+    # Midway between the numbers of the grid: 0 itself would be of the first genome, however small its fitness.
+    half = jnp.finfo(ends.dtype).eps / 2
+    chances = jnp.stack([jax.random.uniform(keys.fast(key), demes.shape, ends.dtype) for key in sources]) + half
     demes = jnp.broadcast_to(demes, chances.shape)
     found = jnp.searchsorted(places, demes.astype(ends.dtype) + chances, side="right")
     # Rounding may pass the last one that has any fitness, or the first of its deme.
