@@ -124,6 +124,34 @@ def test_small_batches_do_not_drive_sigma_up():
     assert sum(last("strength", key) > 0.1 * start for key in range(3)) >= 2
 
 
+@pytest.mark.parametrize("number", [1, 3])
+def test_few_offspring_on_small_batches_do_no_harm(number):
+    """Mean losses of 8 of 400 examples of a regression in 100 directions: a batch holds a twelfth of what a step needs to know.
+
+    1,500 generations, twelve data sets, the loss at the end over that of the start. Where σ rose as fast as with ten offspring,
+    the median was 34 with one offspring and 3 with three (sixteen other data sets); now it was 0.85 and 0.58, and 1.7 at most.
+    """
+    algorithm, size = mutagrad.adapt_sigma(mutagrad.elitist(0.1, number)), 100
+
+    def ratio(key):
+        of_inputs, of_weights, of_noise, of_run = jax.random.split(key, 4)
+        inputs = jax.random.normal(of_inputs, (400, size))
+        outputs = inputs @ (2 * jax.random.normal(of_weights, (size,))) + jax.random.normal(of_noise, (400,))
+
+        def generation(state, key):
+            of_batch, of_step = jax.random.split(key)
+            batch = jax.random.randint(of_batch, (8,), 0, 400)
+            loss_fn = lambda x: jnp.mean(jnp.square(inputs[batch] @ x - outputs[batch]))  # noqa: E731
+            return algorithm.step(of_step, state, loss_fn)[0], None
+
+        end, _ = jax.lax.scan(generation, algorithm.init(jnp.zeros(size)), jax.random.split(of_run, 1500))
+        return jnp.mean(jnp.square(inputs @ end.params - outputs)) / jnp.mean(jnp.square(outputs))
+
+    ratios = np.asarray(jax.jit(jax.vmap(ratio))(jax.random.split(jax.random.key(7), 12)))
+    assert np.median(ratios) < 1
+    assert ratios.max() < 2.5
+
+
 # --- losses without sense ----------------------------------------------------------------------------------------------
 
 

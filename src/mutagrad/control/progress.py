@@ -185,6 +185,10 @@ def _on_batches(old: ProgressMemory, won: jax.Array, log_sigma: jax.Array, speed
     window = jnp.clip(generation / 3, _SHORTEST, _LONGEST)
     progress = old.progress.with_(won, window)
     load = old.load.with_(jnp.clip(old.last.load, -4, 4), window)
+    if speed < 1:
+        # In units of the spread L grows like σ. Few offspring see it late, and it must not be forgotten as σ falls.
+        grown = jnp.where(old.last.is_known > 0, jnp.exp(log_sigma) / old.last.sigma, 1)
+        load = load.carried(grown ** (1 - speed))
 
     # Progress gets the credit that stands out of its noise.
     stands_out = jnp.clip(1 - 0.25 / jnp.maximum(old.progress.ratio, 1e-9), 0, 1)
@@ -197,7 +201,7 @@ def _on_batches(old: ProgressMemory, won: jax.Array, log_sigma: jax.Array, speed
     # Where noise hides progress: up while the load is hidden too, down while it is not.
     has_won = (old.progress.ratio > _WON) & (generation > 10)
     ceiling = jnp.where(has_won, log_sigma + _BLIND_AFTER, old.ceiling)
-    up = jnp.where(log_sigma < ceiling, 0.05 * jnp.clip(1 - load.ratio, 0, 1), 0)
+    up = jnp.where(log_sigma < ceiling, 0.05 * speed * jnp.clip(1 - load.ratio, 0, 1), 0)
     down = 6 / (generation + 30) * jnp.clip(1 - old.progress.ratio, 0, 1) * jnp.clip(load.ratio - 1, 0, 1)
     change = rate * direction * speed + up - down
 

@@ -27,6 +27,11 @@ class Running(NamedTuple):
             self.mean + (value - self.mean) / number, self.square + (value * value - self.square) / number, number
         )
 
+    def carried(self, factor: jax.Array) -> "Running":
+        """To a scale where what is observed is larger by a factor, and its noise is not: what was seen then has less weight."""
+        mean, variance = self.mean * factor, jnp.maximum(self.square - jnp.square(self.mean), 0)
+        return Running(mean, variance + jnp.square(mean), self.number / jnp.square(factor))
+
     @property
     def ratio(self) -> jax.Array:
         """The mean over its standard error."""
