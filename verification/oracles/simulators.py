@@ -13,7 +13,22 @@ FAR = 1000.0
 """An optimum whose distance is its variance: fitness e^{−(g − FAR)²/(2 FAR)} is e^g but for a constant and g²/(2 FAR)."""
 
 
-def _fwdpy11(size, rate, morgans, generations, seed, effect, is_counted=False, is_exponential=False):
+class _Fixed:
+    """When each mutation was first of all 2n genomes, by the counts of every generation.
+
+    The population's own list of fixations is not asked: of 672 mutations that reached the count 2n in four runs it had 627.
+    """
+
+    def __init__(self, size):
+        self.size, self.at = size, {}
+
+    def __call__(self, population, _):
+        for key in np.flatnonzero(np.array(population.mcounts, copy=False) == 2 * self.size):
+            one = population.mutations[int(key)]
+            self.at.setdefault((one.g, one.pos, one.s), population.generation)
+
+
+def _fwdpy11(size, rate, morgans, generations, seed, effect, fixed=None, is_exponential=False):
     """A diploid population after so many generations, and the seconds that they took."""
     import fwdpy11
 
@@ -34,9 +49,8 @@ def _fwdpy11(size, rate, morgans, generations, seed, effect, is_counted=False, i
         demography=fwdpy11.ForwardDemesGraph.tubes([size], burnin=generations, burnin_is_exact=True),
     )
     start = time.perf_counter()
-    fwdpy11.evolvets(
-        fwdpy11.GSLrng(seed), population, params, 100, suppress_table_indexing=True, track_mutation_counts=is_counted
-    )
+    settings = {"suppress_table_indexing": True, "track_mutation_counts": fixed is not None}
+    fwdpy11.evolvets(fwdpy11.GSLrng(seed), population, params, 100, fixed, **settings)
     return population, time.perf_counter() - start
 
 
@@ -52,9 +66,9 @@ def populations(size, rate, morgans, generations, seeds, effect):
     fixed in the second half, and frequencies of those that segregate at the end."""
     found = []
     for seed in seeds:
-        population, _ = _fwdpy11(size, rate, morgans, generations, seed, effect, is_counted=True, is_exponential=True)
-        times = np.array(population.fixation_times)
-        births, effects = (np.array([getattr(one, name) for one in population.fixations]) for name in ("g", "s"))
+        fixed = _Fixed(size)
+        population, _ = _fwdpy11(size, rate, morgans, generations, seed, effect, fixed, is_exponential=True)
+        (births, _, effects), times = np.array(list(fixed.at)).T, np.array(list(fixed.at.values()))
         late, counts = times > generations // 2, np.array(population.mcounts)
         frequencies = counts[(counts > 0) & (counts < 2 * size)] / (2 * size)
         kept = {"times": (times - births)[late], "effects": effects[late], "frequencies": frequencies}
