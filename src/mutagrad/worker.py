@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import site
 import sysconfig
 import threading
 import traceback
@@ -16,7 +17,15 @@ from mutagrad.failures import RETURNED_NONE, Failure
 
 __all__ = ["call", "call_many", "serve"]
 
-_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_LIBRARIES = tuple(
+    os.path.join(path, "")
+    for path in {
+        *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+        *site.getsitepackages(),
+        site.getusersitepackages(),
+        os.path.dirname(os.path.abspath(__file__)),
+    }
+)
 
 
 def call(loss_fn: Callable, rank: int, params: Any) -> "np.ndarray | Failure":
@@ -57,7 +66,12 @@ def _place(error: BaseException) -> str:
     """The innermost line of the loss, and of what it calls, that is in no library, in brackets."""
     frames = [one for one in traceback.extract_tb(error.__traceback__)[1:] if not one.filename.startswith("<frozen ")]
     own = [one for one in frames if not one.filename.startswith(_LIBRARIES)] or frames[:1]
-    return f" ({os.path.basename(own[-1].filename)}, line {own[-1].lineno})" if own else ""
+    if not own:
+        return ""
+    # What was sent with its code, and not imported, has lost the name of its file.
+    name = os.path.basename(own[-1].filename)
+    where = own[-1].name if not name or name.startswith("<") else name
+    return f" ({' '.join(where.split())[:80]}, line {own[-1].lineno})"
 
 
 def serve(pipe: Any) -> None:

@@ -143,6 +143,16 @@ def test_the_first_genome_has_no_more_than_its_fitness(monkeypatch):
     assert drawn.tolist() == [[2, 5]]
 
 
+def test_the_last_genome_has_no_more_than_its_fitness(monkeypatch):
+    """Where the number drawn is the largest below 1 it was the parent in all demes but the first, however small its fitness."""
+    monkeypatch.setattr(
+        reproduction.jax.random, "uniform", lambda key, shape, dtype: jnp.full(shape, 1 - 2.0**-23, dtype)
+    )
+    weights = jnp.tile(jnp.array([[0.5, 0.5, 1e-30]]), (1000, 1))
+    drawn = reproduction._draw_parents([jax.random.key(0)], weights, jnp.arange(1000))
+    np.testing.assert_array_equal(drawn[0], 3 * np.arange(1000) + 1)
+
+
 def test_demes_that_do_not_mix_fix_nothing():
     """Nothing reaches all genomes where demes are apart, and something does where they mix."""
     for migration, is_fixed in ((0.0, False), (0.2, True)):

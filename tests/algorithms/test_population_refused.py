@@ -97,6 +97,17 @@ def test_a_state_of_another_density_is_refused():
         mutagrad.evolve(jax.random.key(0), other, state, jnp.sum, 5, progress=False)
 
 
+def test_densities_are_told_apart_by_their_noise_and_not_by_their_names():
+    named = [mutagrad.Mutation(lambda key, x, k=k: k * jax.random.normal(key, x.shape), "user") for k in (1.0, 2.0)]
+    scaled = [mutagrad.mutation.scaled(k) for k in (2, 2.0)]
+    one, other, whole, real = (
+        mutagrad.population(0.1, 1.0, 10, 0.1, mutation=density) for density in (*named, *scaled)
+    )
+    with pytest.raises(ValueError, match="^mutation: got user for a state whose mutations are of another density"):
+        other.ask(jax.random.key(0), one.init(jnp.ones(3)))
+    assert len(real.ask(jax.random.key(0), whole.init(jnp.ones(3)))) == 10
+
+
 @pytest.mark.parametrize("indices", [[], [0.5], [-1], [10], 3, [[0]], [True]])
 def test_what_are_no_genomes_is_refused(indices):
     state = mutagrad.population(0.1, 1.0, 10, 0.1).init(jnp.ones(3))

@@ -161,6 +161,26 @@ def test_what_cannot_be_sent_is_refused():
         assert "\n" not in str(caught.value)
 
 
+class Unloadable:
+    """Raises where it is loaded."""
+
+    def __call__(self, params):
+        return 0.0
+
+    def __reduce__(self):
+        return (int, ("no number",))
+
+
+def test_a_loss_that_no_worker_can_load_does_not_keep_the_next_one_waiting(whole):
+    evaluation = mutagrad.executor(1)
+    start = time.monotonic()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="^loss_fn: could not be sent to the pool"):
+            run(Unloadable(), evaluation)
+    np.testing.assert_array_equal(run(losses.square, evaluation).history["loss"], whole.history["loss"])
+    assert time.monotonic() - start < 60
+
+
 def test_what_no_worker_can_import_goes_there_with_all_that_it_needs(whole):
     power = 2
 
@@ -188,7 +208,8 @@ def test_a_loss_is_sent_once_unless_it_changes():
     assert changed.history["loss"].tolist() == [0, 1, 2, 3, 4]
 
 
-def test_what_is_defined_at_a_prompt_or_in_a_notebook_can_be_evaluated_by_workers():
+@pytest.mark.parametrize("how", ["-c", "stdin", "guarded"])
+def test_what_is_defined_at_a_prompt_or_in_a_notebook_can_be_evaluated_by_workers(how, tmp_path):
     lines = [
         "import jax, numpy as np, mutagrad",
         "target = np.arange(3.0)",
@@ -197,7 +218,13 @@ def test_what_is_defined_at_a_prompt_or_in_a_notebook_can_be_evaluated_by_worker
         "    evaluation=mutagrad.executor(2), progress=False)",
         "print(loss(result.params) < loss(np.zeros(3)))",
     ]
-    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True)
+    program = "\n".join(lines)
+    if how == "guarded":
+        # The loss too is behind the guard, so that no worker finds it by its name.
+        program = "if __name__ == '__main__':\n    " + "\n    ".join(lines) + "\n"
+        (tmp_path / "script.py").write_text(program)
+    where = {"-c": ["-c", program], "stdin": ["-"], "guarded": [tmp_path / "script.py"]}[how]
+    done = subprocess.run([sys.executable, *where], input=program, capture_output=True, text=True)
     assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr
 
 

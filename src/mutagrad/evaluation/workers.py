@@ -40,7 +40,8 @@ class _Worker:
     def __init__(self, context: Any):
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs,), daemon=True, name="mutagrad worker")
-        self.process.start()
+        with _without_false_file():
+            self.process.start()
         theirs.close()
         self.index: int | None = None
         self.is_ready, self.due = False, time.monotonic() + _START_SECONDS
@@ -68,7 +69,10 @@ class Workers:
         # Begun anew: a fork of a process with JAX's threads in it may hang.
         self._context, self._number = multiprocessing.get_context("spawn"), number
         self._workers: list[_Worker] = []
-        self._lock, self._function, self._failed_starts = threading.Lock(), b"", 0
+        self._lock, self._failed_starts = threading.Lock(), 0
+        self._loss_fn: Any = None
+        self._function, self._is_whole = b"", False
+        self._misnamed: set[bytes] = set()
         weakref.finalize(self, _stop, self._workers, os.getpid())
 
     def outcomes(
@@ -79,9 +83,12 @@ class Workers:
         At least once a second there is one of index -1, so that it can be seen whether to go on.
         """
         with self._lock:
-            function = _pickled_loss(loss_fn)
+            function = _pickled_by_name(loss_fn)
+            self._is_whole = function is None or function in self._misnamed
+            if function is None or self._is_whole:
+                function = _pickled_whole(loss_fn)
             # One that is as before is not sent again: what it has loaded on its way stays loaded.
-            self._function = self._function if self._function == function else function
+            self._function, self._loss_fn = self._function if self._function == function else function, loss_fn
             try:
                 while todo or any(worker.index is not None for worker in self._workers):
                     self._send(rank, candidates, todo, timeout)
@@ -147,8 +154,14 @@ class Workers:
             yield from self._lost(worker)
             return
         if refused and worker.function is self._function:
-            worker.function = None
-            raise not_sendable(refused)
+            # What it holds is not what it was sent.
+            self._remove(worker)
+            if worker.index is not None or self._is_whole:
+                raise not_sendable(refused)
+            # It is not where its name says, such as what a script defines behind its guard.
+            self._misnamed.add(self._function)
+            self._function, self._is_whole = _pickled_whole(self._loss_fn), True
+            return
         index, worker.index, worker.due = worker.index, None, float("inf")
         if index is not None:
             yield index, outcome
@@ -183,15 +196,36 @@ def _stop(workers: list[_Worker], owner: int) -> None:
         workers.pop().stop()
 
 
-def _pickled_loss(loss_fn: Callable) -> bytes:
-    """By its name where workers can import it, else with all that it needs: of a notebook or a prompt, a lambda, a closure."""
-    if getattr(sys.modules["__main__"], "__file__", None) is not None:
-        with contextlib.suppress(Exception):
-            return bytes(ForkingPickler.dumps((loss_fn,)))
+def _has_file() -> bool:
+    """Whether there is a script that a worker imports too; a notebook, a prompt and standard input are none."""
+    return os.path.isfile(getattr(sys.modules["__main__"], "__file__", None) or "")
+
+
+def _pickled_by_name(loss_fn: Callable) -> bytes | None:
+    """Where workers may be able to import it."""
+    with contextlib.suppress(Exception):
+        return bytes(ForkingPickler.dumps((loss_fn,))) if _has_file() else None
+    return None
+
+
+def _pickled_whole(loss_fn: Callable) -> bytes:
+    """With all that it needs, where workers cannot import it: of a notebook or a prompt, a lambda, a closure."""
     try:
         return cloudpickle.dumps((loss_fn,))
     except Exception as error:
         raise not_sendable(f"{type(error).__name__}: {error}") from None
+
+
+@contextlib.contextmanager
+def _without_false_file() -> Iterator[None]:
+    """Python says ``__file__ == "<stdin>"`` of what it reads there, and a process that begins anew would look for it."""
+    main = vars(sys.modules["__main__"])
+    name = None if _has_file() else main.pop("__file__", None)
+    try:
+        yield
+    finally:
+        if name is not None:
+            main["__file__"] = name
 
 
 def _pickled(what: Any) -> bytes:

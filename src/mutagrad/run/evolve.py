@@ -26,7 +26,7 @@ from mutagrad.run.records import Failures, recorded, same_records
 from mutagrad.run.repeats import Believed, was_noisy
 from mutagrad.run.saved import Saved, is_consumed
 from mutagrad.run.signals import interruptible, seconds_asked
-from mutagrad.types import Algorithm, Info, Params, UnknownDefinition
+from mutagrad.types import Algorithm, Info, Params, PopulationState, State, UnknownDefinition
 
 __all__ = ["Result", "RunError", "evolve"]
 
@@ -113,15 +113,19 @@ def _check_state(algorithm: Algorithm, state: Any) -> None:
 
 
 def _say_if_other_sigma(algorithm: Algorithm, state: Any) -> None:
-    """Warn where the state of a run that goes on has another σ than the algorithm, unless σ changes as the run goes."""
-    if getattr(algorithm.definition, "sigma", 0) is None or hasattr(state, "inner") or not hasattr(state, "with_sigma"):
+    """Warn where the state of a run that goes on has another σ than an algorithm that does not change it."""
+    own = None
+    if isinstance(state, State | PopulationState):
+        own = getattr(algorithm.definition, "sigma", None)
+    elif isinstance(state, GenomeState):
+        own = algorithm.init(jax.tree.map(jnp.zeros_like, state.params)).sigma
+    if own is None:
         return
-    own = algorithm.init(state.params, lambda params: jnp.zeros(())).sigma
     kept, given = (float(np.mean(one)) for one in (state.sigma, own))
     if not math.isclose(kept, given, rel_tol=1e-6):
         notice.warn(
-            f"sigma: the run goes on with {kept:.4g}, which its state has, and not with {given:.4g} of the algorithm; for that, "
-            f"start from result._replace(state=result.state.with_sigma({given:.4g}))"
+            f"sigma: the run goes on with {kept:.7g}, which its state has, and not with {given:.7g} of the algorithm; for that, "
+            f"start from result._replace(state=result.state.with_sigma({given:.7g}))"
         )
 
 

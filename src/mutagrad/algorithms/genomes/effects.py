@@ -16,6 +16,10 @@ from mutagrad.types import Mutation, Params
 __all__ = ["checked_params", "checksum_of", "density_of", "mutation_effect"]
 
 
+_CHECKED = 64
+"""Numbers of each leaf that tell one density from another."""
+
+
 def density_of(mutation: Any) -> Mutation:
     """``mutation``, gaussian unless given, or a ValueError if it is none whose effects add up."""
     density = densities.gaussian() if mutation is None else mutation
@@ -45,12 +49,8 @@ def checked_params(density: Mutation, params: Params) -> Params:
             )
 
     jax.tree_util.tree_map_with_path(check_shape, params, noise, is_leaf=lambda leaf: leaf is None)
-    leaves = jax.tree.leaves(params)
-    if all(map(check.is_concrete, leaves)):
-        # At once, where the algorithm is begun within a program too.
-        with jax.ensure_compile_time_eval():
-            zeros = jax.tree.map(jnp.zeros_like, params)
-            drawn = [jax.tree.leaves(_drawn(density.sample_fn, beside)) for beside in (params, zeros)]
+    if all(map(check.is_concrete, jax.tree.leaves(params))):
+        drawn = _drawn(density, params), _drawn(density, _zeros(params))
         if not all(np.array_equal(one, other) for one, other in zip(*drawn, strict=True)):
             raise ValueError(
                 f"mutation: got {density!r}, whose noise depends on the params, so that an effect cannot be made again from its "
@@ -59,13 +59,27 @@ def checked_params(density: Mutation, params: Params) -> Params:
     return params
 
 
-def checksum_of(density: Mutation) -> int:
-    """Of the name and the options of a density."""
-    return zlib.crc32(repr(density).encode())
+def checksum_of(density: Mutation, params: Params) -> int:
+    """Of noise that a density draws beside params of these shapes and dtypes, to two digits, which no compiler changes."""
+    first = [np.asarray(leaf).ravel()[:_CHECKED].astype(np.float64) for leaf in _drawn(density, _zeros(params))]
+    return zlib.crc32(b"".join(np.round(leaf, 2).tobytes() for leaf in first))
+
+
+def _zeros(params: Params) -> Params:
+    def zero(leaf: Any) -> Any:
+        return leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.extended) else np.zeros(leaf.shape, leaf.dtype)
+
+    return jax.tree.map(zero, params)
+
+
+def _drawn(density: Mutation, params: Params) -> list[Any]:
+    # At once, where the algorithm is begun within a program too.
+    with jax.ensure_compile_time_eval():
+        return jax.tree.leaves(_noise(density.sample_fn, params))
 
 
 @partial(jax.jit, static_argnums=0)
-def _drawn(sample_fn: Any, params: Params) -> Params:
+def _noise(sample_fn: Any, params: Params) -> Params:
     return sample_fn(jax.random.key(0), params)
 
 

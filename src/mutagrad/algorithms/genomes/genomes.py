@@ -113,7 +113,8 @@ class GenomeState(NamedTuple):
     def with_genomes(self, indices: Any) -> "GenomeState":
         """The same state with these genomes alone, in this order: a bottleneck, founders of a colony, or growth by copies.
 
-        Mutations that none of them carries are gone; those that all carry become part of the ancestor in the next generation.
+        Mutations that none of them carries are gone; those that all carry become part of the ancestor in the next generation. A
+        record of the genealogy begins anew: go on with ``history=None``.
 
         Parameters
         ----------
@@ -128,7 +129,11 @@ class GenomeState(NamedTuple):
         >>> state.with_genomes([0, 5]).population_size
         2
         """
-        chosen, number = np.asarray(indices), self.population_size
+        number = self.population_size
+        try:
+            chosen = np.asarray(indices)
+        except (ValueError, TypeError):  # ragged, or traced
+            chosen = np.zeros(0)
         is_list = chosen.ndim == 1 and chosen.size and chosen.dtype.kind in "iu"
         if not is_list or chosen.min() < 0 or chosen.max() >= number:
             shown = " ".join(repr(indices).split())[:80]
@@ -239,9 +244,7 @@ class Genomes:
             try:
                 index = operator.index(index)
             except TypeError:
-                raise TypeError(
-                    f"genomes: got index {index!r}; pass a whole number, or take genomes.stacked()"
-                ) from None
+                raise TypeError(f"genomes: got index {index!r}; pass a whole number, or use stacked()") from None
             if not -len(self) <= index < len(self):
                 raise IndexError(f"genomes: got index {index}; there are {len(self)}")
             index %= len(self)
@@ -302,10 +305,8 @@ class Genomes:
         directions : pytree of the structure of the params, leaves with a leading axis (k,).
         """
 
-        wanted, got = (
-            jax.tree.structure(self.ancestor),
-            jax.tree.structure(directions, is_leaf=lambda leaf: leaf is None),
-        )
+        wanted = jax.tree.structure(self.ancestor)
+        got = jax.tree.structure(directions, is_leaf=lambda leaf: leaf is None)
         if wanted != got:  # type: ignore[operator]  # the stubs of PyTreeDef have no comparison
             raise ValueError(f"directions: got a tree {got}; pass one of the structure of the params, {wanted}")
 

@@ -147,7 +147,14 @@ def population(
     if not 0 <= _not_negative("migration", migration) <= 1 or (migration and demes == 1):
         raise ValueError(f"migration: got {migration!r} with {demes} demes; pass 0 to 1, and 2 demes or more")
     density = density_of(mutation)
-    own_density = checksum_of(density)
+    own_checksums: dict[Any, int] = {}
+
+    def own_density(params: Params) -> int:
+        shapes = str(jax.tree.structure(params)), *((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(params))
+        if shapes not in own_checksums:
+            own_checksums[shapes] = checksum_of(density, params)
+        return own_checksums[shapes]
+
     room = _usual_capacity(number, replaced, rate) if capacity is None else check.count("capacity", capacity)
     if number * room > 2**40:
         raise ValueError(
@@ -174,7 +181,7 @@ def population(
             sigma=scale,
             generation=jnp.zeros((), jnp.int32),
             num_dropped=jnp.zeros((), jnp.int32),
-            density=jnp.asarray(own_density, jnp.uint32),
+            density=jnp.asarray(own_density(params), jnp.uint32),
         )
 
     def ask(key: jax.Array, state: GenomeState, *, is_resampled: Any = True) -> Genomes:
@@ -202,7 +209,7 @@ def population(
                 f"state.with_capacity({capacity}), where that is more, or leave the capacity out"
             )
 
-        if check.is_concrete(state.density) and int(state.density) != own_density:
+        if check.is_concrete(state.density) and int(state.density) != own_density(state.ancestor):
             raise ValueError(
                 f"mutation: got {density!r} for a state whose mutations are of another density, which their seeds would make "
                 "anew; pass the density of the run that made it"

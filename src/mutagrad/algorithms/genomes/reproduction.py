@@ -68,7 +68,9 @@ def _draw_parents(sources: list[jax.Array], weights: jax.Array, demes: jax.Array
     half = jnp.finfo(ends.dtype).eps / 2
     chances = jnp.stack([jax.random.uniform(keys.fast(key), demes.shape, ends.dtype) for key in sources]) + half
     demes = jnp.broadcast_to(demes, chances.shape)
-    found = jnp.searchsorted(places, demes.astype(ends.dtype) + chances, side="right")
+    # Rounding may not lead to the next deme.
+    start = demes.astype(ends.dtype)
+    found = jnp.searchsorted(places, jnp.minimum(start + chances, jnp.nextafter(start + 1, 0)), side="right")
     # Rounding may pass the last one that has any fitness, or the first of its deme.
     last = size - 1 - jnp.argmax(weights[:, ::-1] > 0, axis=1)
     first = jnp.argmax(weights > 0, axis=1)
