@@ -173,6 +173,14 @@ def test_a_result_that_went_on_is_where_its_lineage_starts(tmp_path):
         mutagrad.replay(tmp_path, algorithm, first, 5)
 
 
+def test_the_state_of_a_population_is_where_its_lineage_starts(tmp_path):
+    algorithm = ALGORITHMS["population"]()
+    start = run(None, algorithm, 10).state
+    last = run(tmp_path, algorithm, 30, start)
+    again = mutagrad.replay(tmp_path, algorithm, start)
+    assert_same(again.parents, last.state)
+
+
 @pytest.mark.parametrize("name", ["elitist", "truncation", "population"])
 def test_a_new_run_starts_from_what_was_replayed(name, tmp_path):
     """With all parents, or with all the variation of a population, whose generations go on."""

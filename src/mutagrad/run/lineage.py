@@ -78,7 +78,7 @@ def replay(folder: str | PathLike, algorithm: Algorithm, params: Any, generation
     Parameters
     ----------
     folder : that `mutagrad.evolve` was given as ``checkpoint``.
-    algorithm : of the run. params : that the run started from, or the `mutagrad.Result` that it went on with.
+    algorithm : of the run. params : that the run started from, or the `mutagrad.Result` or `GenomeState` that it went on with.
     generation : up to which, from that of the start; the last one unless given.
 
     Returns
@@ -170,6 +170,8 @@ def _with_descending(state: Any, parents: Any) -> Any:
 
 def _first(algorithm: Algorithm, params: Any) -> Any:
     """The state that a run starts from; a kept loss of the parent plays no part in a lineage."""
+    if isinstance(params, GenomeState):
+        return params
     if hasattr(params, "state"):
         return params.state
     definition = algorithm.definition
