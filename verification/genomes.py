@@ -1,9 +1,9 @@
 """`mutagrad.population` against independent simulators: msprime backwards in time, fwdpy11 forwards.
 
 100 genomes are 50 diploids of the simulators: a gamete of a parent drawn by the product of two fitnesses takes what a genome here
-takes from two parents drawn by fitness. But a mutation in a diploid is chosen with its partner's effects too, so that mutations that
-recombine disturb each other more than in haploids (verification/oracles/diploids.py). With 0.05 mutations a genome 93.7 ± 0.6 were
-fixed here and 90.0 ± 0.5 there; so a fifth of that arise where they are selected and recombine.
+takes from two parents drawn by fitness. But a mutation in a diploid is chosen with its partner's effects too, so that mutations
+that recombine disturb each other more than in haploids (verification/oracles/diploids.py). With 0.05 mutations a genome 93.7 ±
+0.6 were fixed here and 90.0 ± 0.5 there; so a fifth of that arise where they are selected and recombine.
 
 - Neutral, without recombination: segregating mutations and site-frequency spectra of samples of 10, against msprime's
   discrete-time Wright and Fisher model.
@@ -226,7 +226,8 @@ def main() -> None:
     neutral = mutagrad.theory.population.fixation_time(0.0, NUMBER, "wright_fisher")
     sections = [
         f"{args.replicates:,} samples of {SAMPLES} of {NUMBER} genomes, {RATE} mutations a genome, a fifth of that where they "
-        f"are selected and recombine; {args.populations} populations of {args.generations:,} generations, the second half of which is counted; "
+        f"are selected and recombine; {args.populations} populations of {args.generations:,} generations, the second half of "
+        "which is counted; "
         f"effects under selection are normal, {EFFECT}.",
         "\n".join([f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|", *map(row, pairs, verdicts)]),
         f"The smallest of {len(pairs)} p is {least:.3g}; one below {FALSE_ALARM / len(pairs):.2g} is met by chance in "
