@@ -3,7 +3,8 @@
 In a diploid a mutation is chosen with its partner's effects, so that mutations disturb each other more: by the argument of
 Robertson (1961) as if there were n/(1 + 8V) genomes in place of n/(1 + 4V), V the variance of ln w among haploid genomes. Run
 with ``python -m verification.oracles.diploids --populations 500``: 100 genomes, 0.05 mutations of each a generation, normal
-effects of 0.03 in ln w, the second half of 1,500 generations. On 2026-11-29: haploids 93.5 ± 0.4, diploids 91.4 ± 0.4 fixed mutations.
+effects of 0.03 in ln w, the second half of 1,500 generations. On 2026-11-29: haploids 93.5 ± 0.4, diploids 91.4 ± 0.4 fixed
+mutations.
 """
 
 import argparse
