@@ -1,38 +1,29 @@
-"""The command line: options stated once, going on, Ctrl-C, and one line for every wrong argument."""
+"""The command line: options stated once, what a run says, and going on."""
 
 import dataclasses
-import errno
 import io
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from blobs import save_blobs
 
 from mutagrad.cli import main
 from mutagrad.lab.training.inspect import inspect
 from mutagrad.lab.training.options import TrainConfig, from_saved
 from mutagrad.lab.training.run_folder import write_config
 from mutagrad.run import sums
-from mutagrad.run.evolve import RunError
-from mutagrad.run.signals import Terminated
 
 pytestmark = pytest.mark.permissive  # the networks have JAX's default promotion
 
 
 @pytest.fixture(scope="module")
 def blobs(tmp_path_factory):
-    """Two classes of 4×4 images that differ in mean, as an .npz file whose labels are 1 and 2."""
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 2, 200)
-    images = (rng.normal(size=(200, 4, 4)) + 2.0 * labels[:, None, None]).astype(np.float32)
-    path = tmp_path_factory.mktemp("data") / "blobs.npz"
-    np.savez(path, x_train=images[:150], y_train=labels[:150] + 1, x_test=images[150:], y_test=labels[150:] + 1)
-    return str(path)
+    return save_blobs(tmp_path_factory.mktemp("data"))
 
 
 def train(*arguments):
@@ -205,33 +196,6 @@ def test_home_is_found_in_every_path(run, monkeypatch, capsys):
     )
 
 
-@pytest.mark.parametrize(
-    ("raised", "status", "words"),
-    [
-        (KeyboardInterrupt(), 130, "ended by Ctrl-C; what had been saved stays"),
-        (Terminated("terminated"), 143, "ended by SIGTERM; what had been saved stays"),
-        (Terminated("hung up"), 129, "ended by SIGHUP; what had been saved stays"),
-        (OSError(errno.ENOSPC, "No space left on device", "x"), 1, "No space left on device: 'x'"),
-        (FileNotFoundError(errno.ENOENT, "No such file", "x"), 2, "No such file: 'x'"),
-        (RunError("evolve: OSError: full after generation 9;\n error.result", None), 1, "generation 9; error.result"),
-        (MemoryError(), 1, "not enough memory"),
-        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating"), 1, "Out of memory allocating"),
-        (BrokenPipeError(), 1, ""),
-    ],
-)
-def test_what_ends_a_command_is_one_line_and_a_status(raised, status, words, monkeypatch, capsys):
-    def fail(config, progress):
-        raise raised
-
-    monkeypatch.setattr("mutagrad.lab.training.train.train", fail)
-    monkeypatch.setattr("mutagrad.cli._discard", lambda: None)
-    assert main(["train"]) == status
-    shown = capsys.readouterr()
-    assert words in shown.err
-    assert shown.err.count("\n") == bool(words)
-    assert shown.out == ""
-
-
 @pytest.mark.parametrize(("asked", "status"), [("Ctrl-C", 130), ("SIGTERM", 143), ("SIGHUP", 129), ("generations", 0)])
 def test_a_run_that_was_ended_has_its_summary_and_its_status(asked, status, run, monkeypatch, capsys):
     outcome = json.loads((run[0] / "config.json").read_text())["outcome"] | {"stopped": asked}
@@ -248,17 +212,6 @@ def test_a_terminal_without_sigma_gets_a_question_mark(run, monkeypatch):
     assert "s = ?TrH/|?U|" in raw.getvalue().decode("ascii")
 
 
-def test_a_closed_pipe_is_no_traceback():
-    """More than a buffer holds, so that it fails while it is printed, and less, so that it fails when all is."""
-    code = "import sys, mutagrad.cli as c; c._claims = lambda html: print('x' * {}) or 0; sys.exit(c.main(['claims']))"
-    for number in (10, 10**6):
-        command, pipe = [sys.executable, "-c", code.format(number)], subprocess.PIPE
-        with subprocess.Popen(command, stdout=pipe, stderr=pipe) as process:
-            process.stdout.close()
-            assert process.stderr.read() == b""
-        assert process.returncode == 1
-
-
 def test_inspect_speaks_before_it_draws(run, tmp_path, capsys):
     out = shutil.copytree(run[0], tmp_path / "run")
     (out / "inspect.png").unlink(missing_ok=True)
@@ -270,12 +223,6 @@ def test_inspect_speaks_before_it_draws(run, tmp_path, capsys):
     said = []
     assert inspect(out, said.append) == "\n".join(said)
     assert len(said) == 2
-
-
-@pytest.mark.parametrize("words", [["train"], ["report", "x"], ["reproduce", "W21-9"]])
-def test_an_option_whose_value_argparse_takes_away_is_one_line(words, capsys):
-    assert main([*words, "--out=--"]) == 2
-    assert capsys.readouterr().err == "mutagrad: argument --out: expected one argument; see mutagrad --help\n"
 
 
 @pytest.mark.parametrize(
@@ -345,140 +292,3 @@ def test_convnet_on_images_of_its_own_size(tmp_path, capsys):
     np.savez(path, x_train=rng.normal(size=(20, 9)), y_train=np.arange(20) % 2)
     assert train("--data", path, "--model", "convnet", "--generations", 2) == 2
     assert "model: got 'convnet'" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("asked", "status", "words"),
-    [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")],
-    ids=["int", "term"],
-)
-def test_a_run_that_is_asked_to_end_saves_everything(asked, status, words, blobs, tmp_path):
-    out = tmp_path / "run"
-    command = [sys.executable, "-m", "mutagrad.cli", "train", "--data", blobs, "--out", str(out), "--widths", "4"]
-    process = subprocess.Popen(
-        [*command, "--generations", "1000000000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    shown = ""
-    while "loss=" not in shown:  # the progress bar shows that generations are running
-        character = process.stderr.read(1)
-        assert character, shown
-        shown += character
-    process.send_signal(asked)
-    printed, errors = process.communicate(timeout=120)
-    assert process.returncode == status, errors
-    assert f"stopped by       {words}" in printed
-    for name in ("config.json", "history.zarr", "params.safetensors", "training.png", "checkpoint"):
-        assert (out / name).exists()
-
-
-TERMINAL = """
-import os, pty, sys, termios
-
-child, terminal = pty.fork()
-if not child:
-    os.execv(sys.executable, [sys.executable, "-m", "mutagrad.cli", "train", *sys.argv[1:]])
-termios.tcsetwinsize(terminal, (24, 200))
-shown = b""
-while b"loss=" not in shown:
-    shown += os.read(terminal, 1000)
-os.close(terminal)
-assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 129
-"""
-
-
-def test_a_closed_terminal_ends_a_run_with_everything_saved(blobs, tmp_path):
-    """Nobody reads any more, and writing fails: the status is that of SIGHUP, and the folder is whole."""
-    out = tmp_path / "run"
-    arguments = ["--data", blobs, "--out", str(out), "--widths", "4", "--generations", "1000000000"]
-    subprocess.run([sys.executable, "-c", TERMINAL, *arguments], timeout=120, check=True)
-    assert json.loads((out / "config.json").read_text())["outcome"]["stopped"] == "SIGHUP"
-    for name in ("history.zarr", "params.safetensors", "training.png", "checkpoint"):
-        assert (out / name).exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--sigma", "-1"], "sigma: got -1.0; pass a positive finite number"),
-        (["--sigma", "nan"], "sigma: got nan"),
-        (["--sigma", "abc"], "got 'abc', pass 'auto' or a positive number"),
-        (["--beta", "-2", "--algorithm", "metropolis"], "beta: got -2.0"),
-        (["--num-offspring", "0"], "num_offspring: got 0"),
-        (["--num-offspring", "2.5"], "got '2.5', pass a whole number"),
-        (["--algorithm", "truncation", "--num-offspring", "4", "--num-parents", "9"], "num_parents: got 9"),
-        (["--algorithm", "annealing"], "algorithm: got 'annealing'; pass one of elitist"),
-        (["--model", "transformer"], "model: got 'transformer'; pass one of mlp, convnet"),
-        (["--data", "cifar"], "data: got 'cifar'"),
-        (["--data", "missing.npz"], "missing.npz"),
-        (["--widths", "a,b"], "got 'a,b'"),
-        (["--dropout", "1"], "dropout: got 1.0; pass a share from 0 to below 1"),
-        (["--dropout", "0.1"], "dropout: got 0.1 for an mlp; pass 0.0, or --model convnet"),
-        (["--model", "convnet", "--num-maps", "1"], "num_maps: got 1; pass a whole number of 2 or more"),
-        (["--masks", "none"], "masks: got 'none'; pass one of shared, separate"),
-        (["--initial", "he"], "initial: got 'he'; pass one of lecun, pytorch"),
-        (["--shared-layers", "2"], "shared_layers: got 2 of 2 layers; pass 0 to 1"),
-        (["--shared-layers", "1", "--shared-generations", "0"], "shared_generations: got 0"),
-        (["--unit-groups", "3"], "unit_groups: got 3 for 32 hidden units; pass a divisor of 32"),
-        (["--unit-groups", "2", "--widths", "8,8"], "unit_groups: got 2; pass 1, or an mlp of one hidden layer"),
-        (
-            ["--unit-groups", "2", "--algorithm", "truncation", "--num-parents", "2"],
-            "algorithm: got truncation with 2 parents",
-        ),
-        (["--unit-groups", "0"], "unit_groups: got 0"),
-        (["--turn-generations", "0"], "turn_generations: got 0"),
-        (["--components", "-1"], "components: got -1"),
-        (["--components", "65"], "components: got 65; pass 1 to 64"),
-        (["--widths", "0"], "widths: got 0"),
-        (["--batch-size", "0"], "batch_size: got 0"),
-        (["--generations", "0"], "generations: got 0"),
-        (["--seconds", "-3"], "seconds: got -3.0"),
-        (["--target", "95"], "target: got 95.0"),
-        (["--seed", "-1"], "seed: got -1"),
-        (["--resume"], "resume: got no folder; pass the folder of one run"),
-        (["--resume", "--out", "nowhere"], "run: got 'nowhere', which holds no run"),
-        (["--task", "ranking"], "task: got 'ranking'; pass one of classification, regression"),
-        (["--out", "/proc/none/run"], "out: got '/proc/none/run', which cannot be written"),
-        (["--data", "mnist", "--data-dir", "nowhere"], "nowhere"),
-        (["--sgima", "1"], "unrecognized arguments: --sgima 1"),
-        (["--generations", "9" * 20], "generations: got 99999999999999999999; pass a whole number up to 2,147,483,647"),
-        (["--num-offspring", str(2**31 - 1), "--algorithm", "weighted_recombination"], "offspring need about"),
-        (
-            ["--batch-size", "1000000000"],
-            "2,410 parameters and batches of 1,000,000,000 examples need about",
-        ),
-        (["--widths", "4000000,4000000"], "of memory where"),
-        (["--model", "convnet", "--num-maps", "100000000"], "num_maps: got 100000000"),
-        (["--beta", "nan"], "beta: got nan"),
-        (["--num-parents", "0"], "num_parents: got 0"),
-        (["--out", "~nobody-there/run"], "whose home folder is not known"),
-    ],
-)
-def test_wrong_arguments_get_one_line_and_status_2(arguments, words, capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    status = main(["train", *arguments])
-    printed = capsys.readouterr()
-    assert status == 2
-    assert words in printed.err
-    assert printed.err.count("\n") == 1
-    assert printed.out == ""
-    assert os.listdir(tmp_path) == []
-
-
-def test_inspect_refuses_what_is_no_run(tmp_path, capsys):
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "config.json").write_text("{")
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "file").write_text("")
-    for folder, words in (
-        (tmp_path / "nowhere", "no run"),
-        (tmp_path / "empty", "no run"),
-        (tmp_path / "file", "no run"),
-        (tmp_path, "another version"),
-        (tmp_path / "broken", "damaged"),
-    ):
-        assert main(["inspect", str(folder)]) == 2
-        error = capsys.readouterr().err
-        assert error.startswith("mutagrad inspect: ")
-        assert words in error
-        assert error.count("\n") == 1

@@ -24,6 +24,7 @@ import numpy as np
 
 import mutagrad
 from benchmarks.common import table
+from mutagrad.lab.claims.sourbut2022.moving_parts import followed
 from mutagrad.lab.claims.sourbut2022.populations import Population, constant
 from mutagrad.theory import population as genetics
 from verification.common import arguments, report, versions
@@ -41,26 +42,14 @@ def fixed_of(model: str, number: int, s: float, generations: int, key: int) -> t
 
     @jax.jit
     def run(key: jax.Array) -> Any:
-        def told(i: Any, state: Any) -> Any:
+        def step(i: Any, state: Any) -> Any:
             # Mutations change the parameter by 1, and the logarithm of fitness by s.
-            return population.step(jax.random.fold_in(key, i), state, lambda x: -s * x[0])
+            after, told = population.step(jax.random.fold_in(key, i), state, lambda x: -s * x[0])
+            return after, told.is_fixed.astype(int), told.is_new
 
-        def body(i: Any, carry: Any) -> Any:
-            state, arisen, fixed = carry
-            after, new = told(i, state)
-            return after, arisen + new.is_new, fixed + new.is_fixed
+        return followed(step, population.resting.init(jnp.zeros(1)), 0, generations)
 
-        def last(carry: Any) -> Any:
-            i, state, fixed, _ = carry
-            after, new = told(i, state)
-            return i + 1, after, fixed + jnp.where(new.is_new, 0, new.is_fixed), new.is_new
-
-        start = population.resting.init(jnp.zeros(1)), 0, 0
-        state, arisen, fixed = jax.lax.fori_loop(0, generations, body, start)
-        end = jax.lax.while_loop(lambda carry: ~carry[3], last, (generations, state, fixed, jnp.bool_(False)))
-        return arisen, end[2]
-
-    arisen, fixed = jax.vmap(run)(jax.random.split(jax.random.key(key), LANES))
+    fixed, arisen = jax.vmap(run)(jax.random.split(jax.random.key(key), LANES))
     return int(np.sum(arisen)), int(np.sum(fixed))
 
 

@@ -23,7 +23,7 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -117,7 +117,7 @@ def our_populations(
             state, kept, count = carry
             before = algorithm.ask(key, state).effects[:, 0]
             state, info = algorithm.step(jax.random.fold_in(key, index), state, fitness_is_exponential)
-            turnover = info.turnover  # type: ignore[attr-defined]  # of a population
+            turnover = cast(mutagrad.GenomeInfo, info).turnover
             is_kept = turnover.is_fixed & (index >= generations // 2)
             place = jnp.where(is_kept, count + jnp.cumsum(is_kept) - 1, MOST_FIXED)
             kept = kept.at[place].set(jnp.stack([turnover.ages.astype(before.dtype), before], 1), mode="drop")

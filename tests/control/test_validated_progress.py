@@ -141,7 +141,10 @@ def test_few_offspring_on_small_batches_do_no_harm(number):
         def generation(state, key):
             of_batch, of_step = jax.random.split(key)
             batch = jax.random.randint(of_batch, (8,), 0, 400)
-            loss_fn = lambda x: jnp.mean(jnp.square(inputs[batch] @ x - outputs[batch]))  # noqa: E731
+
+            def loss_fn(x):
+                return jnp.mean(jnp.square(inputs[batch] @ x - outputs[batch]))
+
             return algorithm.step(of_step, state, loss_fn)[0], None
 
         end, _ = jax.lax.scan(generation, algorithm.init(jnp.zeros(size)), jax.random.split(of_run, 1500))

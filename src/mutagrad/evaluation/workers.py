@@ -203,17 +203,14 @@ def _has_file() -> bool:
 
 def _pickled_by_name(loss_fn: Callable) -> bytes | None:
     """Where workers may be able to import it."""
-    with contextlib.suppress(Exception):
-        return bytes(ForkingPickler.dumps((loss_fn,))) if _has_file() else None
+    with contextlib.suppress(ValueError):
+        return _pickled((loss_fn,)) if _has_file() else None
     return None
 
 
 def _pickled_whole(loss_fn: Callable) -> bytes:
     """With all that it needs, where workers cannot import it: of a notebook or a prompt, a lambda, a closure."""
-    try:
-        return cloudpickle.dumps((loss_fn,))
-    except Exception as error:
-        raise not_sendable(f"{type(error).__name__}: {error}") from None
+    return _pickled((loss_fn,), cloudpickle.dumps)
 
 
 @contextlib.contextmanager
@@ -228,9 +225,9 @@ def _without_false_file() -> Iterator[None]:
             main["__file__"] = name
 
 
-def _pickled(what: Any) -> bytes:
+def _pickled(what: Any, dumps: Callable = ForkingPickler.dumps) -> bytes:
     try:
-        return bytes(ForkingPickler.dumps(what))
+        return bytes(dumps(what))
     except Exception as error:
         raise not_sendable(f"{type(error).__name__}: {error}") from None
 

@@ -1,7 +1,7 @@
 """The effect of one mutation, made again from its seed, and the densities whose effects add up."""
 
 import zlib
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -50,8 +50,9 @@ def checked_params(density: Mutation, params: Params) -> Params:
 
     jax.tree_util.tree_map_with_path(check_shape, params, noise, is_leaf=lambda leaf: leaf is None)
     if all(map(check.is_concrete, jax.tree.leaves(params))):
-        drawn = _drawn(density, params), _drawn(density, _zeros(params))
-        if not all(np.array_equal(one, other) for one, other in zip(*drawn, strict=True)):
+        with jax.ensure_compile_time_eval():
+            drawn = jax.tree.leaves(_noise(density.sample_fn, params))
+        if not all(map(np.array_equal, drawn, _beside_zeros(density.sample_fn, params))):
             raise ValueError(
                 f"mutation: got {density!r}, whose noise depends on the params, so that an effect cannot be made again from its "
                 "seed; pass a density that reads their shapes and dtypes alone"
@@ -61,21 +62,21 @@ def checked_params(density: Mutation, params: Params) -> Params:
 
 def checksum_of(density: Mutation, params: Params) -> int:
     """Of noise that a density draws beside params of these shapes and dtypes, to two digits, which no compiler changes."""
-    first = [np.asarray(leaf).ravel()[:_CHECKED].astype(np.float64) for leaf in _drawn(density, _zeros(params))]
+    leaves, structure = jax.tree.flatten(params)
+    return _checksum(density.sample_fn, structure, tuple(jax.ShapeDtypeStruct(one.shape, one.dtype) for one in leaves))
+
+
+@lru_cache(maxsize=64)
+def _checksum(sample_fn: Any, structure: Any, kinds: tuple) -> int:
+    noise = _beside_zeros(sample_fn, jax.tree.unflatten(structure, kinds))
+    first = [np.asarray(leaf).ravel()[:_CHECKED].astype(np.float64) for leaf in noise]
     return zlib.crc32(b"".join(np.round(leaf, 2).tobytes() for leaf in first))
 
 
-def _zeros(params: Params) -> Params:
-    def zero(leaf: Any) -> Any:
-        return leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.extended) else np.zeros(leaf.shape, leaf.dtype)
-
-    return jax.tree.map(zero, params)
-
-
-def _drawn(density: Mutation, params: Params) -> list[Any]:
+def _beside_zeros(sample_fn: Any, like: Params) -> list[Any]:
     # At once, where the algorithm is begun within a program too.
     with jax.ensure_compile_time_eval():
-        return jax.tree.leaves(_noise(density.sample_fn, params))
+        return jax.tree.leaves(_noise(sample_fn, jax.tree.map(jnp.zeros_like, like)))
 
 
 @partial(jax.jit, static_argnums=0)

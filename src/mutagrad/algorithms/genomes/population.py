@@ -147,14 +147,6 @@ def population(
     if not 0 <= _not_negative("migration", migration) <= 1 or (migration and demes == 1):
         raise ValueError(f"migration: got {migration!r} with {demes} demes; pass 0 to 1, and 2 demes or more")
     density = density_of(mutation)
-    own_checksums: dict[Any, int] = {}
-
-    def own_density(params: Params) -> int:
-        shapes = str(jax.tree.structure(params)), *((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(params))
-        if shapes not in own_checksums:
-            own_checksums[shapes] = checksum_of(density, params)
-        return own_checksums[shapes]
-
     room = _usual_capacity(number, replaced, rate) if capacity is None else check.count("capacity", capacity)
     if number * room > 2**40:
         raise ValueError(
@@ -181,12 +173,13 @@ def population(
             sigma=scale,
             generation=jnp.zeros((), jnp.int32),
             num_dropped=jnp.zeros((), jnp.int32),
-            density=jnp.asarray(own_density(params), jnp.uint32),
+            density=jnp.asarray(checksum_of(density, params), jnp.uint32),
         )
 
     def ask(key: jax.Array, state: GenomeState, *, is_resampled: Any = True) -> Genomes:
         check.key(key)
-        _check_state(state)
+        _check_size(state)
+        _check_density(state)
         return genomes_of(state)
 
     @jax.jit
@@ -194,10 +187,10 @@ def population(
         return Genomes(state.ancestor, state.carriers, effects_of(density.sample_fn, state))
 
     def tell(key: jax.Array, state: GenomeState, losses: Any, *, is_resampled: Any = True) -> tuple[GenomeState, Any]:
-        _check_state(state)
+        _check_size(state)
         return told_step(check.key(key), state, told(losses, number, None), is_resampled)
 
-    def _check_state(state: GenomeState) -> None:
+    def _check_size(state: GenomeState) -> None:
         if state.population_size != number:
             raise ValueError(
                 f"state: got {state.population_size} genomes for a population of {number}; pass one of {number} genomes: "
@@ -209,7 +202,8 @@ def population(
                 f"state.with_capacity({capacity}), where that is more, or leave the capacity out"
             )
 
-        if check.is_concrete(state.density) and int(state.density) != own_density(state.ancestor):
+    def _check_density(state: GenomeState) -> None:
+        if check.is_concrete(state.density) and int(state.density) != checksum_of(density, state.ancestor):
             raise ValueError(
                 f"mutation: got {density!r} for a state whose mutations are of another density, which their seeds would make "
                 "anew; pass the density of the run that made it"

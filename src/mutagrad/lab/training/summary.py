@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+import numpy as np
+
 from mutagrad import mutation, theory, tree
 from mutagrad.algorithms import mutation_selection
 from mutagrad.diagnostics import Regime
@@ -83,9 +85,9 @@ def outcome(
     train = task.measure_fn(run.params, data.train_inputs, data.train_targets)
     name = task.score_name
     found = {} if history is None else last_thirds(history, config)
-    sizes = problem.batches.sizes if history is None else history["num_examples"].tolist()
+    recorded = np.zeros(0, int) if history is None else np.unique(history["num_examples"])
     # Generations that were lost to damage are 0 in the history.
-    sizes = [int(size) for size in set(sizes) if size > 0] or problem.batches.sizes
+    sizes = [int(size) for size in recorded if size > 0] or problem.batches.sizes
     sigma = math.nan if history is None else float(history["sigma"][-1])
     return {
         f"test_{name}": measured[f"test_{name}"][-1],

@@ -135,6 +135,30 @@ def turn_of_next_order(number: int, sigma: float, curvatures: tuple[float, float
     return second / first * sigma**2 * (curvatures[0] - curvatures[1])
 
 
+def followed(
+    step_fn: Callable[[Any, Any], tuple[Any, Any, jax.Array]], state: Any, nothing: Any, generations: int
+) -> tuple[Any, jax.Array]:
+    """Sums over the mutations that arise in so many generations, one at a time, and their number.
+
+    Each is followed to its end, which the next one shows: of those that are still there at a given time more will be fixed than
+    of all. ``step_fn(i, state) -> (state, what is summed, whether a mutation arose)``.
+    """
+
+    def body(i, carry):
+        state, total, count = carry
+        after, what, is_new = step_fn(i, state)
+        return after, total + what, count + is_new
+
+    def last(carry):
+        i, state, total, _ = carry
+        after, what, is_new = step_fn(i, state)
+        return i + 1, after, total + jnp.where(is_new, 0, what), is_new
+
+    state, total, count = jax.lax.fori_loop(0, generations, body, (state, nothing, 0))
+    end = jax.lax.while_loop(lambda carry: ~carry[3], last, (generations, state, total, jnp.bool_(False)))
+    return end[2], count
+
+
 def of_large(number: int, curvatures: tuple, runs: int, generations: int) -> Callable[[jax.Array, float], np.ndarray]:
     """``run(key, sigma) -> (runs, 3)`` sums in populations where one mutation at a time segregates.
 
@@ -155,21 +179,8 @@ def of_large(number: int, curvatures: tuple, runs: int, generations: int) -> Cal
                 # Back to the start, which is the place.
                 return after._replace(ancestor=jnp.zeros(2)), jnp.stack([-(x + y), x - y]), told.is_new
 
-            def body(i, carry):
-                state, steps, count = carry
-                after, moved, is_new = step(i, state)
-                return after, steps + moved, count + is_new
-
-            def last(carry):
-                i, state, steps, _ = carry
-                after, moved, is_new = step(i, state)
-                return i + 1, after, steps + jnp.where(is_new, 0, moved), is_new
-
-            start = population.resting.init(jnp.zeros(2)).with_sigma(sigma), jnp.zeros(2), 0
-            state, steps, count = jax.lax.fori_loop(0, generations, body, start)
-            # A mutation that is counted is followed to its end, which the next one shows: of those that are still there at a
-            # given time more will be fixed than of all.
-            steps = jax.lax.while_loop(lambda carry: ~carry[3], last, (generations, state, steps, jnp.bool_(False)))[2]
+            start = population.resting.init(jnp.zeros(2)).with_sigma(sigma)
+            steps, count = followed(step, start, jnp.zeros(2), generations)
             return jnp.append(steps, count)
 
         return jax.vmap(one)(keys)
