@@ -1,27 +1,27 @@
-"""`mutagrad.population` against independent simulators: msprime backwards in time, fwdpy11 forwards.
+"""`mutagrad.population` against independent simulators: msprime backwards in time, fwdpy11 and NumPy forwards.
 
-100 genomes are 50 diploids of the simulators: a gamete of a parent drawn by the product of two fitnesses takes what a genome here
-takes from two parents drawn by fitness. But a mutation in a diploid is chosen with its partner's effects too, so that mutations
-that recombine disturb each other more than in haploids (verification/oracles/diploids.py). With 0.05 mutations a genome 93.7 ±
-0.6 were fixed here and 90.0 ± 0.5 there; so a fifth of that arise where they are selected and recombine.
-
-- Neutral, without recombination: segregating mutations and site-frequency spectra of samples of 10, against msprime's
-  discrete-time Wright and Fisher model.
-- Neutral, with free recombination: frequencies and times to fixation, against fwdpy11 with 50 Morgans.
-- Selected, fitness e^{effects}, with and without recombination: also the effects that were fixed.
-- In all of them: how many were fixed.
+- Neutral, without recombination: segregating mutations and site-frequency spectra of samples of 10 of 100 genomes, against
+  msprime's discrete-time Wright and Fisher model of 50 diploids.
+- Neutral with free recombination, and selected without any: frequencies, times to fixation, effects that were fixed and how many,
+  against 50 diploids of fwdpy11, with 50 Morgans for free recombination. Fitness is e^{effects}.
+- Selected with free recombination: the same, against haploids in NumPy (verification/oracles/forward.py). A mutation in a diploid
+  is chosen with its partner's effects too, so that mutations that recombine disturb each other more: by Robertson's argument as
+  if there were n/(1 + 8V) genomes and not n/(1 + 4V), V the variance of ln w among genomes. fwdpy11's diploids stand beside
+  those of NumPy in a line of their own, and nothing is decided by them.
 
 Mutations of one population are not independent, so populations are what is drawn anew: a distribution is compared by the largest
-distance between the two distribution functions of all mutations, and its p is that of populations that change sides at random,
-which is exact. The band of a quantile plot is that of 95 % of these changes, point by point. Run with
+distance between the two distribution functions of all mutations, with the p of populations that change sides at random. Controls
+say what would be seen: NumPy with effects a fifth larger, and with a genome that takes a twentieth from its second parent. The
+band of a quantile plot is that of 95 % of these changes, point by point, so that some points leave it. Run with
 ``python -m verification.genomes`` after ``make oracle``; it draws into verification/results.
 """
 
 import json
+import multiprocessing
 import os
 import subprocess
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -34,6 +34,7 @@ import mutagrad
 from mutagrad.algorithms.genomes import bits
 from mutagrad.report.figures import panels, save
 from verification import common
+from verification.oracles import forward
 
 ORACLE = Path(__file__).parent.parent / ".oracle" / "bin" / "python"
 SCRIPT = Path(__file__).parent / "oracles" / "simulators.py"
@@ -46,12 +47,16 @@ CHANGES = 4000
 FALSE_ALARM = 0.01
 """Of the whole comparison, shared out among its distributions."""
 KINDS = {
-    "neutral, free recombination": (0.0, "free", RATE),
-    "selected, free recombination": (EFFECT, "free", RATE / 5),
-    "selected, no recombination": (EFFECT, "none", RATE),
+    "neutral, free recombination": (0.0, "free"),
+    "selected, no recombination": (EFFECT, "none"),
+    "selected, free recombination": (EFFECT, "free"),
 }
-"""Standard deviation of effects, recombination, mutations a genome."""
-COLUMNS = {"times": "times to fixation", "effects": "effects that were fixed", "frequencies": "frequencies"}
+"""Standard deviation of effects [ln w], and recombination."""
+COLUMNS = {
+    "times": "times to fixation [generations]",
+    "effects": "effects that were fixed [ln w]",
+    "frequencies": "frequencies",
+}
 
 
 class Pair(NamedTuple):
@@ -74,14 +79,24 @@ def oracle(name: str, **settings: Any) -> Any:
     return json.loads(done.stdout)
 
 
-def oracles(seeds: list[int], **settings: Any) -> list[dict]:
-    """Populations of the other simulator, as many at once as there are cores."""
-    number = len(os.sched_getaffinity(0))
+def fwdpy11_populations(seeds: list[int], effect: float, recombination: str, generations: int) -> list[dict]:
+    """As many at once as there are cores."""
+    number, morgans = len(os.sched_getaffinity(0)), MORGANS * (recombination == "free")
+    settings = {"size": NUMBER // 2, "rate": RATE, "morgans": morgans, "generations": generations, "effect": effect}
     with ThreadPoolExecutor(number) as pool:
         parts = pool.map(
             lambda some: oracle("populations", seeds=some, **settings), [seeds[i::number] for i in range(number)]
         )
         return [one for part in parts for one in part["populations"]]
+
+
+def numpy_populations(
+    seeds: list[int], generations: int, is_diploid: bool = False, effect: float = EFFECT, share: float = 0.5
+) -> list[dict]:
+    """As many at once as there are cores."""
+    settings = [(seed, is_diploid, NUMBER, RATE, effect, share, generations) for seed in seeds]
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        return list(pool.map(forward.population, *zip(*settings, strict=True)))
 
 
 def fitness_is_exponential(x: jax.Array) -> jax.Array:
@@ -101,15 +116,13 @@ def our_spectra(replicates: int, generations: int) -> np.ndarray:
         copies = bits.column_counts(state.carriers[:SAMPLES])
         return jnp.sum(copies[None] == jnp.arange(1, SAMPLES)[:, None], axis=1)
 
-    return np.asarray(jax.lax.map(jax.jit(run), jax.random.split(jax.random.key(41), replicates), batch_size=50))
+    return np.asarray(jax.lax.map(jax.jit(run), jax.random.split(jax.random.key(51), replicates), batch_size=50))
 
 
-def our_populations(
-    seed: int, effect: float, recombination: str, rate: float, number: int, generations: int
-) -> list[dict]:
+def our_populations(seed: int, effect: float, recombination: str, number: int, generations: int) -> list[dict]:
     """What was fixed in the second half of each population, and the frequencies at its end."""
     algorithm = mutagrad.population(
-        effect or 0.1, float(effect > 0), NUMBER, rate, recombination=recombination, capacity=320
+        effect or 0.1, float(effect > 0), NUMBER, RATE, recombination=recombination, capacity=320
     )
 
     def run(key):
@@ -158,18 +171,53 @@ def compared(pair: Pair, random: np.random.Generator) -> Verdict:
 
 def draw(pairs: list[Pair], verdicts: list[Verdict]) -> None:
     """Quantiles of ours against theirs, with the band of chance."""
-    sheet, axes = panels(4, width=3.6, rows=-(-len(pairs) // 4), height=3.4)
+    sheet, axes = panels(4, width=3.1, rows=-(-len(pairs) // 4), height=2.9)
     for axis, pair, verdict in zip(axes, pairs, verdicts, strict=False):
         x, y = (np.quantile(np.concatenate(side), LEVELS) for side in (pair.theirs, pair.ours))
-        axis.fill_between(x, x + verdict.band[0], x + verdict.band[1], color="0.85", linewidth=0)
-        axis.plot(x, y, "o", markersize=2.5)
+        axis.fill_between(
+            x, x + verdict.band[0], x + verdict.band[1], color="0.85", linewidth=0, label="95 % of chance"
+        )
+        axis.plot(x, y, "o", markersize=2.5, label="quantiles")
         ends = [min(x[0], y[0]), max(x[-1], y[-1])]
-        axis.plot(ends, ends, "k--", linewidth=0.8)
+        axis.plot(ends, ends, "k--", linewidth=0.8, label="alike")
         axis.set_title(pair.name.replace(": ", ":\n"), fontsize="medium")
         axis.set(xlabel="independent simulator", ylabel="mutagrad.population")
     for axis in axes[len(pairs) :]:
         axis.axis("off")
+        axis.legend(*axes[0].get_legend_handles_labels(), loc="center")
     save(sheet, common.RESULTS / "genomes.png")
+
+
+def pairs_of(kind: str, ours: list[dict], theirs: list[dict]) -> list[Pair]:
+    """The distributions of one kind."""
+    found = [
+        Pair(
+            f"{kind}: mutations fixed in a population",
+            *([np.array([len(one["times"])]) for one in many] for many in (ours, theirs)),
+        )
+    ]
+    for column, words in COLUMNS.items():
+        if KINDS[kind][0] or column != "effects":
+            sides = ([np.asarray(one[column]) for one in many] for many in (ours, theirs))
+            found.append(Pair(f"{kind}: {words}", *sides))
+    return found
+
+
+def table(pairs: list[Pair], verdicts: list[Verdict]) -> str:
+    heads = [
+        "what",
+        "values, ours and theirs",
+        "mean, ours",
+        "mean, theirs",
+        "difference, in errors",
+        "p of the distributions",
+    ]
+    return "\n".join([f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|", *map(row, pairs, verdicts)])
+
+
+def number_fixed(many: list[dict]) -> str:
+    found = [len(one["times"]) for one in many]
+    return f"{np.mean(found):.2f} ± {stats.sem(found):.2f}"
 
 
 def row(pair: Pair, verdict: Verdict) -> str:
@@ -182,7 +230,7 @@ def row(pair: Pair, verdict: Verdict) -> str:
 
 
 def main() -> None:
-    args = common.arguments(__doc__, replicates=1000, populations=150, generations=1500, seed=41)
+    args = common.arguments(__doc__, replicates=1000, populations=200, diploids=100, generations=1500, seed=51)
     if not ORACLE.exists():
         raise SystemExit("verification.genomes: no environment with msprime and fwdpy11; run make oracle first")
     start = time.perf_counter()
@@ -194,51 +242,52 @@ def main() -> None:
     for carriers in (1, 3, 9):
         sides = (list(side[:, carriers - 1 : carriers]) for side in (ours, theirs))
         pairs.append(Pair(f"mutations that {carriers} of 10 carry", *sides))
-    for kind, (effect, recombination, rate) in KINDS.items():
+    numpy_seeds, seeds = ([1000 * (args.seed + i) + j for j in range(args.populations)] for i in (10, 20))
+    for kind, (effect, recombination) in KINDS.items():
         args.seed += 1
-        mine = our_populations(args.seed, effect, recombination, rate, args.populations, args.generations)
-        settings = {"morgans": MORGANS * (recombination == "free"), "generations": args.generations, "effect": effect}
-        seeds = [1000 * args.seed + i for i in range(args.populations)]
-        others = oracles(seeds, size=NUMBER // 2, rate=rate, **settings)
-        fixed = ([np.array([len(one["times"])]) for one in many] for many in (mine, others))
-        pairs.append(Pair(f"{kind}: mutations fixed in a population", *fixed))
-        for column, words in COLUMNS.items():
-            if effect or column != "effects":
-                sides = ([np.asarray(one[column]) for one in many] for many in (mine, others))
-                pairs.append(Pair(f"{kind}: {words}", *sides))
+        mine = our_populations(args.seed, effect, recombination, args.populations, args.generations)
+        if kind == "selected, free recombination":
+            others = numpy_populations(numpy_seeds, args.generations)
+        else:
+            others = fwdpy11_populations(seeds, effect, recombination, args.generations)
+        pairs += pairs_of(kind, mine, others)
         print(f"{kind}: {time.perf_counter() - start:.0f} s", flush=True)
     verdicts = [compared(pair, random) for pair in pairs]
-    free, linked = (pair for pair in pairs if "effects" in pair.name)
-    control = compared(Pair("control", free.ours, linked.theirs), random)
+    # The last kind is the one with NumPy.
+    controls = {
+        "effects a fifth larger": numpy_populations(numpy_seeds, args.generations, effect=1.2 * EFFECT),
+        "a twentieth from the second parent": numpy_populations(numpy_seeds, args.generations, share=0.05),
+    }
+    bound = FALSE_ALARM / len(pairs)
+    told = [
+        f"{name}: {min(compared(one, random).p for one in pairs_of(kind, mine, many)):.3g}"
+        for name, many in controls.items()
+    ]
+    diploids = {
+        "fwdpy11, 50 Morgans": fwdpy11_populations(seeds[: args.diploids], EFFECT, "free", args.generations),
+        "NumPy, free recombination": numpy_populations(seeds, args.generations, is_diploid=True),
+    }
     if not args.no_write:
         draw(pairs, verdicts)
     means = (ours.mean(0) - theirs.mean(0)) / np.hypot(stats.sem(ours), stats.sem(theirs))
     worst, least = float(np.abs(means).max()), min(one.p for one in verdicts)
-    heads = [
-        "what",
-        "values, ours and theirs",
-        "mean, ours",
-        "mean, theirs",
-        "difference, in errors",
-        "p of the distributions",
-    ]
-    is_told = control.p <= FALSE_ALARM / len(pairs)
     neutral = mutagrad.theory.population.fixation_time(0.0, NUMBER, "wright_fisher")
     sections = [
-        f"{args.replicates:,} samples of {SAMPLES} of {NUMBER} genomes, {RATE} mutations a genome, a fifth of that where they "
-        f"are selected and recombine; {args.populations} populations of {args.generations:,} generations, the second half of "
-        "which is counted; "
-        f"effects under selection are normal, {EFFECT}.",
-        "\n".join([f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|", *map(row, pairs, verdicts)]),
-        f"The smallest of {len(pairs)} p is {least:.3g}; one below {FALSE_ALARM / len(pairs):.2g} is met by chance in "
-        f"{FALSE_ALARM:.0%} of such tables: {'agrees' if least > FALSE_ALARM / len(pairs) else 'DOES NOT AGREE'}.",
-        f"Control: effects fixed here with free recombination and there without it have p {control.p:.3g}: "
-        f"{'told apart' if is_told else 'NOT TOLD APART'}.",
+        f"{args.replicates:,} samples of {SAMPLES} of {NUMBER} genomes, {RATE} mutations a genome; {args.populations} "
+        f"populations of {args.generations:,} generations, the second half of which is counted; effects under selection are "
+        f"normal, {EFFECT}.",
+        table(pairs, verdicts),
+        f"The smallest of {len(pairs)} p is {least:.3g}; one below {bound:.2g} is met by chance in at most {FALSE_ALARM:.0%} of "
+        f"such tables: {'agrees' if least > bound else 'DOES NOT AGREE'}.",
+        f"Controls, selected with free recombination, smallest of four p: {'; '.join(told)}. Below {bound:.2g} is told apart.",
         f"Site-frequency spectrum, 1 to {SAMPLES - 1} carriers, difference of means in errors: "
         f"{', '.join(f'{score:.2f}' for score in means)}. The largest of nine passes 4 by chance once in 1,800: "
         f"{'agrees' if worst < 4 else 'DOES NOT AGREE'}.",
         f"Exact: {neutral:.4g} generations to the fixation of a neutral mutation, and {RATE * args.generations / 2:g} of them "
         "fixed in the second half of a population.",
+        "Diploids, selected with recombination, mutations fixed in a population: "
+        + "; ".join(f"{name}: {number_fixed(many)}" for name, many in diploids.items())
+        + f". Haploids: {number_fixed(mine)} here, {number_fixed(others)} in NumPy.",
         "![quantiles](genomes.png)",
     ]
     common.report("genomes", sections, args, "", time.perf_counter() - start)
