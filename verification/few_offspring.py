@@ -75,6 +75,7 @@ CASES = {
     "regression, M = 3, first σ 0.1": lambda: regression(3, 0.1),
     "regression, M = 1, first σ 0.001": lambda: regression(1, 0.001),
     "regression, M = 10, first σ 0.1": lambda: regression(10, 0.1),
+    "regression, M = 10, first σ 0.1, 150 generations": lambda: regression(10, 0.1, 150),
     "curvatures 1 to 10, noise 1, M = 1": lambda: noisy(jnp.geomspace(1, 10, 30), 83.0, 1.0, 0.0),
     "sphere of 10, noise 30 %, M = 1": lambda: noisy(jnp.ones(10), 5.0, 0.0, 0.3),
 }

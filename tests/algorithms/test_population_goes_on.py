@@ -82,6 +82,22 @@ def test_a_bottleneck_keeps_the_share_of_variation_that_sampling_leaves():
     np.testing.assert_allclose(float(grown.heterozygosity), float(state.heterozygosity), rtol=1e-6)
 
 
+def test_a_fixed_mutation_leaves_genomes_what_they_were():
+    """Without new mutations and without recombination each genome is that of its parent, also where the params take an effect up."""
+    asexual = mutagrad.population(SIGMA, 1.0, 8, RATE, recombination="none")
+    state = mutagrad.evolve(jax.random.key(6), asexual, jnp.zeros(2), slope, 40, progress=False).state
+    copying = mutagrad.population(SIGMA, 1.0, 8, 0.0, recombination="none")
+    step, fixed = jax.jit(lambda key, state: copying.step(key, state, slope)), 0
+    for generation in range(30):
+        genomes = np.asarray(copying.ask(jax.random.key(0), state).stacked())
+        state, info = step(jax.random.key(generation), state)
+        after = np.asarray(copying.ask(jax.random.key(0), state).stacked())
+        np.testing.assert_allclose(after, genomes[np.asarray(info.turnover.parents)[:, 0]], atol=1e-6)
+        fixed += int(info.turnover.num_fixed)
+    assert fixed > 0
+    assert int(info.num_segregating) == 0
+
+
 def test_another_sigma_than_the_states_is_said():
     first = mutagrad.evolve(jax.random.key(0), NEUTRAL, jnp.zeros(2), slope, 10, progress=False)
     wide = mutagrad.population(3 * SIGMA, 0.0, SIZE, RATE)
