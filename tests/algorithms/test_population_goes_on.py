@@ -64,26 +64,28 @@ def test_standing_variation_answers_at_once():
 
 def test_a_bottleneck_keeps_the_share_of_variation_that_sampling_leaves():
     """Over all pairs of founders the heterozygosity is in the mean ½n/(n − 1) of what it was, exactly."""
-    state = mutagrad.evolve(jax.random.key(4), NEUTRAL, jnp.zeros(2), slope, 60, progress=False).state
-    pairs = [state.with_genomes(pair) for pair in itertools.combinations(range(SIZE), 2)]
+    size, key = 8, jax.random.key(4)
+    eight = mutagrad.population(SIGMA, 0.0, size, RATE)
+    state = mutagrad.evolve(key, eight, jnp.zeros(2), slope, 60, progress=False).state
+    pairs = [state.with_genomes(pair) for pair in itertools.combinations(range(size), 2)]
     left = np.mean([float(pair.heterozygosity) for pair in pairs])
-    np.testing.assert_allclose(left, float(state.heterozygosity) * SIZE / (SIZE - 1) / 2, rtol=1e-5)
+    np.testing.assert_allclose(left, float(state.heterozygosity) * size / (size - 1) / 2, rtol=1e-5)
     for pair in pairs[:5]:
         copies = np.asarray(pair.genotypes).sum(0)
         np.testing.assert_array_equal(np.asarray(pair.is_segregating), copies > 0)
         few = mutagrad.population(SIGMA, 0.0, 2, RATE)
-        old, new = few.ask(jax.random.key(0), pair), NEUTRAL.ask(jax.random.key(0), state)
-        assert any(np.array_equal(old[0], new[index]) for index in range(SIZE))
+        old, new = few.ask(key, pair), eight.ask(key, state)
+        assert any(np.array_equal(old[0], new[index]) for index in range(size))
         after, info = few.step(jax.random.key(5), pair, slope)
         # What both carried is fixed now, or was before.
         assert int(info.turnover.num_fixed) >= (copies == 2).sum()
         assert after.population_size == 2
-    grown = state.with_genomes(np.arange(4 * SIZE) % SIZE)
+    grown = state.with_genomes(np.arange(4 * size) % size)
     np.testing.assert_allclose(float(grown.heterozygosity), float(state.heterozygosity), rtol=1e-6)
 
 
 def test_a_fixed_mutation_leaves_genomes_what_they_were():
-    """Without new mutations and without recombination each genome is that of its parent, also where the params take an effect up."""
+    """Without new mutations or recombination each genome is that of its parent, also where the params take an effect up."""
     asexual = mutagrad.population(SIGMA, 1.0, 8, RATE, recombination="none")
     state = mutagrad.evolve(jax.random.key(6), asexual, jnp.zeros(2), slope, 40, progress=False).state
     copying = mutagrad.population(SIGMA, 1.0, 8, 0.0, recombination="none")

@@ -313,4 +313,5 @@ def progress_rule(
             jnp.where(fresh, 2 * on_batches.load.mean, pooled_strength),
         )
 
-    return update
+    # Traced once for every kind of its arguments, wherever it is called.
+    return jax.jit(update, inline=True)
