@@ -24,6 +24,7 @@ KEPT = {
     "algorithms/test_population.py::test_demes_that_do_not_mix_fix_nothing": (),
     "algorithms/test_population.py::test_evolve_goes_on_and_records": (),
     "algorithms/test_population.py::test_failed_evaluations_and_a_full_table": (),
+    "algorithms/test_population.py::test_heterozygosity_where_generations_overlap": (),
     "algorithms/test_population.py::test_huge_and_tiny_selection": (),
     "algorithms/test_population.py::test_keys_of_every_kind": ("rbg",),
     "algorithms/test_population.py::test_mixing_breaks_associations": ("recombination0",),

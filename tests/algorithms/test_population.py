@@ -60,6 +60,18 @@ def test_neutral_mutations(model, replaced):
     assert abs(means.mean() - law) < 4 * means.std(ddof=1) / math.sqrt(number)
 
 
+@pytest.mark.parametrize("replaced", [1, 4, 10])
+def test_heterozygosity_where_generations_overlap(replaced):
+    """Of n = 10 genomes 1, 4 or all are replaced at a time: 2μn(n − 1)(1 − 1/n)/(2n − k − 1) (theory.md 6.7)."""
+    size, rate, burn, long = 10, 0.2, 600 // replaced, 4000 // replaced
+    algorithm = mutagrad.population(0.1, 0.0, size, rate, num_replaced=replaced)
+    *_, diversity = replicates(algorithm, jnp.zeros(1), constant, long, 128, seed=3)[1]
+    means = diversity[:, burn:].mean(axis=1)
+    law = 2 * rate * size * (size - 1) * (1 - 1 / size) / (2 * size - replaced - 1)
+    assert abs(means.mean() - law) < 4 * means.std(ddof=1) / math.sqrt(128)
+    assert means.std(ddof=1) / math.sqrt(128) < 0.03 * law
+
+
 @pytest.mark.parametrize("recombination", ["free", "none"])
 @pytest.mark.parametrize(("model", "replaced"), [("wright_fisher", None), ("moran", 1)])
 def test_selected_mutations(model, replaced, recombination):
