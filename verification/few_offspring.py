@@ -50,8 +50,8 @@ def noisy(curvatures: jax.Array, start: float, noise: float, share: float) -> Ca
     def true(x):
         return jnp.sum(curvatures * jnp.square(x)) / 2
 
-    first = jnp.ones(curvatures.shape)
-    first = first * jnp.sqrt(start / true(first))
+    ones = jnp.ones(curvatures.shape)
+    first = ones * jnp.sqrt(start / true(ones))
 
     def ratio(key):
         def generation(state, key):

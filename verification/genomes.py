@@ -49,7 +49,7 @@ FALSE_ALARM = 0.01
 KINDS = {
     "neutral, free recombination": (0.0, "free"),
     "selected, no recombination": (EFFECT, "none"),
-    "selected, free recombination": (EFFECT, "free"),
+    (AGAINST_NUMPY := "selected, free recombination"): (EFFECT, "free"),
 }
 """Standard deviation of effects [ln w], and recombination."""
 COLUMNS = {
@@ -243,24 +243,24 @@ def main() -> None:
         sides = (list(side[:, carriers - 1 : carriers]) for side in (ours, theirs))
         pairs.append(Pair(f"mutations that {carriers} of 10 carry", *sides))
     numpy_seeds, seeds = ([1000 * (args.seed + i) + j for j in range(args.populations)] for i in (10, 20))
-    for kind, (effect, recombination) in KINDS.items():
-        args.seed += 1
-        mine = our_populations(args.seed, effect, recombination, args.populations, args.generations)
-        if kind == "selected, free recombination":
-            others = numpy_populations(numpy_seeds, args.generations)
+    ours_of, theirs_of = {}, {}
+    for place, (kind, (effect, recombination)) in enumerate(KINDS.items(), start=1):
+        ours_of[kind] = our_populations(args.seed + place, effect, recombination, args.populations, args.generations)
+        if kind == AGAINST_NUMPY:
+            theirs_of[kind] = numpy_populations(numpy_seeds, args.generations)
         else:
-            others = fwdpy11_populations(seeds, effect, recombination, args.generations)
-        pairs += pairs_of(kind, mine, others)
+            theirs_of[kind] = fwdpy11_populations(seeds, effect, recombination, args.generations)
+        pairs += pairs_of(kind, ours_of[kind], theirs_of[kind])
         print(f"{kind}: {time.perf_counter() - start:.0f} s", flush=True)
     verdicts = [compared(pair, random) for pair in pairs]
-    # The last kind is the one with NumPy.
     controls = {
         "effects a fifth larger": numpy_populations(numpy_seeds, args.generations, effect=1.2 * EFFECT),
         "a twentieth from the second parent": numpy_populations(numpy_seeds, args.generations, share=0.05),
     }
+    haploids = ours_of[AGAINST_NUMPY]
     bound = FALSE_ALARM / len(pairs)
     told = [
-        f"{name}: {min(compared(one, random).p for one in pairs_of(kind, mine, many)):.3g}"
+        f"{name}: {min(compared(one, random).p for one in pairs_of(AGAINST_NUMPY, haploids, many)):.3g}"
         for name, many in controls.items()
     ]
     diploids = {
@@ -287,7 +287,7 @@ def main() -> None:
         "fixed in the second half of a population.",
         "Diploids, selected with recombination, mutations fixed in a population: "
         + "; ".join(f"{name}: {number_fixed(many)}" for name, many in diploids.items())
-        + f". Haploids: {number_fixed(mine)} here, {number_fixed(others)} in NumPy.",
+        + f". Haploids: {number_fixed(haploids)} here, {number_fixed(theirs_of[AGAINST_NUMPY])} in NumPy.",
         "![quantiles](genomes.png)",
     ]
     common.report("genomes", sections, args, "", time.perf_counter() - start)
