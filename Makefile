@@ -35,9 +35,10 @@ clusters: .clusters/.installed
 	.clusters/bin/python -m pip install --quiet --requirement verification/clusters/requirements.txt
 	@touch $@
 
-# Peers, in an environment of their own above .venv, and the table of benchmarks/results/peers.md. Half an hour.
+# Peers, in an environment of their own above .venv, and the table of benchmarks/results/peers.md. An hour and a half on a quiet
+# machine; what was measured is kept in .peers, and a run that was stopped goes on.
 peers: .peers/.installed
-	.peers/bin/python -m benchmarks.peers
+	.peers/bin/python -m benchmarks.peers --kept .peers/measured.jsonl
 
 .peers/.installed: benchmarks/peers/requirements.txt .venv/.installed
 	$(PYTHON) -m venv .peers

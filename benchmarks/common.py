@@ -276,10 +276,11 @@ INTERLEAVED = (
 
 def report(name: str, sections: list[str], args: argparse.Namespace, how: str = INTERLEAVED) -> None:
     """Print the sections under a header that says when, on what and how they were measured, and write them down."""
-    script = Path(sys.argv[0]).stem
+    path = Path(sys.argv[0])
+    script = path.parent.name if path.stem == "__main__" else path.stem
     versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in ("jax", "evosax", "numpy"))
     header = [
-        f"# benchmarks/{script}.py",
+        f"# benchmarks/{script if path.stem == '__main__' else path.name}",
         f"- date: {datetime.date.today().isoformat()}",
         f"- machine: {_cpu()}, {len(os.sched_getaffinity(0))} cores, load before/now "
         f"{_LOAD:.2f}/{os.getloadavg()[0]:.2f}; backend {jax.default_backend()}",

@@ -1,12 +1,16 @@
 """Peers beside us: generations and evaluations per second, memory, compilation, and what a target costs.
 
-Run with ``make peers``. A measurement is a process of its own; peers take turns, and ratios are taken within each round.
+Run with ``make peers``. A measurement is a process of its own; peers take turns, and ratios are taken within each round. What
+was measured is kept, so that a run that was stopped goes on: with ``--kept FILE``, JSON lines, one a measurement.
 """
 
+import datetime
 import json
 import statistics
 import subprocess
 import sys
+from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks import common
 from benchmarks.peers.lines import LINES
@@ -25,6 +29,43 @@ def is_asked(line: str, peer: str) -> bool:
     if peer in _OF_MATRICES:
         return line in _OF_MATRICES[peer]
     return peer not in _OF_VECTORS or line not in _LARGE
+
+
+class Kept(NamedTuple):
+    """Measurements of earlier sittings with these settings, and the file that further ones go to; none without a file."""
+
+    file: Path | None
+    settings: dict
+    found: dict[tuple[str, str, int], dict]
+    days: set[str]
+
+    @classmethod
+    def of(cls, args) -> "Kept":
+        """What a file holds."""
+        settings = {name: getattr(args, name) for name in ("seconds", "to_target", "limit", "gigabytes")}
+        kept = cls(Path(args.kept) if args.kept else None, settings, {}, set())
+        for text in kept.file.read_text().splitlines() if kept.file and kept.file.exists() else []:
+            row = json.loads(text)
+            if row["settings"] == settings:
+                kept._take(row)
+        return kept
+
+    def _take(self, row: dict) -> None:
+        self.found[row["line"], row["peer"], row["repetition"]] = row["outcome"]
+        self.days.add(row["day"])
+
+    def outcome(self, line: str, peer: str, repetition: int, args) -> dict:
+        """Of a measurement: the kept one, or a new one that is then kept."""
+        if (line, peer, repetition) not in self.found:
+            outcome = outcome_of(line, peer, args)
+            day = datetime.date.today().isoformat()
+            row = {"line": line, "peer": peer, "repetition": repetition, "settings": self.settings, "day": day}
+            self._take(row | {"outcome": outcome})
+            if self.file:
+                with self.file.open("a") as file:
+                    print(json.dumps(row | {"outcome": outcome}), file=file)
+            print(repetition, line, peer, outcome, file=sys.stderr, flush=True)
+        return self.found[line, peer, repetition]
 
 
 def outcome_of(line: str, peer: str, args) -> dict:
@@ -86,8 +127,9 @@ def table_of(line: str, measured: dict[str, list[dict]], has_target: bool) -> st
 def main() -> None:
     """Measure all lines and write the table."""
     args = common.arguments(
-        __doc__, repetitions=3, seconds=2.0, to_target=15.0, limit=180.0, gigabytes=20.0, lines="", peers=""
+        __doc__, repetitions=3, seconds=2.0, to_target=15.0, limit=180.0, gigabytes=20.0, lines="", peers="", kept=""
     )
+    kept = Kept.of(args)
     sections = [
         "One model a line, the same for all, written as its user would; the same first σ and number of offspring. "
         "Ours evaluate the parent too, which counts as an evaluation, and set σ by themselves; optax makes one gradient a "
@@ -107,9 +149,7 @@ def main() -> None:
             for peer in peers:
                 if any("failed" in one for one in measured[peer]):
                     continue
-                found = outcome_of(line, peer, args)
-                measured[peer].append(found)
-                print(repetition, line, peer, found, file=sys.stderr, flush=True)
+                measured[peer].append(kept.outcome(line, peer, repetition, args))
         one = make()
         target = "" if one.target is None else f" Target: a loss of {one.target:g}, within {args.to_target:g} s."
         sections += [
@@ -117,7 +157,11 @@ def main() -> None:
             f"M = {one.num_offspring}, σ = {one.sigma:g}.{target}",
             table_of(line, measured, bool(target)),
         ]
-    common.report("peers", sections, args)
+    days = sorted(kept.days)
+    sections.insert(1, f"Measured on {' and '.join(days)}.")
+    common.report(
+        "peers", sections, args, "interleaved, each in a process of its own; ratios are taken within each round"
+    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from scipy import stats
+from scipy import special
 
 from mutagrad.control.response import Response, Running, Stay, nothing
 from mutagrad.control.strength import StrengthMemory, strength_rule
@@ -228,7 +228,7 @@ def progress_rule(
     speed = min(1.0, num_offspring / 10)
     window = _MEMORY_RESPONSE * max(1.0, min(20 / num_offspring, 10.0))
     # Of generations at the best σ on a smooth loss that many would succeed.
-    rare = _RARE * (1 - float(stats.norm.cdf(float(optimal_strength(num_offspring)) / 2)) ** num_offspring)
+    rare = _RARE * (1 - float(special.ndtr(float(optimal_strength(num_offspring)) / 2)) ** num_offspring)
 
     def update(info: Info, old: ProgressMemory) -> tuple[jax.Array, ProgressMemory, jax.Array]:
         sigma, last, fresh = info.sigma, old.last, info.is_resampled

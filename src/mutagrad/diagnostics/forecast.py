@@ -5,7 +5,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special
 
 from mutagrad import check
 from mutagrad.diagnostics.findings import describe
@@ -119,7 +119,7 @@ def forecast(history: Any, decrease: float | None = None, coverage: float = 0.8)
     low, middle, high = np.quantile(reached - last, [(1 - coverage) / 2, 0.5, (1 + coverage) / 2], method="nearest")
     # As far off as it would have been in the past, in proportion.
     past = math.hypot(_LEAST_ERROR, _past_error(time, loss, now))
-    factor = math.exp(stats.norm.ppf((1 + coverage) / 2) * past)
+    factor = math.exp(special.ndtri((1 + coverage) / 2) * past)
     return RunForecast(
         now,
         float(decrease),

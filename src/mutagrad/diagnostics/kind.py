@@ -12,7 +12,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from mutagrad.diagnostics.findings import describe
 from mutagrad.estimate import Estimate
@@ -180,7 +180,7 @@ def _apart(rung: Rung) -> bool:
         return False
     # Half the difference of two evaluations has half the variance of one; two evaluations of one mutant have twice that.
     noise, size = np.mean(rung.again**2) / 4, np.mean(rung.odd**2)
-    return bool(size > noise * stats.f.ppf(1 - _CHANCE, number, repeats))
+    return bool(size > noise * special.fdtri(number, repeats, 1 - _CHANCE))
 
 
 def kind_of(
@@ -252,7 +252,7 @@ def kind_of(
     if name == "noisy" and not has_slope:
         # Noise is of one size; if it is not, or if mutants differ by more, then it is not all there is.
         spreads = np.array([np.mean(one.odd**2) for one in told])
-        grows = spreads[-1] > spreads[0] * stats.f.ppf(1 - _CHANCE, len(told[-1].odd), len(told[0].odd))
+        grows = spreads[-1] > spreads[0] * special.fdtri(len(told[-1].odd), len(told[0].odd), 1 - _CHANCE)
         name = "rough or noisy" if grows or math.isfinite(differs) else "noise"
     # The directions are the same at every σ, and so is the error of their slope.
     shared = math.sqrt(2 / len(told[0].odd))

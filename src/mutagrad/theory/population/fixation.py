@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from jax.typing import ArrayLike
-from scipy import special, stats
+from scipy import special
 
 from mutagrad import check
 from mutagrad.selection.takeover import FACTORS, strength_of_selection, takeover
@@ -123,7 +124,7 @@ def transition_matrix(s: float, population_size: int, model: str) -> np.ndarray:
     odds = np.log(np.maximum(mutants, 1) / np.maximum(size - mutants, 1)) + s
     share = np.where(mutants == 0, 0.0, np.where(mutants == size, 1.0, special.expit(odds)))
     if model == "wright_fisher":
-        return stats.binom.pmf(mutants[None], size, share[:, None])
+        return scipy.stats.binom.pmf(mutants[None], size, share[:, None])
     chain = np.zeros((size + 1, size + 1))
     up, down = share * (size - mutants) / size, (1 - share) * mutants / size
     chain[mutants[:-1], mutants[1:]] = up[:-1]
