@@ -36,7 +36,7 @@ class Moments(NamedTuple):
 
     Attributes
     ----------
-    number : n, the offspring whose ΔU is finite.
+    number : n, the offspring whose ΔU is finite, and the sum of so many of its squares.
     mean : of ΔU/σ [loss/parameter].
     squares : Σ(ΔU/σ − mean)².
     cubes : Σ(ΔU/σ − mean)³ over the third power of the standard deviation, which it would overflow with.
@@ -107,7 +107,9 @@ def moments(differences: Any, variances: Any, sigma: Any) -> Moments:
     """
     xp = _numpy_of(differences)
     sigma = xp.asarray(sigma, differences.dtype)
-    is_finite = xp.isfinite(differences)
+    # One that is too large to be squared says as little as one that failed, and would be remembered for ever.
+    largest = float(xp.finfo(differences.dtype).max) ** 0.5 / (4 * max(differences.size, 1)) ** 0.5
+    is_finite = xp.abs(differences) < largest * xp.minimum(sigma, 1)
     number = xp.sum(is_finite, dtype=differences.dtype)
     scaled = xp.where(is_finite, differences / sigma, 0)
     some = xp.maximum(number, 1)

@@ -94,8 +94,8 @@ def _together(leaves: list, can_start_anywhere: bool) -> list[tuple[Any, list[in
     for position, leaf in enumerate(leaves):
         if tree.is_floating(leaf) and leaf.size:
             groups.setdefault(tree.compute_dtype(leaf), []).append(position)
-    # As many leaves at a time as take little memory beside all of them.
-    most = max(16 * _BLOCK, sum(leaf.size for leaf in leaves) // 4)
+    # As many leaves at a time as take little memory beside all of them, and no more than an int32 finds its place in.
+    most = min(max(16 * _BLOCK, sum(leaf.size for leaf in leaves) // 4), 2**30)
     together: list[tuple[Any, list[int]]] = []
     for dtype, positions in groups.items():
         is_row = can_start_anywhere and len(positions) > _FEW

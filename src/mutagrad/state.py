@@ -132,3 +132,8 @@ class WrappedState:
     def with_sigma(self, sigma: jax.Array) -> Any:
         """The same state with another mutation scale."""
         return self._replace(inner=self.inner.with_sigma(sigma))
+
+    def with_previous(self, previous: Params) -> Any:
+        """The same state with a parent before, where the state inside can have one; otherwise the same state."""
+        inner = self.inner
+        return self._replace(inner=inner.with_previous(previous)) if hasattr(inner, "with_previous") else self

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mutagrad import tree
 from mutagrad.law import DensityLaw, SelectionLaw
@@ -142,7 +143,8 @@ class Mutation(NamedTuple):
 class Descent(NamedTuple):
     """Who the next parents descend from, and in what shares: what every selection rule returns.
 
-    An ancestor is an index: 0 to M − 1 for the offspring, −1 for the first parent, −2 for the second, and so on.
+    An ancestor is an index: 0 to M − 1 for the offspring, −1 for the first parent, −2 for the second, and so on. An index that
+    none of them has is the first parent's.
 
     Attributes
     ----------
@@ -163,7 +165,8 @@ class Descent(NamedTuple):
         if not jnp.issubdtype(jnp.result_type(winners), jnp.integer):
             raise ValueError(f"select_fn: got {jnp.result_type(winners)} back; return an index, or a Descent")
         ancestors = jnp.reshape(jnp.asarray(winners, jnp.int32), (-1, 1))
-        return cls(ancestors, jnp.ones(ancestors.shape, jnp.result_type(float)))
+        # Of NumPy, so that a program that is traced knows that they are 1.
+        return cls(ancestors, np.ones(ancestors.shape, jnp.result_type(float)))
 
 
 def _arrays_of(descent: Descent) -> tuple:

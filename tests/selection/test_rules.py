@@ -12,12 +12,14 @@ from scipy import stats
 
 import mutagrad
 from mutagrad import selection
+from mutagrad.selection import acceptance
 
 # |βΔU| over 18 decades, both signs; exactly the float32 numbers that the library is given.
 MAGNITUDES = np.logspace(-12, 6, 400).astype(np.float32)
 DIFFERENCES = np.concatenate([-MAGNITUDES[::-1], MAGNITUDES])
 BETAS = (1.0, 0.37)
 SIZES = (1, 2, 5, 1000)
+KEY = jax.random.key(8)
 
 
 def exact_metropolis(x):
@@ -261,3 +263,25 @@ def test_refused_arguments(build, named):
     with pytest.raises(ValueError, match=f"^{named}") as caught:
         build()
     assert "\n" not in str(caught.value)
+
+
+def test_small_probabilities_are_what_they_say():
+    """The number that a probability is held against is uniform far below JAX's own step of 2⁻²³: false alarm below 10⁻⁶."""
+    drawn = np.asarray(jax.vmap(lambda key: acceptance._uniform(key, jnp.float32))(jax.random.split(KEY, 2**21)), float)
+    assert drawn.max() < 1
+    small = drawn[drawn < 2**-11]
+    assert stats.kstest(small * 2**11, "uniform").pvalue > 1e-7
+    # Of JAX's own all would be multiples; of these one in thousands is.
+    assert np.mean(small * 2**23 % 1 == 0) < 0.02
+    assert stats.kstest(drawn, "uniform").pvalue > 1e-7
+
+
+def test_infinite_boltzmann_takes_the_offspring_of_a_tie():
+    """As `elitist` does, and as theory says of both."""
+    select = jax.jit(selection.boltzmann(math.inf).select_fn)
+    picked = [
+        int(select(key, jnp.array([0.0, 1.0, 0.0]), jnp.zeros(1)).ancestors[0, 0]) for key in jax.random.split(KEY, 40)
+    ]
+    assert set(picked) == {0, 2}
+    assert int(select(KEY, jnp.ones(3), jnp.zeros(1)).ancestors[0, 0]) == -1
+    assert int(select(KEY, jnp.full(3, jnp.inf), jnp.full(1, jnp.inf)).ancestors[0, 0]) >= 0

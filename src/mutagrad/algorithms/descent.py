@@ -6,12 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mutagrad import keys, tree
 from mutagrad.offspring import Offspring
 from mutagrad.types import Descent, Params
 
-__all__ = ["best_ancestor", "check_means", "descend", "with_finite_ancestors"]
+__all__ = ["best_ancestor", "check_means", "descend", "is_copy", "with_finite_ancestors"]
 
 _INHERITANCE = ("blend", "leaf", "parameter")
 _SMALL = 65_536
@@ -23,25 +24,36 @@ _STREAM = 0x6D61
 
 
 def with_finite_ancestors(descent: Descent, is_finite: jax.Array, num_parents: int) -> Descent:
-    """The same descent with the first parent in place of offspring whose loss is not finite; a ValueError if it is none."""
+    """The same descent with the first parent in place of whoever cannot be an ancestor; a ValueError if it is no descent.
+
+    These are offspring whose loss is not finite, and indices that no candidate has.
+    """
     if not isinstance(descent, Descent):
         descent = Descent.of(descent)
     if not jnp.issubdtype(jnp.result_type(descent.ancestors), jnp.integer):
         raise ValueError(
             f"select_fn: got ancestors of {jnp.result_type(descent.ancestors)} back; return indices, of int32"
         )
-    ancestors, shares = jnp.asarray(descent.ancestors, jnp.int32), jnp.asarray(descent.shares)
-    if ancestors.shape != shares.shape or ancestors.ndim != 2 or ancestors.shape[0] != num_parents:
+    ancestors, shares = jnp.asarray(descent.ancestors, jnp.int32), descent.shares
+    if ancestors.shape != jnp.shape(shares) or ancestors.ndim != 2 or ancestors.shape[0] != num_parents:
         raise ValueError(
-            f"select_fn: got ancestors {ancestors.shape} with shares {shares.shape} back; return a Descent of shape "
+            f"select_fn: got ancestors {ancestors.shape} with shares {jnp.shape(shares)} back; return a Descent of shape "
             f"({num_parents}, ancestors), as many as next parents"
         )
     if descent.inheritance not in _INHERITANCE:
         raise ValueError(
             f"select_fn: got inheritance {descent.inheritance!r} back; return one of {', '.join(_INHERITANCE)}"
         )
-    is_usable = (ancestors < 0) | is_finite[jnp.maximum(ancestors, 0)]
-    return Descent(jnp.where(is_usable, ancestors, -1), shares, descent.inheritance)
+    is_offspring = (ancestors >= 0) & (ancestors < is_finite.size)
+    is_usable = is_offspring & is_finite[jnp.clip(ancestors, 0, is_finite.size - 1)]
+    is_parent = (ancestors < 0) & (ancestors >= -num_parents)
+    return Descent(jnp.where(is_usable | is_parent, ancestors, -1), shares, descent.inheritance)
+
+
+def is_copy(descent: Descent) -> bool:
+    """Whether each next parent is one candidate, as it is: of one ancestor whose share is known to be 1, or does not count."""
+    is_whole = isinstance(descent.shares, np.ndarray) and bool(np.all(descent.shares == 1))
+    return descent.ancestors.shape[1] == 1 and (is_whole or descent.inheritance != "blend")
 
 
 def best_ancestor(descent: Descent, losses: jax.Array, parent_losses: jax.Array) -> jax.Array:
@@ -57,14 +69,19 @@ def best_ancestor(descent: Descent, losses: jax.Array, parent_losses: jax.Array)
 
 def descend(key: jax.Array, offspring: Offspring, descent: Descent) -> Params:
     """The next parents; with several, leaves carry a leading axis (K,)."""
-    number, num_ancestors = descent.ancestors.shape
+    number = len(descent.ancestors)
 
     def one(row: Any) -> Params:
         index, ancestors, shares = row
-        if num_ancestors == 1:
+        if is_copy(descent):
             return _copy(offspring, ancestors[0])
-        if descent.inheritance == "blend":
+        if descent.inheritance == "blend" and ancestors.size > 1:
             return _blend(offspring, ancestors, shares)
+        if descent.inheritance == "blend":
+            is_whole = shares[0] == 1
+            return jax.lax.cond(
+                is_whole, lambda: _copy(offspring, ancestors[0]), lambda: _blend(offspring, ancestors, shares)
+            )
         own = jax.random.fold_in(jax.random.fold_in(key, _STREAM), index)
         return _inherit(own, offspring, ancestors, shares, descent.inheritance == "leaf")
 

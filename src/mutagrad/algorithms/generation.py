@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from mutagrad import check, estimates, keys, law
-from mutagrad.algorithms.descent import best_ancestor, descend, with_finite_ancestors
+from mutagrad.algorithms.descent import best_ancestor, descend, is_copy, with_finite_ancestors
 from mutagrad.algorithms.start import first_state
 from mutagrad.evaluation.local import resolve
 from mutagrad.evaluation.losses import Losses, number_told, told
@@ -40,7 +40,7 @@ def _ask(definition: Definition, key: jax.Array, state: Any, is_resampled: Any) 
         mutation_key, selection_key = keys.split(key)
         # On the same batch the parent before has the loss that it had.
         is_needless = is_resampled is False and not definition.validate
-        everyone, kept = state.params, state.parent_loss
+        everyone, kept = state.params, None if definition.reevaluate_parent else state.parent_loss
         previous = None if is_needless else state.previous
     else:
         mutation_key, selection_key, parent_key = keys.split(key, 3)
@@ -85,6 +85,11 @@ def _tell(
     seen = jnp.concatenate([_relative(parent_losses[:1]), parent_differences[1:]])
     chosen = definition.selection.select_fn(key, comparable, seen)
     descent = with_finite_ancestors(chosen, is_finite, definition.selection.num_parents)
+    if cached is not None and not is_copy(descent):
+        raise ValueError(
+            f"reevaluate_parent: got False with {definition.selection.name} selection, whose next parent is none of the "
+            "candidates, so that its loss is not known; leave it True"
+        )
     winner = best_ancestor(descent, comparable, seen)
     has_offspring = jnp.any((descent.ancestors >= 0) & (descent.shares != 0), axis=1)
     following = descend(key, offspring, descent)
@@ -93,6 +98,8 @@ def _tell(
         of_parent = seen[jnp.clip(-1 - first, 0, number - 1)]
         change = jnp.where(first >= 0, of_offspring.differences[jnp.maximum(first, 0)], of_parent)
         change = jnp.where(jnp.isfinite(change), change, 0)
+        if not is_copy(descent):
+            change = jnp.where((first < 0) | (descent.shares[0, 0] == 1), change, jnp.nan)
     else:
         change = jnp.full((), jnp.nan, comparable.dtype)
     if offspring.parent_of is None:
@@ -136,7 +143,7 @@ def _tell(
         squared_grad_norm=found.squared_grad_norm,
         squared_grad_noise=found.squared_grad_noise,
         gradient_curvature=found.gradient_curvature,
-        descent=descent,
+        descent=descent._replace(shares=jnp.asarray(descent.shares)),
     )
     return after, info
 

@@ -106,7 +106,7 @@ def _of_first(definition: Definition, stacked: Params, first: Params) -> Params:
 
 
 def mutated_leaves(definition: Definition, params: Params) -> Params:
-    """Copies of the leaves that the mutation changes, ``None`` for the others."""
+    """The leaves that the mutation changes, ``None`` for the others."""
     noise = jax.eval_shape(definition.mutation.sample_fn, jax.random.key(0), params)
 
     def own(leaf: Any, change: Any) -> Any:

@@ -62,7 +62,8 @@ def alternate(algorithms: Sequence[Algorithm], generations: Sequence[int] | None
     Parameters
     ----------
     algorithms : two or more with one parent and the same number of offspring. Wrap each in `mutagrad.adapt_sigma`, and
-        each holds a σ of its own. A state of your own needs the methods of `mutagrad.State`.
+        each holds a σ of its own. A state of your own needs the methods of `mutagrad.State`. Let them mutate different leaves:
+        where batches change, an algorithm is credited with all that its leaves have gained since its last turn.
     generations : how many generations each has in a round, whole numbers of 1 or more; 1 each unless given.
 
     Returns
@@ -223,7 +224,11 @@ def rotate(algorithm: Algorithm, rotate_fn: Callable[[Params], Params], number: 
     def init(params: Params, loss_fn: LossFn | None = None) -> AlternateState:
         state = algorithm.init(params, loss_fn)
         _check_rotation(rotate_fn, state.params, number)
-        return _start(state.params, (state.with_params(None),) * number)
+        memories, rotated = [state.with_params(None)], state.params
+        for _ in range(number - 1):
+            rotated = rotate_fn(rotated)
+            memories.append(algorithm.init(rotated, loss_fn).with_params(None))
+        return _start(state.params, tuple(memories))
 
     def before(state: AlternateState) -> AlternateState:
         has_ended = (state.generation > 0) & (state.generation % generations == 0)

@@ -34,9 +34,11 @@ def early_rejection(algorithm: Algorithm, error: float = 0.01, part_size: int = 
     -------
     Algorithm, which needs a loss ``loss_fn(params, batch)`` that returns per-example losses, and batches whose arrays share their
     first axis. Its ``info.num_examples`` is the mean number of examples on which a candidate was evaluated. Of a rejected
-    offspring ``info.losses`` is an estimate. Candidates are evaluated one after another: on an accelerator a part must fill the
-    device. An Optax loop (`mutagrad.as_gradient_transformation`) passes no batch and cannot have it; another ``evaluation`` of
-    `mutagrad.evolve` takes its place.
+    offspring ``info.losses`` is an estimate, made where it looked worst. What ``info`` and `mutagrad.diagnostics.regime` tell of
+    slope, curvature and s is therefore too large: on a linear loss s was 0.64 in place of 0.04. Ask `mutagrad.diagnose`.
+    Candidates are evaluated one after another: on an accelerator a part must fill the device. An Optax loop
+    (`mutagrad.as_gradient_transformation`) passes no batch and cannot have it; another ``evaluation`` of `mutagrad.evolve`
+    takes its place.
 
     Raises
     ------

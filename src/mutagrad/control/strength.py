@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from mutagrad import tree
 from mutagrad.estimates import moments
 from mutagrad.types import Definition, Info
 
@@ -112,6 +113,8 @@ def success_rule(num_offspring: int, target: float) -> Callable:
         share = jnp.mean(info.loss_differences <= 0)
         has_failed = jnp.mean(jnp.isfinite(info.loss_differences)) < 0.5
         change = jnp.where(has_failed, -1, share - target).astype(info.sigma.dtype)
+        # A batch on which the parent itself fails says nothing of σ.
+        change = jnp.where(jnp.isfinite(info.parent_loss), change, 0)
         return info.sigma * jnp.exp(speed * change), memory, None
 
     return update
@@ -129,7 +132,8 @@ def strength_rule(definition: Definition, target: float) -> Callable:
         change = bounded_change(wanted, old, found.number, num_offspring, speed)
         remembered, memory = forgotten(old, found.memory, change, num_offspring)
         memory = memory._replace(trace_count=memory.trace_count * remembered)
-        return info.sigma * jnp.exp(change), memory, found.strength
+        is_told = jnp.isfinite(info.parent_loss)
+        return info.sigma * jnp.exp(jnp.where(is_told, change, 0)), tree.where(is_told, memory, old), found.strength
 
     return update
 

@@ -145,13 +145,17 @@ def number_told(losses: Any) -> int:
 def told(losses: Any, number: int, reference: jax.Array | None) -> Losses:
     """What a caller of ``tell`` passes, as `Losses`.
 
-    Numbers of more digits than JAX's are compared before they are rounded.
+    Numbers of more digits than JAX's are compared before they are rounded, unless the parent's loss was kept, which is rounded.
 
     Raises
     ------
     ValueError : if there are not as many as candidates, or they are no losses.
     """
     if isinstance(losses, Losses):
+        if len(losses.means) != number:
+            raise ValueError(
+                f"losses: got {len(losses.means)} for {number} candidates; pass one for each, in the order of ask"
+            )
         return losses
     if not isinstance(losses, jax.Array):
         losses = _as_numbers(losses)
@@ -164,8 +168,9 @@ def told(losses: Any, number: int, reference: jax.Array | None) -> Losses:
         raise ValueError(f"losses: got {losses.dtype}; pass floating numbers")
     values = losses[:, None] if losses.ndim == 1 else losses
     keep = reference is not None
-    if isinstance(values, np.ndarray) and values.dtype == np.float64 and not jax.config.read("jax_enable_x64"):
-        return _in_full_precision(values, None if reference is None else np.asarray(reference, values.dtype))
+    is_double = isinstance(values, np.ndarray) and values.dtype == np.float64
+    if is_double and not keep and not jax.config.read("jax_enable_x64"):
+        return _in_full_precision(values)
     values = jnp.asarray(values)
     return of_values(values.astype(tree.compute_dtype(values)), reference, keep)
 
@@ -174,24 +179,22 @@ def _as_numbers(losses: Any) -> np.ndarray:
     try:
         rows = [np.nan if one is None else np.asarray(one) for one in losses]
         width = max((np.size(row) for row in rows), default=0)
+        has_examples = any(np.ndim(row) for row in rows)
         # A failed evaluation is one NaN, however many examples there are.
-        return np.stack([np.full(width, row) if width > 1 and np.size(row) == 1 else row for row in rows]).astype(
-            np.result_type(np.float32, *rows)
-        )
+        alike = [np.full(width, row) if has_examples and np.size(row) == 1 else row for row in rows]
+        return np.stack(alike).astype(np.result_type(np.float32, *rows))
     except (TypeError, ValueError):
         raise ValueError(
             "losses: got something else than numbers of one shape; pass a sequence of floats, or of arrays of per-example losses"
         ) from None
 
 
-def _in_full_precision(values: np.ndarray, reference: np.ndarray | None) -> Losses:
+def _in_full_precision(values: np.ndarray) -> Losses:
     with np.errstate(invalid="ignore", over="ignore"):
         means = values.mean(axis=1)
-        first = values[0] if reference is None else reference
-        reference = first if np.isfinite(first.mean()) else np.zeros_like(first)
+        reference = values[0] if np.isfinite(means[0]) else np.zeros_like(values[0])
         apart = values - reference
         differences = apart.mean(axis=1)
         count = values.shape[1]
         variances = np.square(apart - differences[:, None]).sum(axis=1) / float(count * max(count - 1, 1))
-    kept = jnp.asarray(values)
-    return Losses(jnp.asarray(means), jnp.asarray(differences), jnp.asarray(variances), kept, count)
+    return Losses(*(jnp.asarray(one) for one in (means, differences, variances, values)), count)

@@ -101,7 +101,7 @@ def student_t(degrees_of_freedom: float = 5.0) -> Mutation:
 
     Parameters
     ----------
-    degrees_of_freedom : ν > 2, so that the variance exists.
+    degrees_of_freedom : ν > 2, so that the variance exists, and finite: `gaussian` is the limit.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def student_t(degrees_of_freedom: float = 5.0) -> Mutation:
 
     Raises
     ------
-    ValueError : if ν ≤ 2.
+    ValueError : if ν ≤ 2, or infinite.
 
     Source: [S22] (radially symmetric densities).
 
@@ -117,9 +117,10 @@ def student_t(degrees_of_freedom: float = 5.0) -> Mutation:
     >>> mutagrad.mutation.student_t(5.0).name
     'student_t'
     """
-    if not degrees_of_freedom > 2:
+    if not 2 < degrees_of_freedom < math.inf:
         raise ValueError(
-            f"degrees_of_freedom: got {degrees_of_freedom!r}; pass a number above 2, where the variance is finite"
+            f"degrees_of_freedom: got {degrees_of_freedom!r}; pass a finite number above 2, where the variance is finite "
+            "(the limit of infinitely many is mutagrad.mutation.gaussian())"
         )
     nu = float(degrees_of_freedom)
 

@@ -186,8 +186,9 @@ def _check_values(path: Any, leaf: Any, kind: Any) -> None:
 def bounded(low: Any, high: Any, mutation: Mutation | None = None) -> Mutation:
     """Mutations of real parameters between walls: what would pass a wall is reflected there.
 
-    Reflection keeps the density symmetric between any two points, so that Metropolis still samples exp(−βU), within the walls;
-    clipping would pile parameters up at them.
+    Reflection keeps a density symmetric between any two points that is symmetric in each parameter by itself, so that Metropolis
+    still samples exp(−βU), within the walls; clipping would pile parameters up at them. `low_rank` is not: of a matrix of rank 1
+    the sign of one entry follows from the others. Parameters keep within the walls with it, and Metropolis samples another law.
 
     Parameters
     ----------

@@ -55,15 +55,15 @@ def recorder(algorithm: Algorithm, state: Any) -> Record:
     """What to record of a generation, a function (state, info) -> arrays."""
     if isinstance(innermost(state), GenomeState):
         return _of_genomes
-    number = _kind(_told(algorithm, state)[1]).num_ancestors
-    if number == 1:
-        return _of_winners
-    definition = algorithm.definition
+    kind, definition = _kind(_told(algorithm, state)[1]), algorithm.definition
+    number = kind.num_ancestors
     if isinstance(definition, UnknownDefinition):
-        return partial(_of_ancestors, number, True)
+        return _of_winners if number == 1 else partial(_of_ancestors, number, True)
     if isinstance(definition.selection.law, RankWeights):
         return _of_losses
-    return partial(_of_ancestors, number, _constant_shares(definition) is None)
+    shares = _constant_shares(definition)
+    is_whole = kind.inheritance != "blend" or (shares is not None and bool(jnp.all(shares == 1)))
+    return _of_winners if number == 1 and is_whole else partial(_of_ancestors, number, shares is None)
 
 
 def are_of(algorithm: Algorithm, state: Any, columns: Mapping[str, Any]) -> bool:

@@ -168,6 +168,18 @@ def _first_line(loss: float, reason: str = "") -> str:
     )
 
 
+def _each_once(state: Any) -> Any:
+    """The same state with a copy of what is in it twice: an array is donated once."""
+    seen: set[int] = set()
+
+    def own(leaf: Any) -> Any:
+        is_known = id(leaf) in seen
+        seen.add(id(leaf))
+        return jnp.copy(leaf) if is_known else leaf
+
+    return jax.tree.map(own, state)
+
+
 def compiled(key: jax.Array, arguments: tuple, state: Any, num_generations: int, batches: Any) -> Iterator[Chunk]:
     """Chunks of one compiled program."""
     draw_fn, data = _drawer(batches)
@@ -175,6 +187,7 @@ def compiled(key: jax.Array, arguments: tuple, state: Any, num_generations: int,
     # Of few lengths, so that runs of other lengths find the program compiled.
     length = min(1 << max(num_generations - 1, 0).bit_length(), _LONGEST_CHUNK)
     donates = sum(leaf.size for leaf in jax.tree.leaves(state)) > _LARGE
+    state = _each_once(state) if donates else state
     *objects, mode = arguments
     program = _chunk_program(_ByIdentity((*objects, None)), mode, draw_fn, length, donates)
     completed, number = 0, 1

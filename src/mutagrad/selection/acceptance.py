@@ -23,13 +23,23 @@ def product(beta: Any, difference: Any) -> jax.Array:
     return jnp.where(is_zero, 0.0, jnp.where(is_zero, 1.0, beta) * jnp.where(is_zero, 1.0, difference))
 
 
+def _uniform(key: jax.Array, dtype: Any) -> jax.Array:
+    """Uniform in [0, 1): a probability of 1 always accepts and one of 0 never does.
+
+    JAX's own are multiples of 2⁻²³, and one in eight million of them is 0, which is below every probability. Here they are what
+    lies before the first digits of another one.
+    """
+    step = float(jnp.finfo(dtype).eps)
+    below = jax.random.uniform(jax.random.fold_in(key, 1), dtype=dtype)
+    return jnp.minimum(jax.random.uniform(key, dtype=dtype) + step * below, 1 - step / 2)
+
+
 def _accept(
     name: str, acceptance_fn: Callable[[jax.Array], jax.Array], options: dict[str, Any], kappa: Any
 ) -> Selection:
     def select(key: jax.Array, losses: jax.Array, parent_losses: jax.Array) -> Descent:
         probability = acceptance_fn(losses[0] - parent_losses[0])
-        # uniform is in [0, 1): a probability of 1 always accepts and one of 0 never does.
-        return Descent.of(jnp.where(jax.random.uniform(keys.fast(key), dtype=losses.dtype) < probability, 0, PARENT))
+        return Descent.of(jnp.where(_uniform(keys.fast(key), losses.dtype) < probability, 0, PARENT))
 
     return Selection(select, name, options, law=law.Acceptance(acceptance_fn, kappa))
 

@@ -35,6 +35,8 @@ def boltzmann(beta: Any) -> Selection:
         excess = candidates - jnp.min(candidates)
         # At β = ∞ the best candidate has 0 · ∞; at β = 0 a failed one has ∞ · 0.
         logits = jnp.where(excess == 0, 0.0, jnp.where(jnp.isfinite(excess), -beta * excess, -jnp.inf))
+        loses_tie = jnp.isinf(beta) & jnp.any(excess[:-1] == 0)
+        logits = logits.at[-1].set(jnp.where(loses_tie, -jnp.inf, logits[-1]))
         index = jax.random.categorical(keys.fast(key), logits)
         return Descent.of(jnp.where(index == losses.size, PARENT, index))
 
