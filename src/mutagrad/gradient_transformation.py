@@ -56,7 +56,7 @@ def as_gradient_transformation(algorithm: Algorithm, key: jax.Array) -> optax.Gr
     >>> opt_state = optimizer.init(params)
     >>> @jax.jit
     ... def train_step(params, opt_state):
-    ...     updates, opt_state = optimizer.update(None, opt_state, params, value_fn=loss_fn)
+    ...     updates, opt_state = optimizer.update(None, opt_state, params, value_fn=loss_fn, is_resampled=False)
     ...     return optax.apply_updates(params, updates), opt_state
     >>> for _ in range(60):
     ...     params, opt_state = train_step(params, opt_state)
