@@ -56,7 +56,7 @@ def alternate(algorithms: Sequence[Algorithm], generations: Sequence[int] | None
 
     With `mutagrad.mutation.masked` this is descent by groups of parameters. At its best σ a group of leaves l gains
     G_M(s*) |g_l|²/TrH_l a generation, g_l and H_l being the gradient and the Hessian of its own parameters. In a ReLU network
-    that ratio was found the same within a factor of 1.7 for its early and its late layers and for all together, so that
+    that ratio was found the same within a factor of 2 for its early and its late layers and for all together, so that
     those that are cheap to evaluate may as well be mutated most of the time (verification/results/layers.md).
 
     Parameters

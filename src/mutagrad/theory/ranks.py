@@ -118,7 +118,7 @@ def effective_rank(
 
     Domain: as `hessian_trace`. λ_max is the largest eigenvalue by sign. Negative eigenvalues lower r. Where TrH ≤ 0 it is
     returned as it is, and no slowdown follows from it. A linear loss has r = 0/0, NaN.
-    Memory: 6.6 times that of the params, for a perceptron of ten million (benchmarks/results/curvature.md).
+    Memory: 7.9 times that of the params, for a perceptron of ten million (benchmarks/results/curvature.md).
 
     Source: [W26]; theory.md 4. The estimator was derived for this project (a sphere probe across the top eigenvector, like
     the resphering of Epperly 2025), tested in tests/theory/test_curvature.py.
