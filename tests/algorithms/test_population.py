@@ -10,7 +10,7 @@ import pytest
 
 import mutagrad
 from mutagrad import theory
-from mutagrad.algorithms.genomes import bits, reproduction
+from mutagrad.algorithms.genomes import bits
 
 genetics = theory.population
 
@@ -145,24 +145,6 @@ def test_parents_are_drawn_by_fitness_within_demes():
         assert abs(moved.mean() - migration) < 4 * math.sqrt(migration * (1 - migration) / size)
         jumps = np.bincount((parents // 1000 - np.arange(size) // 1000)[moved] % demes, minlength=demes)[1:]
         assert np.all(np.abs(jumps - size * migration / 3) < 4 * math.sqrt(size * migration / 3))
-
-
-def test_the_first_genome_has_no_more_than_its_fitness(monkeypatch):
-    """Where the number drawn is 0 it was the parent, however small its fitness."""
-    monkeypatch.setattr(reproduction.jax.random, "uniform", lambda key, shape, dtype: jnp.zeros(shape, dtype))
-    weights = jnp.array([[1e-30, 0.0, 0.5, 0.5], [1e-30, 1.0, 0.0, 1.0]])
-    drawn = reproduction._draw_parents([jax.random.key(0)], weights, jnp.array([0, 1]))
-    assert drawn.tolist() == [[2, 5]]
-
-
-def test_the_last_genome_has_no_more_than_its_fitness(monkeypatch):
-    """Where the number drawn is the largest below 1 it was the parent in all demes but the first, however small its fitness."""
-    monkeypatch.setattr(
-        reproduction.jax.random, "uniform", lambda key, shape, dtype: jnp.full(shape, 1 - 2.0**-23, dtype)
-    )
-    weights = jnp.tile(jnp.array([[0.5, 0.5, 1e-30]]), (1000, 1))
-    drawn = reproduction._draw_parents([jax.random.key(0)], weights, jnp.arange(1000))
-    np.testing.assert_array_equal(drawn[0], 3 * np.arange(1000) + 1)
 
 
 def test_demes_that_do_not_mix_fix_nothing():

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from mutagrad import keys
-from mutagrad.algorithms.genomes import bits
+from mutagrad.algorithms.genomes import bits, draw
 from mutagrad.algorithms.genomes.genomes import FREE, GenomeState, effect_of
 from mutagrad.types import Params
 
@@ -55,26 +55,6 @@ class Turnover(NamedTuple):
     num_fixed: jax.Array
     num_lost: jax.Array
     num_dropped: jax.Array
-
-
-def _draw_parents(sources: list[jax.Array], weights: jax.Array, demes: jax.Array) -> jax.Array:
-    """(k, d) parents of each birth, one for each key, by fitness within a deme. weights : (D, m); demes : (d,) of parents."""
-    size = weights.shape[1]
-    ends = jnp.cumsum(weights, axis=1)
-    total = ends[:, -1:]
-    # Deme k takes the numbers from k to k + 1.
-    places = (ends / total + jnp.arange(len(weights), dtype=ends.dtype)[:, None]).reshape(-1)
-    # Midway between the numbers of the grid: 0 itself would be of the first genome, however small its fitness.
-    half = jnp.finfo(ends.dtype).eps / 2
-    chances = jnp.stack([jax.random.uniform(keys.fast(key), demes.shape, ends.dtype) for key in sources]) + half
-    demes = jnp.broadcast_to(demes, chances.shape)
-    # Rounding may not lead to the next deme.
-    start = demes.astype(ends.dtype)
-    found = jnp.searchsorted(places, jnp.minimum(start + chances, jnp.nextafter(start + 1, 0)), side="right")
-    # Rounding may pass the last one that has any fitness, or the first of its deme.
-    last = size - 1 - jnp.argmax(weights[:, ::-1] > 0, axis=1)
-    first = jnp.argmax(weights > 0, axis=1)
-    return jnp.clip(found, demes * size + first[demes], demes * size + last[demes]).astype(jnp.int32)
 
 
 def _weights(fitness: jax.Array, num_demes: int) -> jax.Array:
@@ -131,8 +111,8 @@ def reproduce(
         born = jax.random.permutation(keys.fast(deaths), number)[: rules.num_replaced]
     weights = _weights(fitness, rules.num_demes)
     demes = _demes_of_parents(migration, born // size, rules)
-    drawn = _draw_parents([first] if rules.recombination == "none" else [first, second], weights, demes)
-    mothers, fathers = drawn[0], drawn[-1]
+    mothers = draw.by_weight(first, weights, demes)
+    fathers = mothers if rules.recombination == "none" else draw.by_weight(second, weights, demes)
     mask = _mask(mixing, state, len(born), rules)
     words = (state.carriers[fathers] & mask) | (state.carriers[mothers] & ~mask)
     everyone = jnp.arange(number, dtype=jnp.int32)
