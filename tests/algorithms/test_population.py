@@ -297,3 +297,22 @@ def test_selection_within_a_deme_that_is_far_behind():
     assert parents.min() >= 100
     assert parents.max() < 150
     assert float(info.fitness[:100].min()) == 1.0
+
+
+@pytest.mark.parametrize(("kind", "rate"), [("none", None), ("crossover", 0.0), ("transfer", 0.0)])
+def test_linked_mutations_find_room(kind, rate):
+    """Watterson's variance is that of the tree: there is room for six standard deviations, and all of 400 generations fit."""
+    size, arising = 50, 4.0
+    linked = mutagrad.population(0.1, 0.0, size, arising, recombination=kind, recombination_rate=rate)
+    start = linked.init(jnp.zeros(1))
+    theta, i = 2 * size * arising, np.arange(1, size)
+    mean, spread = theta * np.sum(1 / i), math.sqrt(theta * np.sum(1 / i) + theta**2 * np.sum(1 / i**2))
+    assert mean + 6 * spread < start.capacity < 1.5 * (mean + 6 * spread)
+    if kind != "none":
+        return
+
+    def body(state, key):
+        return linked.tell(key, state, jnp.zeros(size))[0], None
+
+    after, _ = jax.lax.scan(body, start, jax.random.split(jax.random.key(0), 400))
+    assert int(after.num_dropped) == 0

@@ -106,7 +106,7 @@ def population(
     num_demes : D, which divides n. Parents are of the deme of their offspring. Deme d has the genomes from d·n/D on.
     migration : probability that the parents of a genome are of another deme, each of the others alike.
     capacity : how many mutations may segregate at once, rounded up to a multiple of 32. Unless given, six standard deviations
-        more than neutral ones in one deme. Mutations beyond that do not arise; they are counted in ``state.num_dropped``, and
+        more than neutral ones in one deme, whose genomes do not mix at all unless ``recombination`` is "free". Mutations beyond that do not arise; they are counted in ``state.num_dropped``, and
         `mutagrad.evolve` warns of them at the end: where demes mix little, or what is rare is favoured, pass a larger one. A run
         that goes on keeps the room of its state, and ``state.with_capacity`` gives it more.
     mutation : a density whose noise does not depend on the values that it changes; `mutagrad.mutation.gaussian` unless given.
@@ -147,7 +147,8 @@ def population(
     if not 0 <= _not_negative("migration", migration) <= 1 or (migration and demes == 1):
         raise ValueError(f"migration: got {migration!r} with {demes} demes; pass 0 to 1, and 2 demes or more")
     density = density_of(mutation)
-    room = _usual_capacity(number, replaced, rate) if capacity is None else check.count("capacity", capacity)
+    is_free = recombination == "free"
+    room = _usual_capacity(number, replaced, rate, is_free) if capacity is None else check.count("capacity", capacity)
     if number * room > 2**40:
         raise ValueError(
             f"mutation_rate: got {mutation_rate!r}, with room for {room:.2g} mutations; pass less, or a smaller capacity"
@@ -282,10 +283,16 @@ def _info(
     )
 
 
-def _usual_capacity(number: int, replaced: int, rate: float) -> float:
-    """Neutral mutations that segregate, 2nμ(ln n + 1) in Wright and Fisher's model and half in Moran's, with room for chance."""
-    usual = 2 * number * rate * (math.log(number) + 1)
-    return usual + 6 * math.sqrt(usual) + 2 * replaced * rate + bits.WORD
+def _usual_capacity(number: int, replaced: int, rate: float, is_free: bool) -> float:
+    """Neutral mutations that segregate, 2nμ(ln n + 1) in Wright and Fisher's model and half in Moran's, with room for chance.
+
+    Mutations that mix freely come and go each by itself. Linked ones share the tree of the genomes, whose length adds
+    θ² Σ 1/i² to the variance, with θ = 2nμ (Watterson 1975).
+    """
+    theta = 2 * number * rate
+    usual = theta * (math.log(number) + 1)
+    shared = 0 if is_free else sum((theta / i) ** 2 for i in range(1, min(number, 1000)))
+    return usual + 6 * math.sqrt(usual + shared) + 2 * replaced * rate + bits.WORD
 
 
 def _not_negative(name: str, value: float) -> float:
