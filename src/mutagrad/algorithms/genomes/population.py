@@ -106,9 +106,10 @@ def population(
     num_demes : D, which divides n. Parents are of the deme of their offspring. Deme d has the genomes from d·n/D on.
     migration : probability that the parents of a genome are of another deme, each of the others alike.
     capacity : how many mutations may segregate at once, rounded up to a multiple of 32. Unless given, six standard deviations
-        more than neutral ones in one deme, whose genomes do not mix at all unless ``recombination`` is "free". Mutations beyond that do not arise; they are counted in ``state.num_dropped``, and
-        `mutagrad.evolve` warns of them at the end: where demes mix little, or what is rare is favoured, pass a larger one. A run
-        that goes on keeps the room of its state, and ``state.with_capacity`` gives it more.
+        more than neutral ones in one deme, whose genomes do not mix at all unless ``recombination`` is "free". Mutations beyond
+        that do not arise; they are counted in ``state.num_dropped``, and `mutagrad.evolve` warns of them at the end: where demes
+        mix little, or what is rare is favoured, pass a larger one. A run that goes on keeps the room of its state, and
+        ``state.with_capacity`` gives it more.
     mutation : a density whose noise does not depend on the values that it changes; `mutagrad.mutation.gaussian` unless given.
     evaluation : as in `mutagrad.mutation_selection`; "auto" makes some millions of numbers at once.
 
