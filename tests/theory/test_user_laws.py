@@ -166,6 +166,22 @@ def test_a_bounded_density():
         assert best[3] == pytest.approx((3 - best[2]) / 2, rel=1e-9)
 
 
+@pytest.mark.parametrize("power", [4, 40])
+def test_a_density_whose_logarithm_overflows(power):
+    """ln f = −(z/a)ᵖ becomes −∞ far out, where it does not end: moments are those of what is cut where nothing is left."""
+    a = math.sqrt(math.gamma(1 / power) / math.gamma(3 / power))
+    endless, cut = (
+        mutagrad.Mutation(lambda key, x: x, law=law.Radial(log_density_fn))
+        for log_density_fn in (lambda z: -((z / a) ** power), lambda z: -((np.minimum(z, 50) / a) ** power))
+    )
+    boltzmann_rule, slopes = mutagrad.selection.boltzmann(1.0), jnp.array([0.5, 3.0, 100.0], jnp.float32)
+
+    def found(mutation):
+        return jnp.stack(moments(mutagrad.mutation_selection(mutation, boltzmann_rule, 5).definition, slopes, None))
+
+    np.testing.assert_allclose(found(endless), found(cut), rtol=2e-5)
+
+
 def test_a_mean_square_across_of_ones_own():
     """In place of the one that f has: it is what the moments across are made of."""
     own = density(NORMAL.log_density_fn, transverse_fn=lambda z: (1 + z**2) / 2)

@@ -20,7 +20,9 @@ from mutagrad.theory.progress import gauss
 STEP = 1 / 64
 _LOGS = (-38.0, 300.0)
 """ln z of the first node and of the last one that is tried."""
-_UNBOUNDED, _FARTHEST = 1e100, 1e10
+_FARTHEST = 1e10
+"""Beyond, nothing is left of a density of unit variance that competes: it ends there only because ln f overflows."""
+_NEGLIGIBLE = 1e-20
 _ALLOWED = 4 * float(np.finfo(np.float32).eps)
 """Of a variance: moments are then right to the float32 that theory answers in."""
 
@@ -102,7 +104,7 @@ def table(law: Radial) -> Table:
         return np.broadcast_to(np.where(np.isfinite(found), found, -np.inf), z.shape)
 
     radius = _end(log_density)
-    is_bounded = radius < _UNBOUNDED
+    is_bounded = radius < _FARTHEST
 
     def position(tau: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """z and dz/dτ."""
@@ -125,7 +127,7 @@ def table(law: Radial) -> Table:
         spread = density * slope * np.maximum(z, 1.0) ** 2
     # From above: P(Z > z) and E[Z; Z > z], and what of E[Z²] lies beyond a node.
     upper, beyond, rest = (np.cumsum(each[::-1])[::-1] for each in (mass @ weights, (mass * inner) @ weights, spread))
-    number = int(np.argmin((spread > 0) & (rest > 1e-20 * rest[0]))) or len(z)
+    number = int(np.argmin((spread > 0) & (rest > _NEGLIGIBLE * rest[0]))) or len(z)
     first, total = int(index[0]), 2 * upper[0]
     z, slope, density, upper, beyond = (each[:number] for each in (z, slope, density, upper, beyond))
     weight = density * slope
@@ -154,9 +156,10 @@ def table(law: Radial) -> Table:
 
 
 def _end(log_density: Any) -> float:
-    """Where a density ends."""
+    """Where a density ends; infinity, or beyond _FARTHEST, if it does not."""
     logs = np.arange(*_LOGS, 0.25)
-    is_inside = np.isfinite(log_density(np.exp(logs)))
+    values = log_density(np.exp(logs))
+    is_inside = np.isfinite(values)
     if not is_inside[0]:
         raise ValueError("log_density_fn: got none next to z = 0; pass ln f(z) of a component, finite from z = 0 on")
     if is_inside.all():
@@ -165,7 +168,10 @@ def _end(log_density: Any) -> float:
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if np.isfinite(log_density(np.exp(np.array([middle])))).all() else (low, middle)
-    return float(np.exp(high))
+    # What of E[Z²] lies at ln z: none of it is next to an end where ln f merely overflows.
+    spread = values + logs + 2 * np.maximum(logs, 0)
+    is_left = spread[logs > high - 1].max() > spread.max() + math.log(_NEGLIGIBLE)
+    return float(np.exp(high)) if is_left else math.inf
 
 
 def _mean(weight: np.ndarray, values: np.ndarray) -> tuple[float, float]:
