@@ -47,8 +47,17 @@ class Geometry(NamedTuple):
     def slope(self, gradient: Params) -> tuple[jax.Array, Params]:
         """Norm of the gradient in these coordinates, and its direction (zeros where the norm is 0)."""
         scaled = self.to_params(gradient)
-        norm = jnp.sqrt(tree.squared_norm(scaled))
-        return norm, tree.scale(scaled, jnp.where(norm > 0, 1 / jnp.where(norm > 0, norm, 1), 0))
+        leaves = tree.floating_only(scaled)
+        wide = [leaf.astype(tree.compute_dtype(leaf)) for leaf in leaves]
+        dtype = jnp.result_type(*wide)
+        # Relative to the largest entry: squares of what float32 holds would leave its range.
+        largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf), initial=0).astype(dtype) for leaf in wide]))
+        unit = jax.lax.stop_gradient(jnp.maximum(largest, jnp.finfo(dtype).tiny))
+        relative = [leaf / unit.astype(leaf.dtype) for leaf in wide]
+        norm = jnp.sqrt(tree.squared_norm(relative))
+        direction = tree.scale(relative, jnp.where(norm > 0, 1 / jnp.where(norm > 0, norm, 1), 0))
+        rounded = [leaf.astype(own.dtype) for leaf, own in zip(direction, leaves, strict=True)]
+        return unit * norm, tree.with_floating(scaled, rounded)
 
     def to_params(self, vector: Params) -> Params:
         """A vector of these coordinates as a change of the params; leaves that are not floating become zeros."""
