@@ -22,13 +22,18 @@ def examples_evaluated(
     ----------
     num_offspring : M.
     batch_size : n, the examples of the whole batch.
-    noise_scale : B* = TrC/|∇U|², the gradient noise scale, an array of any shape [examples].
+    noise_scale : B* = TrC/|∇U|² ≥ 0, the gradient noise scale, an array of any shape; 0 where there is no noise, NaN where it
+        is not known [examples].
     error, part_size : as for `mutagrad.early_rejection`.
 
     Returns
     -------
     Array of the shape of ``noise_scale``, between the share of a part and 1; the parent, evaluated whole, counted in. It does not
     depend on σ.
+
+    Raises
+    ------
+    ValueError : for a negative noise scale, as an estimate may be; for an ``error`` outside its domain.
 
     Domain: mutations small enough that losses are linear, many parameters, no few directions that dominate C. The probability to
     pass all looks is taken as that of the last one, which is a bound from above; by simulation the share is too large by less
@@ -42,12 +47,20 @@ def examples_evaluated(
     """
     number, size = check.count("num_offspring", num_offspring), check.count("batch_size", batch_size)
     part = min(check.count("part_size", part_size), size)
-    ratio = size / np.asarray(noise_scale, float)[..., None, None] + 1
+    scale = np.asarray(noise_scale, float)
+    if np.any(scale < 0):
+        raise ValueError(
+            f"noise_scale: got {np.nanmin(scale):.4g}; pass numbers of 0 or more, and NaN for what is not known"
+        )
+    if not (isinstance(error, int | float) and not isinstance(error, bool) and 0 <= error < 0.5):
+        raise ValueError(f"error: got {error!r}; pass a probability of 0 or more and below 0.5, such as 0.01")
     num_parts = -(-size // part)
     done = np.array([count for count in 2 ** np.arange(32) if count < num_parts]) * part
-    if len(done) == 0:
-        return np.ones(np.shape(noise_scale))
+    if len(done) == 0 or error == 0:
+        return np.ones(scale.shape)
     needed = -ndtri(error / len(done))
+    with np.errstate(divide="ignore"):
+        noise = (1 / (size / scale + 1))[..., None, None]
     # In units of σ|g|: how far the best is ahead of the parent when a candidate comes, in the mean over the candidates.
     nodes, weights = np.polynomial.legendre.leggauss(_NODES)
     ahead = _WIDEST / 2 * (nodes + 1)
@@ -59,8 +72,8 @@ def examples_evaluated(
 
     def passes(ahead: np.ndarray, spread: float) -> np.ndarray:
         """Probability of a candidate to be judged no worse at a look; the last axis is looks."""
-        sharpness = np.sqrt(ratio / (spread * (size / done - 1)))
-        return ndtr((needed - sharpness * ahead[:, None]) / np.sqrt(1 + sharpness**2))
+        blur = np.sqrt(noise * spread * (size / done - 1))
+        return ndtr((needed * blur - ahead[:, None]) / np.sqrt(1 + blur**2))
 
     passed = at_parent * passes(np.zeros(1), 1.0)[..., 0, :]
     passed = passed + np.einsum("...al,a->...l", passes(ahead, 2.0), weight)
