@@ -103,6 +103,25 @@ def test_rules_that_see_ranks_have_no_plain_limit(algorithm):
         theory.equivalent_gradient_descent(algorithm, "clipped")
 
 
+@pytest.mark.parametrize(("size", "rate"), [(1, 0.5), (2, math.sqrt(2) / math.pi), (3, math.sqrt(3) / 4)])
+@pytest.mark.parametrize("algorithm", ["greedy", "metropolis"])
+def test_normalized_on_a_sphere_of_few_parameters(algorithm, size, rate):
+    """E|z|/2 of a component of the sphere in N dimensions, and of a ball that of N + 2; the rates of many are 1/√2π."""
+    for mutation, number in ((mutagrad.mutation.sphere(), size), (mutagrad.mutation.ball(), size - 2)):
+        if number < 1:
+            continue
+        own = mutagrad.greedy(0.1, mutation=mutation)
+        if algorithm == "metropolis":
+            own = mutagrad.metropolis(0.1, 3.0, mutation=mutation)
+        found = theory.learning_rate(own, "normalized", num_parameters=number)
+        assert float(found) == pytest.approx(0.1 * rate, rel=1e-5)
+        gradient = jnp.arange(1.0, number + 1)
+        updates, _ = theory.equivalent_gradient_descent(own, "normalized").update(gradient, optax.EmptyState())
+        np.testing.assert_allclose(updates, -0.1 * rate * gradient / jnp.linalg.norm(gradient), rtol=1e-5)
+    many = theory.learning_rate(mutagrad.greedy(0.1, mutation=mutagrad.mutation.sphere()), "normalized")
+    assert float(many) == pytest.approx(0.1 / math.sqrt(2 * math.pi), rel=1e-5)
+
+
 # --- Langevin ---------------------------------------------------------------------------------------------------------
 
 

@@ -20,12 +20,14 @@ REGIMES = ("crossover", "plain", "normalized")
 _SMALL, _LARGE = 1e-6, 1e12
 
 
-def learning_rate(algorithm: Algorithm, regime: str = "plain", sigma: Any = None) -> jax.Array:
+def learning_rate(
+    algorithm: Algorithm, regime: str = "plain", sigma: Any = None, num_parameters: int | None = None
+) -> jax.Array:
     """Learning rate of the gradient descent that an algorithm becomes in a limit.
 
     Parameters
     ----------
-    algorithm, sigma : as in `drift`.
+    algorithm, sigma, num_parameters : as in `drift`.
     regime : "plain" for βσ|∇U| → 0, with x ← x − η∇U; "normalized" for βσ|∇U| → ∞, with x ← x − η ∇U/|∇U|.
 
     Returns
@@ -57,7 +59,7 @@ def learning_rate(algorithm: Algorithm, regime: str = "plain", sigma: Any = None
         raise ValueError(f"regime: got {regime!r} with β = 0, a random walk that descends no gradient; pass β > 0")
 
     def drift(norm: Any) -> jax.Array:
-        return sigma * moments(definition, sigma * norm, None).first
+        return sigma * moments(definition, sigma * norm, num_parameters).first
 
     if regime == "normalized":
         return -drift(1.0 if is_ranked else _LARGE / (sigma * kappa))
@@ -104,7 +106,9 @@ def equivalent_gradient_descent(
             return mean_step(algorithm, updates, sigma), state
         geometry = Geometry.of(algorithm.definition, updates)
         slope, direction = geometry.slope(updates)
-        along = -rate * (slope if regime == "plain" else 1)
+        number = geometry.num_parameters
+        own = rate if number is None else learning_rate(algorithm, regime, sigma, number)
+        along = -own * (slope if regime == "plain" else 1)
         return geometry.to_params(tree.scale(direction, along)), state
 
     return optax.GradientTransformation(init, update)
