@@ -16,6 +16,7 @@ import numpy as np
 
 from mutagrad import check, keys, tree
 from mutagrad.algorithms.genomes import bits
+from mutagrad.offspring import _made, _stacked
 from mutagrad.types import Params
 
 __all__ = ["FREE", "GenomeState", "Genomes", "effect_of", "effects_of"]
@@ -326,25 +327,8 @@ class Genomes:
 
 
 @jax.jit
-def _made(genomes: Genomes, index: jax.Array) -> Params:
-    return genomes.candidate(index)
-
-
-@jax.jit
 def _covariance(carriers: jax.Array, effects: list[jax.Array]) -> jax.Array:
     total = sum(effects[1:], effects[0])
     values = bits.unpack(carriers).astype(total.dtype) @ total
     centred = values - jnp.mean(values, axis=0, keepdims=True)
     return centred.T @ centred / len(carriers)
-
-
-@jax.jit
-def _stacked(genomes: Genomes) -> Params:
-    rows, axes = genomes.rows()
-
-    def repeated(leaf: Any, axis: int | None) -> Any:
-        if axis is not None or not tree.is_floating(leaf):
-            return leaf
-        return jnp.broadcast_to(leaf, (len(genomes), *leaf.shape))
-
-    return jax.tree.map(repeated, rows, axes, is_leaf=lambda leaf: leaf is None)
