@@ -94,3 +94,13 @@ def test_every_weight_can_be_drawn(size):
     weights = jnp.ones((2, size))
     drawn = by_weight(jax.random.key(5), weights, jnp.repeat(jnp.arange(2), 40 * size))
     assert len(np.unique(drawn)) == 2 * size
+
+
+def test_draws_in_double_precision_are_those_in_single():
+    weights = np.random.default_rng(6).random((2, 50)).astype(np.float32)
+    rows = np.repeat([0, 1], 100)
+    single = by_weight(jax.random.key(7), jnp.asarray(weights), jnp.asarray(rows))
+    with jax.enable_x64(True):
+        double = by_weight(jax.random.key(7), jnp.asarray(weights, float), jnp.asarray(rows))
+    assert double.dtype == single.dtype == np.int32
+    np.testing.assert_array_equal(double, single)

@@ -32,7 +32,7 @@ def by_weight(key: jax.Array, weights: jax.Array, rows: jax.Array) -> jax.Array:
     words = jax.random.bits(keys.fast(key), (2, *rows.shape), jnp.uint32)
     place_high, place_low = _part((high[rows, -1], low[rows, -1]), (words[0], words[1]))
 
-    def halve(_: int, ends: Wide) -> Wide:
+    def halve(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         first, last = ends
         middle = (first + last) // 2
         above, below = high[rows, middle], low[rows, middle]
@@ -41,7 +41,7 @@ def by_weight(key: jax.Array, weights: jax.Array, rows: jax.Array) -> jax.Array:
 
     ends = jnp.zeros(rows.shape, jnp.int32), jnp.full(rows.shape, size - 1, jnp.int32)
     found, _ = jax.lax.fori_loop(0, (size - 1).bit_length(), halve, ends)
-    return (rows * size + found).astype(jnp.int32)
+    return rows.astype(jnp.int32) * size + found
 
 
 def _sums(weights: jax.Array) -> Wide:
