@@ -298,6 +298,25 @@ def test_a_generation_that_raises_as_a_whole_has_failed_as_a_whole():
     assert result.history["num_nonfinite"].tolist() == [0, 0, 4, 0, 0, 0]
 
 
+@pytest.mark.parametrize(("row", "retries"), [(1, [0, 0, 0, 0]), (0, [0, 10, 0, 0])])
+def test_of_a_whole_generation_only_a_parent_is_evaluated_again(row, retries):
+    """An offspring where parameters are not allowed loses; a parent without its loss, in the second generation, does not."""
+    calls = []
+
+    def bounded(params):
+        calls.append(params)
+        values = np.sum(np.square(params), axis=1)
+        if row or len(calls) in (2, 3):
+            values[row] = np.inf
+        return values
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = evolved(bounded, 4, SMALL, jnp.ones(3), evaluation=mutagrad.executor(is_batched=True))
+    assert len(calls) == 4 + sum(retries) // 5
+    assert np.ravel(result.history.get("num_retries", [0] * 4)).tolist() == retries
+
+
 def test_none_is_a_failed_evaluation():
     calls = []
 

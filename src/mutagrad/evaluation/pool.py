@@ -79,8 +79,7 @@ class Outside:
     def __call__(self, loss_fn: Callable, offspring: Offspring) -> "Evaluated | np.ndarray":
         """The outcomes of all candidates."""
         candidates = _Whole(offspring) if self._is_batched else _Single(offspring)
-        parents = 1 if self._is_batched else getattr(offspring, "num_before", 1)
-        evaluated = self._evaluated(loss_fn, candidates, parents)
+        evaluated = self._evaluated(loss_fn, candidates, getattr(offspring, "num_before", 1))
         if not self._is_batched:
             return evaluated
         if isinstance(evaluated[0], np.ndarray) and not evaluated.counts:
@@ -106,7 +105,7 @@ class Outside:
                     raise NoMore
                 continue
             attempts[index] += 1
-            if self._is_to_be_tried_again(outcome, attempts[index], index < parents):
+            if self._is_to_be_tried_again(outcome, attempts[index], self._is_of_parent(outcome, index, parents)):
                 todo.append(index)
                 continue
             found[index] = outcome
@@ -134,6 +133,14 @@ class Outside:
         if self._pool is None:
             return _here(partial(call, loss_fn, rank), candidates, todo)
         return outcomes_through(self._pool, partial(call_many, loss_fn, rank), candidates, todo, self._per_task)
+
+    def _is_of_parent(self, outcome: Any, index: int, parents: int) -> bool:
+        """Whether a failure is of a parent; parents are the first candidates, and the first rows where one call is of all."""
+        if not self._is_batched:
+            return index < parents
+        if isinstance(outcome, Failure):
+            return True
+        return not np.all(np.isfinite(np.asarray(np.atleast_1d(outcome)[:parents], np.float64)))
 
     def _is_to_be_tried_again(self, outcome: Any, attempts: int, is_parent: bool) -> bool:
         is_failure = isinstance(outcome, Failure)
