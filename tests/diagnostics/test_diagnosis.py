@@ -196,6 +196,14 @@ def test_figure_is_an_image(tmp_path):
         ({"num_pairs": 3}, "num_pairs: got 3"),
         ({"decrease": 0.0}, "decrease: got 0.0"),
         ({"cost_per_evaluation": -2.0}, "cost_per_evaluation: got -2.0"),
+        (
+            {"algorithm": mutagrad.weighted_recombination(sigma=0.1, num_offspring=20), "num_offspring": 100},
+            "num_offspring: got 100 for recombination, whose 20 weights",
+        ),
+        (
+            {"algorithm": mutagrad.truncation(0.1, 20, 5), "num_offspring": 3},
+            "num_offspring: got 3 for truncation to 5; pass at least",
+        ),
     ],
 )
 def test_bad_arguments_get_one_line(options, words):

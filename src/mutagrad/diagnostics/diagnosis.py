@@ -28,6 +28,7 @@ from mutagrad.diagnostics.steps import along_of
 from mutagrad.diagnostics.survey import smoothed, survey
 from mutagrad.estimate import Estimate
 from mutagrad.evaluation.local import resolve
+from mutagrad.law import OrderStatistic, RankWeights
 from mutagrad.mutation import gaussian
 from mutagrad.selection import elitist
 from mutagrad.theory.curvature import largest_eigenvalue
@@ -143,7 +144,7 @@ def diagnose(
     params : pytree, where to diagnose: at the start of a run, or later in it (``result.params``).
     algorithm : whose σ, M and mutation are meant; gaussian (1+20) and no σ unless given. For one whose σ changes pass
         ``sigma=result.state.sigma``. For one of algorithms that take turns, pass that one.
-    num_offspring : M asked about; the algorithm's unless given.
+    num_offspring : M asked about; the algorithm's unless given. The weights of recombination are of its own M alone.
     sigma : σ asked about [parameter]; the algorithm's unless given.
     batch : examples for ``loss_fn``, such as one batch of those that a run draws.
     resampled : whether generations draw batches afresh, of as many examples; if ``batch`` is given, unless told otherwise.
@@ -199,7 +200,7 @@ def diagnose(
     mutation = gaussian() if definition is None else definition.mutation
     if definition is None:
         definition = Definition(None, mutation, elitist(), num_offspring)
-    rule = definition._replace(num_offspring=num_offspring)
+    rule = _with_offspring(definition, num_offspring)
     probe_key, curvature_key = jax.random.split(check.key(key))
     evaluator = resolve(evaluation)
     prober = Prober(probe_key, loss_fn, params, mutation, batch, None if evaluator.is_traceable else evaluator)
@@ -283,6 +284,19 @@ def diagnose(
         gains_are_bounds=are_bounds,
         mutates_from=prober.mutates_from,
     )
+
+
+def _with_offspring(definition: Definition, number: int) -> Definition:
+    """The definition with another M, or a ValueError where its selection rule is of an M of its own."""
+    law = definition.selection.law
+    if isinstance(law, RankWeights) and number != len(law.weights):
+        raise ValueError(
+            f"num_offspring: got {number} for recombination, whose {len(law.weights)} weights are of as many offspring; pass "
+            f"algorithm=mutagrad.weighted_recombination(num_offspring={number}, ...)"
+        )
+    if isinstance(law, OrderStatistic) and number < law.num_winners:
+        raise ValueError(f"num_offspring: got {number} for truncation to {law.num_winners}; pass at least as many")
+    return definition._replace(num_offspring=number)
 
 
 def _spread(again: np.ndarray) -> Estimate:
