@@ -164,6 +164,25 @@ def test_the_algorithm_says_what_is_meant():
     np.testing.assert_array_equal(again.best.hessian_trace[:2], found.best.hessian_trace[:2])
 
 
+def test_leaves_that_do_not_mutate_have_no_say():
+    """The same best σ, rounding and rank as without them, though they are stiff and large."""
+    mutation = mutagrad.mutation.masked({"a": True, "frozen": False})
+    rule = mutagrad.adapt_sigma(mutagrad.elitist(0.1, 20, mutation=mutation))
+
+    def loss_fn(p):
+        return jnp.sum(p["a"] ** 2) / 2 + 100 * jnp.sum((p.get("frozen", 1e6) - 1e6) ** 2)
+
+    both = mutagrad.diagnose(
+        jax.random.key(0), loss_fn, {"a": jnp.ones(50), "frozen": jnp.full(50, 1e6)}, rule, use_gradient=True
+    )
+    alone = mutagrad.diagnose(jax.random.key(0), loss_fn, {"a": jnp.ones(50)})
+    assert both.kind.name == "smooth"
+    assert both.largest_eigenvalue.value == pytest.approx(1, rel=0.02)
+    assert both.effective_rank.value == pytest.approx(alone.best.hessian_trace.value, rel=0.03)
+    assert both.plans[0].sigma.value == pytest.approx(alone.plans[0].sigma.value, rel=1e-3)
+    assert both.rounds_below == pytest.approx(alone.rounds_below, rel=1e-3)
+
+
 def test_algorithms_that_take_turns_are_refused_in_one_line():
     one = mutagrad.elitist(sigma=0.1, num_offspring=5)
     turns = mutagrad.rotate(one, lambda x: jnp.roll(x, 1), 3)

@@ -116,8 +116,30 @@ def test_batches(targets):
 def test_the_gradient_in_parts_is_that_of_all(targets):
     """300 examples are a part of 256 and one of 44; integers have no gradient."""
     params = {"n": jnp.arange(3), "x": jnp.ones(40)}
-    (found,) = full_gradient(lambda p, batch: quadratic_losses(p["x"], batch), params, targets, 300)
+    (found,) = full_gradient(
+        lambda p, batch: quadratic_losses(p["x"], batch), mutagrad.mutation.gaussian().sample_fn, params, targets, 300
+    )
     np.testing.assert_allclose(found, 1 - np.asarray(targets).mean(axis=0), rtol=1e-4, atol=1e-5)
+
+
+def test_leaves_that_do_not_mutate_are_no_part_of_the_gradient(targets):
+    """Angles are those without them, though their slope is a thousand times as steep."""
+    mutation = mutagrad.mutation.masked({"a": True, "frozen": False})
+    algorithm = mutagrad.elitist(0.001, 4, mutation=mutation)
+    params = {"a": jnp.ones(40), "frozen": jnp.ones(40)}
+    found = update_angles(
+        KEY, steep_beside, params, targets, algorithm, num_mutations=400, numbers=(4,), batch_sizes=(4,), num_batches=50
+    )
+    slope = 1 - np.asarray(targets).mean(axis=0)
+    assert found.slope == pytest.approx(math.sqrt(slope @ slope), rel=1e-4)
+    assert is_near(found.gradient_noise, np.asarray(targets).var(axis=0).sum())
+    assert is_near(found.means[0].cosine, found.means[0].predicted, 0.02)
+    assert is_near(found.batches[0].cosine, found.batches[0].predicted.value, 0.05)
+
+
+def steep_beside(params, batch):
+    frozen = params["frozen"]
+    return quadratic_losses(params["a"], batch) + 1e3 * jnp.sum(frozen - jax.lax.stop_gradient(frozen))
 
 
 # --- What a comparison sees ------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ class Diagnosis(NamedTuple):
     batch_size : the gradient noise scale TrC/|g|² [examples], a batch of which gains half per generation of what the whole
         data would; ``None`` for a scalar loss, NaN where the slope is not told from noise.
     is_sampled : whether each generation is taken to see a batch drawn afresh.
-    largest_eigenvalue : λ_max of the Hessian, with its bound; ``None`` without derivatives, or unless asked for.
+    largest_eigenvalue : λ_max of the Hessian of the params that mutate, with its bound; ``None`` without derivatives, or unless asked for.
     effective_rank : r = TrH/λ_max, TrH as the mutations meet it; where there is no λ_max its upper bound (TrH)²/Tr(H²).
     slowdown : generations at the best σ that gain |g|²/(2λ_max), r/(2 G_M(s*)). A step of gradient descent with learning rate
         1/λ_max gains at least that, and at most twice as much, on a quadratic loss of positive curvatures.
@@ -206,7 +206,7 @@ def diagnose(
     prober = Prober(probe_key, loss_fn, params, mutation, batch, None if evaluator.is_traceable else evaluator)
     is_sampled = batch is not None if resampled is None else bool(resampled)
 
-    target, first = optimum(num_offspring)[0], _first_sigma(prober.params) if asked is None else asked
+    target, first = optimum(num_offspring)[0], _first_sigma(prober.mutated) if asked is None else asked
     pairs = prober.pairs(first)
     hides_noise = is_sampled and prober.num_examples == 1
     current = None
@@ -311,9 +311,13 @@ def _first_sigma(params: Params) -> float:
 
 
 def _largest_eigenvalue(prober: Prober, key: jax.Array) -> tuple[Estimate | None, str]:
-    """λ_max, or why there is none."""
+    """λ_max of what mutates, or why there is none."""
+
+    def loss_fn(own: Params) -> jax.Array:
+        return prober.loss_fn(jax.tree.map(lambda leaf, moved: leaf if moved is None else moved, prober.params, own))
+
     try:
-        found = largest_eigenvalue(prober.loss_fn, prober.params, key, num_steps=_LANCZOS_STEPS, tolerance=0.02)
+        found = largest_eigenvalue(loss_fn, prober.mutated, key, num_steps=_LANCZOS_STEPS, tolerance=0.02)
     except (ValueError, ImportError) as error:
         return None, str(error).split("; ")[0]
     if not float(found.value) > 0:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mutagrad import tree
-from mutagrad.diagnostics.checks import check_loss, checked_params, computing, jump_scales
+from mutagrad.diagnostics.checks import check_loss, checked_params, computing, jump_scales, mutated_part
 from mutagrad.diagnostics.in_python import AGAIN, Evaluated, evaluate_in_python, not_finite
 from mutagrad.diagnostics.jackknife import jackknife
 from mutagrad.diagnostics.kind import ROUNDINGS, Rung
@@ -70,12 +70,14 @@ class Prober:
     ):
         check_loss(loss_fn, batch is not None)
         self.params = checked_params(mutation, params)
-        eps, size = float(jnp.finfo(jnp.result_type(float)).eps), tree.root_mean_square(self.params)
+        self.mutated = mutated_part(mutation, self.params)
+        """The params that mutate; ``None`` for other leaves."""
+        eps, size = float(jnp.finfo(jnp.result_type(float)).eps), tree.root_mean_square(self.mutated)
         self.places = eps * size
         """By how much a mutant of the params is rounded, to an order of magnitude [parameter]."""
         self.mutates_from, self.largest_sigma = jump_scales(mutation, self.params)
         """σ from which on a mutant has a mutation in the mean, where all params are discrete; otherwise 0 [parameter]."""
-        self.num_mutated = mutation.num_mutated(self.params)
+        self.num_mutated = tree.num_entries(self.mutated)
         self.smallest_sigma = max(ROUNDINGS * self.places, self.mutates_from)
         """The σ below which adding a mutation to the params rounds it away, or makes none."""
         self._failed: list[tuple[float, int]] = []

@@ -51,7 +51,7 @@ def dot(first: Params, second: Params) -> jax.Array:
     return sum((one.astype(dtype) for one in products), jnp.zeros((), dtype))
 
 
-def _gradient_fn(loss_fn: Callable, has_data: bool) -> Callable:
+def _gradient_fn(loss_fn: Callable, sample_fn: Callable) -> Callable:
     def gradient(params: Params, *batch: Any) -> Params:
         leaves = tree.floating_only(params)
 
@@ -59,16 +59,23 @@ def _gradient_fn(loss_fn: Callable, has_data: bool) -> Callable:
             called = computing(lambda params: loss_fn(params, *batch))
             return jnp.mean(per_example(called)(tree.with_floating(params, leaves)))
 
-        return jax.grad(mean)([leaf.astype(leaf.dtype) for leaf in leaves])
+        found = jax.grad(mean)([leaf.astype(leaf.dtype) for leaf in leaves])
+        noise = jax.eval_shape(sample_fn, jax.random.key(0), params)
+        moves = jax.tree.leaves(jax.tree.map(tree.is_mutated, params, noise))
+        floating = [own for leaf, own in zip(jax.tree.leaves(params), moves, strict=True) if tree.is_floating(leaf)]
+        return [leaf if own else jnp.zeros_like(leaf) for leaf, own in zip(found, floating, strict=True)]
 
     return gradient
 
 
-def full_gradient(loss_fn: Callable, params: Params, data: Any, number: int) -> list:
-    """Gradient of the mean loss by the floating leaves; of data in parts, so that memory is that of 256 examples."""
+def full_gradient(loss_fn: Callable, sample_fn: Callable, params: Params, data: Any, number: int) -> list:
+    """Gradient of the mean loss by the floating leaves, 0 for those that do not mutate.
+
+    That of data is summed in parts, so that memory is that of 256 examples.
+    """
     if data is None:
-        return kept(_whole_program, loss_fn)(params)
-    size, total = min(_AT_ONCE, number), kept(_total_program, loss_fn)
+        return kept(_whole_program, loss_fn, sample_fn)(params)
+    size, total = min(_AT_ONCE, number), kept(_total_program, loss_fn, sample_fn)
     whole = number // size * size
     sums = total(params, jax.tree.map(lambda leaf: leaf[:whole], data), size)
     if whole < number:
@@ -77,12 +84,12 @@ def full_gradient(loss_fn: Callable, params: Params, data: Any, number: int) -> 
     return [one / number for one in sums]
 
 
-def _whole_program(loss_fn: Callable) -> Callable:
-    return jax.jit(_gradient_fn(loss_fn, False), compiler_options=fast_options())
+def _whole_program(loss_fn: Callable, sample_fn: Callable) -> Callable:
+    return jax.jit(_gradient_fn(loss_fn, sample_fn), compiler_options=fast_options())
 
 
-def _total_program(loss_fn: Callable) -> Callable:
-    gradient = _gradient_fn(loss_fn, True)
+def _total_program(loss_fn: Callable, sample_fn: Callable) -> Callable:
+    gradient = _gradient_fn(loss_fn, sample_fn)
 
     @partial(jax.jit, compiler_options=fast_options(), static_argnums=2)
     def total(params: Params, data: Any, size: int) -> list:
@@ -101,6 +108,7 @@ def _total_program(loss_fn: Callable) -> Callable:
 def batch_angles(
     key: jax.Array,
     loss_fn: Callable,
+    sample_fn: Callable,
     params: Params,
     data: Any,
     number: int,
@@ -112,7 +120,7 @@ def batch_angles(
 
     Batches are drawn with replacement, as `mutagrad.minibatches` draws them.
     """
-    of_size = kept(_batches_program, loss_fn)
+    of_size = kept(_batches_program, loss_fn, sample_fn)
 
     def call(size: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         found = of_size(jax.random.fold_in(key, size), params, data, gradient, number, size, count)
@@ -147,8 +155,8 @@ def batch_angles(
     return tuple(found), trace
 
 
-def _batches_program(loss_fn: Callable) -> Callable:
-    gradient_fn = _gradient_fn(loss_fn, True)
+def _batches_program(loss_fn: Callable, sample_fn: Callable) -> Callable:
+    gradient_fn = _gradient_fn(loss_fn, sample_fn)
 
     @partial(jax.jit, compiler_options=fast_options(), static_argnums=(4, 5, 6))
     def of_size(

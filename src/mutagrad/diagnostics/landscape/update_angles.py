@@ -48,7 +48,7 @@ class UpdateAngles(NamedTuple):
     Attributes
     ----------
     batches : a `BatchAngles` for each batch size; empty without data or without a gradient.
-    slope : |∇U| over all the data; NaN where there is no gradient [loss/parameter].
+    slope : |∇U| over all the data, by the params that mutate, as all gradients here; NaN where there is none [loss/parameter].
     gradient_noise : TrC, trace of the covariance of per-example gradients; NaN without data [loss²/parameter²].
     improving_cosines, random_cosines : (n,) each, of independent pairs of improving and of random mutations.
     improving : mean of the first, with its standard error.
@@ -175,10 +175,12 @@ def update_angles(
     batches: tuple[BatchAngles, ...] = ()
     gradient, trace, slope = None, Estimate(math.nan, math.nan, "loss²/parameter²"), math.nan
     if is_traceable:
-        gradient = _gradient_or_none(loss_fn, params, data, number)
+        gradient = _gradient_or_none(loss_fn, mutation.sample_fn, params, data, number)
         slope = math.nan if gradient is None else math.sqrt(float(dot(gradient, gradient)))
         if gradient is not None and sizes and slope > 0 and math.isfinite(slope):
-            batches, trace = batch_angles(batch_key, loss_fn, params, data, number, gradient, sizes, num_batches)
+            batches, trace = batch_angles(
+                batch_key, loss_fn, mutation.sample_fn, params, data, number, gradient, sizes, num_batches
+            )
 
     if numbers is None:
         numbers = [4**power for power in range(8) if 4**power * _FEWEST_MEANS <= len(improving)]
@@ -212,10 +214,12 @@ def update_angles(
     )
 
 
-def _gradient_or_none(loss_fn: Callable, params: Params, data: Any, number: int) -> list | None:
+def _gradient_or_none(
+    loss_fn: Callable, sample_fn: Callable, params: Params, data: Any, number: int
+) -> list | None:
     """The gradient, unless JAX cannot differentiate what it can compute, such as callbacks and loops of unknown length."""
     try:
-        return full_gradient(loss_fn, params, data, number)
+        return full_gradient(loss_fn, sample_fn, params, data, number)
     except (ValueError, TypeError, NotImplementedError):
         return None
 
