@@ -80,3 +80,31 @@ def test_it_takes_batches_and_names_what_it_wants():
         run(lambda x, everyone: 0.0, [jnp.ones(2)] * 30)
     with pytest.raises(ValueError, match=r"one that cannot be called as loss_fn\(params, everyone\)"):
         run(lambda x: 0.0, None)
+
+
+def test_as_the_algorithms_own_evaluation_it_is_that_of_the_argument():
+    def algorithm(**options):
+        return mutagrad.elitist(sigma=0.1, num_offspring=4, **options)
+
+    key, start, own = jax.random.key(0), jnp.asarray(0.5), algorithm(evaluation=mutagrad.contest())
+    with_argument = mutagrad.evolve(key, algorithm(), start, payoff, 5, evaluation=mutagrad.contest(), progress=False)
+    assert mutagrad.evolve(key, own, start, payoff, 5, progress=False).params == with_argument.params
+    *_, chunk = mutagrad.generations(key, own, own.init(start), payoff, 5)
+    assert chunk.state.params == with_argument.params
+    with pytest.raises(ValueError, match=r"one that cannot be called as loss_fn\(params, everyone\)"):
+        mutagrad.evolve(key, own, start, lambda x: 0.0 * x, 5, progress=False)
+
+
+def test_a_parents_kept_loss_is_refused():
+    """It was that among the others of an earlier generation."""
+    algorithm = mutagrad.elitist(sigma=0.1, num_offspring=4, reevaluate_parent=False)
+    state, key, options = (
+        algorithm.init(jnp.ones(()), jnp.square),
+        jax.random.key(0),
+        {"evaluation": mutagrad.contest()},
+    )
+    words = r"^evaluation: got contest\(\) with reevaluate_parent=False; [^\n]*$"
+    with pytest.raises(ValueError, match=words):
+        algorithm.step(key, state, payoff, **options)
+    with pytest.raises(ValueError, match=words):
+        mutagrad.evolve(key, algorithm, jnp.ones(()), payoff, 5, progress=False, **options)

@@ -62,7 +62,7 @@ class Diagnosis(NamedTuple):
     batch_size : the gradient noise scale TrC/|g|² [examples], a batch of which gains half per generation of what the whole
         data would; ``None`` for a scalar loss, NaN where the slope is not told from noise.
     is_sampled : whether each generation is taken to see a batch drawn afresh.
-    largest_eigenvalue : λ_max of the Hessian of the params that mutate, with its bound; ``None`` without derivatives, or unless asked for.
+    largest_eigenvalue : λ_max of the Hessian, by what mutates, with its bound; ``None`` without derivatives, or unless asked for.
     effective_rank : r = TrH/λ_max, TrH as the mutations meet it; where there is no λ_max its upper bound (TrH)²/Tr(H²).
     slowdown : generations at the best σ that gain |g|²/(2λ_max), r/(2 G_M(s*)). A step of gradient descent with learning rate
         1/λ_max gains at least that, and at most twice as much, on a quadratic loss of positive curvatures.

@@ -11,6 +11,11 @@ from mutagrad.offspring import Offspring
 
 __all__ = ["contest", "sees_everyone"]
 
+_KEPT = (
+    "evaluation: got contest() with reevaluate_parent=False; a parent's loss depends on the others of its generation, so pass "
+    "reevaluate_parent=True"
+)
+
 
 class _Contest(Evaluator):
     """An evaluator whose loss takes the whole population too."""
@@ -44,12 +49,18 @@ def contest() -> Evaluator:
     return _Contest(_evaluate)
 
 
-def sees_everyone(evaluation: Any) -> bool:
-    """Whether the loss takes the whole population too."""
-    return isinstance(evaluation, _Contest)
+def sees_everyone(evaluator: Evaluator, definition: Any) -> bool:
+    """Whether the loss takes the whole population too; a ValueError where the algorithm keeps a parent's loss."""
+    is_contest = isinstance(evaluator, _Contest)
+    if is_contest and not getattr(definition, "reevaluate_parent", True):
+        raise ValueError(_KEPT)
+    return is_contest
 
 
 def _evaluate(loss_fn: Callable, offspring: Offspring) -> Losses:
+    # Genomes of a population have no such losses.
+    if getattr(offspring, "parent_losses", None) is not None:
+        raise ValueError(_KEPT)
     rows, axes = offspring.rows()
     everyone, values_fn = offspring.stacked(), per_example(loss_fn)
     return of_values(jax.vmap(lambda one: values_fn(one, everyone), in_axes=(axes,))(rows))

@@ -202,7 +202,8 @@ def evolve(
     """
     key, algorithm = check.key(key), check.algorithm(algorithm)
     num_generations = check.count("num_generations", num_generations)
-    check_loss_fn(loss_fn, batches is not None, sees_everyone(evaluation))
+    has_everyone = sees_everyone(evaluator_of(algorithm, evaluation), algorithm.definition)
+    check_loss_fn(loss_fn, batches is not None, has_everyone)
     if batches is not None and (isinstance(batches, str) or not (callable(batches) or hasattr(batches, "__iter__"))):
         raise ValueError(
             f"batches: got {batches!r}; pass mutagrad.minibatches(data, batch_size), a function or an iterable"

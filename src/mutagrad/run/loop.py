@@ -112,10 +112,10 @@ def generations(
     50
     """
     key, has_batches = check.key(key), batches is not None
-    check_loss_fn(loss_fn, has_batches, sees_everyone(evaluation))
     definition = check.algorithm(algorithm).definition
     own = "auto" if isinstance(definition, UnknownDefinition) else definition.evaluation
     evaluator = resolve(evaluation, own)
+    check_loss_fn(loss_fn, has_batches, sees_everyone(evaluator, definition))
     has_levels = isinstance(batches, Minibatches) and isinstance(batches.batch_size, tuple)
     if has_levels and not hasattr(state, "level"):
         raise ValueError(

@@ -214,9 +214,7 @@ def update_angles(
     )
 
 
-def _gradient_or_none(
-    loss_fn: Callable, sample_fn: Callable, params: Params, data: Any, number: int
-) -> list | None:
+def _gradient_or_none(loss_fn: Callable, sample_fn: Callable, params: Params, data: Any, number: int) -> list | None:
     """The gradient, unless JAX cannot differentiate what it can compute, such as callbacks and loops of unknown length."""
     try:
         return full_gradient(loss_fn, sample_fn, params, data, number)
