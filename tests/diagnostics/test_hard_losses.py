@@ -1,6 +1,8 @@
 """Losses on which a diagnosis is easily wrong: minima of exactly 0, mutants that fail, noise that falls, steps, low rank."""
 
+import pickle
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +24,8 @@ ONES = jnp.ones(SIZE)
 ALGORITHM = mutagrad.elitist(0.1, 20)
 
 
-def in_python(loss_fn, start, algorithm=ALGORITHM, **options):
-    return mutagrad.diagnose(KEY, loss_fn, start, algorithm, evaluation=mutagrad.executor(**options))
+def in_python(loss_fn, start, algorithm=ALGORITHM, batch=None, **options):
+    return mutagrad.diagnose(KEY, loss_fn, start, algorithm, batch=batch, evaluation=mutagrad.executor(**options))
 
 
 def test_a_minimum_of_exactly_zero_is_one():
@@ -38,6 +40,27 @@ def test_a_minimum_of_exactly_zero_is_one():
     # A slope of a hundredth of the curvature is none of rounding.
     beside = Prober(KEY, lambda x: jnp.sum((x - 1.001) ** 2), ONES, mutation.gaussian())
     assert survey(beside, 0.1, None, 16).kind.name == "smooth"
+
+
+class Sending(ThreadPoolExecutor):
+    """Threads that are sent what processes would be sent."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        fn, args = pickle.loads(pickle.dumps((fn, args)))
+        return super().submit(fn, *args, **kwargs)
+
+
+def apart(x, batch):
+    return np.square(np.asarray(x, np.float64) - batch).sum(axis=1)
+
+
+def test_a_loss_of_a_batch_is_sent_to_workers_as_in_a_run():
+    batch = np.linspace(-1, 1, 4)[:, None]
+    with Sending(1) as pool:
+        sent = in_python(apart, ONES, pool=pool, batch=batch)
+    here = in_python(apart, ONES, batch=batch)
+    assert sent.kind.name == here.kind.name == "smooth"
+    assert sent.plans[0].sigma == here.plans[0].sigma
 
 
 def half_fails(x):

@@ -21,6 +21,7 @@ from mutagrad.diagnostics.jackknife import jackknife
 from mutagrad.diagnostics.kind import ROUNDINGS, Rung
 from mutagrad.diagnostics.regime import Regime, of_values, quantities
 from mutagrad.estimates import moments
+from mutagrad.evaluation.batches import of_batch
 from mutagrad.evaluation.local import Evaluator
 from mutagrad.evaluation.losses import finite_reference, per_example
 from mutagrad.types import LossFn, Mutation, Params
@@ -87,10 +88,11 @@ class Prober:
         self.loss, self._spread = float("nan"), float("nan")
         self._repeats: list[float] = []
 
-        def of_batch(batch: Any) -> LossFn:
-            return loss_fn if batch is None else lambda params: loss_fn(params, batch)
+        def on(batch: Any) -> LossFn:
+            # No closure, which workers of another pool could not be sent.
+            return loss_fn if batch is None else of_batch(loss_fn, batch)
 
-        self.loss_fn = of_batch(batch)
+        self.loss_fn = on(batch)
         self._own_evaluations = 1
         if evaluator is not None and not evaluator.is_traceable:
             self._evaluate = evaluate_in_python(evaluator, self.loss_fn, mutation, CHUNK)
@@ -99,7 +101,7 @@ class Prober:
         self.num_examples = int(jax.eval_shape(per_example(computing(self.loss_fn)), self.params).shape[0])
 
         def evaluate(params: Params, batch: Any, sigma: jax.Array, key: jax.Array) -> Evaluated:
-            values_fn = per_example(of_batch(batch))
+            values_fn = per_example(on(batch))
 
             # One after another, the parent first, a pair's two mutants next to each other: three vectors of losses and
             # one mutation in memory, and one program that rounds all losses alike.
