@@ -186,3 +186,11 @@ def test_the_batch_that_is_all_the_data_is_not_asked_to_grow(centre):
     assert "e batches" not in str(found)
     told = {one.name: one for one in findings(found)}
     assert told["kind of loss"].follows == ("smooth" if centre else "minimum")
+
+
+def test_a_second_half_of_pairs_has_none_of_the_first():
+    """Together they are those of twice as many at once, whatever the number."""
+    prober = Prober(jax.random.key(0), lambda x: jnp.sum(x**2), jnp.ones(30), mutagrad.mutation.gaussian())
+    for number in (16, 17, 23):
+        halves = [prober.rung(0.1, number).odd, prober.rung(0.1, number, number).odd]
+        np.testing.assert_array_equal(np.concatenate(halves), prober.rung(0.1, 2 * number).odd)

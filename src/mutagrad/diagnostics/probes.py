@@ -187,8 +187,8 @@ class Prober:
         return float(jnp.finfo(jnp.result_type(float)).eps) / math.sqrt(self.num_examples)
 
     def rung(self, sigma: float, number: int, first: int = 0) -> Rung:
-        """Pairs of mutations along directions that are the same for every σ, from the first one on."""
-        calls = range(first // CHUNK, -(-(first + number) // CHUNK))
+        """Pairs of mutations along directions that are the same for every σ: those of whole calls, after the first ones'."""
+        calls = range(-(-first // CHUNK), -(-(first + number) // CHUNK))
         keys = [jax.random.fold_in(self._key, 2**30 + call) for call in calls]
         found = [self._call(sigma, key) for key in keys]
         odd, even, again = (
