@@ -194,3 +194,38 @@ def test_a_second_half_of_pairs_has_none_of_the_first():
     for number in (16, 17, 23):
         halves = [prober.rung(0.1, number).odd, prober.rung(0.1, number, number).odd]
         np.testing.assert_array_equal(np.concatenate(halves), prober.rung(0.1, 2 * number).odd)
+
+
+SPHERE = 1.892 / 10
+"""Best σ of (1+20) on |x|²/2, or |x|², at 100 parameters that are 1."""
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_params_of_few_digits_are_not_taken_for_a_rough_loss(dtype):
+    """A loss in float32 has its best σ, above the rounding of the params; one of few digits of its own is rounding."""
+    start = POINT.astype(dtype)
+    found = mutagrad.diagnose(jax.random.key(0), lambda x: jnp.sum(x.astype(jnp.float32) ** 2), start, sigma=0.1)
+    assert found.kind.name == "smooth"
+    assert abs(found.plans[0].sigma.value - SPHERE) < 4.4 * found.plans[0].sigma.error
+    assert found.rounds_below == pytest.approx(3 * float(jnp.finfo(dtype).eps))
+    short = loss_kind(jax.random.key(0), lambda x: jnp.sum(x**2).astype(jnp.bfloat16), start, 0.1)
+    assert short.name == "rounding"
+
+
+def test_rounding_is_that_of_the_loss_and_not_of_the_default_float():
+    with jax.enable_x64(True):
+        start = POINT.astype(jnp.float32)
+        found = mutagrad.diagnose(jax.random.key(0), lambda x: jnp.sum(x**2) / 2 + 1e5, start, sigma=0.1)
+    assert found.kind.name == "smooth"
+    # 30 roundings of 10⁵ over a slope of 10.
+    assert found.rounds_below == pytest.approx(30 * 2.0**-23 * 1e5 / 10, rel=0.2)
+
+
+def test_a_loss_of_python_has_the_digits_that_it_returns():
+    def loss_fn(x):
+        return float(np.square(x, dtype=np.float64).sum() / 2 + 1e6)
+
+    found = mutagrad.diagnose(jax.random.key(0), loss_fn, POINT, sigma=0.1, evaluation=mutagrad.executor())
+    assert found.kind.name == "smooth"
+    assert abs(found.plans[0].sigma.value - SPHERE) < 4.4 * found.plans[0].sigma.error
+    assert found.rounds_below < 1e-5

@@ -51,6 +51,21 @@ def test_rounding_and_plateaus_have_no_s(loss_fn, kind):
     assert "gains most" not in str(found)
 
 
+@pytest.mark.parametrize(("of", "kind"), [(float, ""), (np.float32, "rounding")])
+def test_losses_of_python_have_the_digits_that_they_are_compared_in(of, kind):
+    """Changes of a thousandth of 10⁶ are seen in doubles; of single precision they are rounding."""
+
+    def loss_fn(x):
+        return of(1e6 + np.square(x, dtype=np.float64).sum() / 2)
+
+    algorithm = mutagrad.elitist(1e-3, 20)
+    run = mutagrad.evolve(
+        jax.random.key(0), algorithm, START, loss_fn, 40, evaluation=mutagrad.executor(), progress=False
+    )
+    found = regime(run.history, algorithm=algorithm)
+    assert found.kind == kind
+
+
 def test_luck_of_a_chosen_parent_is_seen():
     """A step of c makes the next mean offspring worse by c: L = 1 + c before, R = L − 1, S = L + c; h² is ½ and luck is 1."""
     number = 200

@@ -33,6 +33,7 @@ class Evaluated(NamedTuple):
     again : loss of the params a second time less the first; NaN for a compiled loss [loss].
     mutants_again : the same of the first mutants; empty for a compiled loss [loss].
     num_examples : per-example losses.
+    epsilon : rounding unit of the losses.
     """
 
     odd: Any
@@ -44,6 +45,7 @@ class Evaluated(NamedTuple):
     again: Any
     mutants_again: Any
     num_examples: Any
+    epsilon: Any
 
 
 def not_finite(loss: float, what: str = "") -> ValueError:
@@ -96,13 +98,26 @@ def _number(loss: Any) -> Any:
 
 
 def losses_in_python(evaluator: Evaluator, loss_fn: Callable, candidates: Any, must_tell: bool = True) -> Losses:
-    """Losses of candidates, the params themselves first; a ValueError where these raised, if they must tell something."""
+    """Losses of candidates, the params themselves first; a ValueError where these raised, if they must tell something.
+
+    Where the evaluator returns numbers, ``values`` are kept in double precision.
+    """
     losses = evaluator.evaluate_fn(loss_fn, candidates)
     if isinstance(losses, Losses):
         return losses
     if isinstance(losses[0], Failure) and must_tell:
         raise not_finite(float(losses[0]), losses[0].words)
-    return told([_number(one) for one in losses], len(candidates), None)
+    numbers = [_number(one) for one in losses]
+    found = told(numbers, len(candidates), None)
+    return found._replace(values=np.stack([np.broadcast_to(np.ravel(one), (found.num_examples,)) for one in numbers]))
+
+
+def _epsilon(values: np.ndarray) -> float:
+    """Rounding unit of losses: that of float32 where none has more digits, whatever type they came in."""
+    known = values[np.isfinite(values)]
+    with np.errstate(over="ignore"):
+        is_single = np.array_equal(known.astype(np.float32), known)
+    return float(np.finfo(np.float32 if is_single else np.float64).eps)
 
 
 def evaluate_in_python(evaluator: Evaluator, loss_fn: Callable, mutation: Mutation, number: int) -> Callable:
@@ -148,6 +163,7 @@ def evaluate_in_python(evaluator: Evaluator, loss_fn: Callable, mutation: Mutati
             again[0].mean(),
             (again[1:] - mutants[:AGAIN]).mean(axis=1),
             values.shape[1],
+            _epsilon(values),
         )
 
     return evaluate

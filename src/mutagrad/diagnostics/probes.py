@@ -30,6 +30,8 @@ __all__ = ["Pairs", "Prober", "landscape"]
 
 CHUNK = 8
 """Pairs that one call of the compiled program evaluates, with the parent once."""
+_LOST = 3.0
+"""σ, in roundings of 16-bit params, below which these are more than a percent of what a mutation changes."""
 _MOST_CALLS = 30
 """Calls that the search for σ may take."""
 _CLOSE = 1.5
@@ -73,19 +75,20 @@ class Prober:
         self.params = checked_params(mutation, params)
         self.mutated = mutated_part(mutation, self.params)
         """The params that mutate; ``None`` for other leaves."""
-        eps, size = float(jnp.finfo(jnp.result_type(float)).eps), tree.root_mean_square(self.mutated)
-        self.places = eps * size
+        self.places = _rounding(self.mutated, jnp.result_type)
         """By how much a mutant of the params is rounded, to an order of magnitude [parameter]."""
         self.mutates_from, self.largest_sigma = jump_scales(mutation, self.params)
         """σ from which on a mutant has a mutation in the mean, where all params are discrete; otherwise 0 [parameter]."""
         self.num_mutated = tree.num_entries(self.mutated)
-        self.smallest_sigma = max(ROUNDINGS * self.places, self.mutates_from)
+        self.smallest_sigma = max(
+            ROUNDINGS * _rounding(self.mutated, tree.compute_dtype), _LOST * self.places, self.mutates_from
+        )
         """The σ below which adding a mutation to the params rounds it away, or makes none."""
         self._failed: list[tuple[float, int]] = []
         self.num_evaluations = 0
         self.seconds_per_evaluation = float("nan")
         self._key, self._calls, self._batch = key, 0, batch
-        self.loss, self._spread = float("nan"), float("nan")
+        self.loss, self._spread, self._epsilon = float("nan"), float("nan"), float("nan")
         self._repeats: list[float] = []
 
         def on(batch: Any) -> LossFn:
@@ -98,7 +101,15 @@ class Prober:
             self._evaluate = evaluate_in_python(evaluator, self.loss_fn, mutation, CHUNK)
             self.num_examples, self._own_evaluations = 1, 2 + AGAIN
             return
-        self.num_examples = int(jax.eval_shape(per_example(computing(self.loss_fn)), self.params).shape[0])
+        epsilons = []
+
+        def noting(params: Params) -> Any:
+            loss = computing(self.loss_fn)(params)
+            epsilons.append(float(jnp.finfo(loss.dtype).eps) if tree.is_floating(loss) else math.nan)
+            return loss
+
+        self.num_examples = int(jax.eval_shape(per_example(noting), self.params).shape[0])
+        self._epsilon = epsilons[0]
 
         def evaluate(params: Params, batch: Any, sigma: jax.Array, key: jax.Array) -> Evaluated:
             values_fn = per_example(on(batch))
@@ -130,7 +141,7 @@ class Prober:
             odd, even, variance, mean, size = jax.lax.scan(body, (empty, empty), jnp.arange(2 * CHUNK + 1))[1]
             failed, none = jnp.sum(~jnp.isfinite(mean[1:])), jnp.full((), jnp.nan)
             pairs = odd[2::2], even[2::2], variance[2::2]
-            return Evaluated(*pairs, failed, mean[0], size[0], none, jnp.zeros(0), shape.shape[0])
+            return Evaluated(*pairs, failed, mean[0], size[0], none, jnp.zeros(0), shape.shape[0], self._epsilon)
 
         # A program of a few calls is not worth the default's long compilation: of a ConvNet, half as long at equal speed.
         options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
@@ -151,7 +162,7 @@ class Prober:
             self.loss, self._spread = float(found.loss), float(found.spread)
         elif not math.isfinite(self.loss):
             raise not_finite(float(found.loss))
-        self.num_examples = int(found.num_examples)
+        self.num_examples, self._epsilon = int(found.num_examples), float(found.epsilon)
         self._repeats.append(float(found.again))
         self._failed.append((sigma, int(found.num_failed)))
         self.num_evaluations += number
@@ -184,7 +195,7 @@ class Prober:
     @property
     def digits(self) -> float:
         """The same in units of the loss."""
-        return float(jnp.finfo(jnp.result_type(float)).eps) / math.sqrt(self.num_examples)
+        return self._epsilon / math.sqrt(self.num_examples)
 
     def rung(self, sigma: float, number: int, first: int = 0) -> Rung:
         """Pairs of mutations along directions that are the same for every σ: those of whole calls, after the first ones'."""
@@ -229,6 +240,15 @@ class Prober:
                 break
             found = self.pairs(sigma)
         return usable, False
+
+
+def _rounding(params: Params, dtype_of: Callable[[jax.Array], Any]) -> float:
+    """By how much params are rounded in these dtypes, to an order of magnitude [parameter]."""
+
+    def rounded(leaf: jax.Array) -> jax.Array:
+        return leaf.astype(tree.compute_dtype(leaf)) * float(jnp.finfo(dtype_of(leaf)).eps)
+
+    return tree.root_mean_square(tree.map_floating(rounded, params))
 
 
 def _step(found: Pairs, target: float) -> float | None:

@@ -211,17 +211,30 @@ def _spread_exponent(columns: dict[str, np.ndarray]) -> Estimate:
 def _kind(found: Regime, exponent: Estimate, luck: Estimate, history: Any, first: int) -> str:
     # A user's own record may leave the loss out.
     loss = np.asarray(history.get("loss", []))[first:]
-    sizes, dtype = np.abs(loss[np.isfinite(loss)].astype(np.float64)), loss.dtype
+    sizes = np.abs(loss[np.isfinite(loss)].astype(np.float64))
     if not found.squared_batch_grad_norm.value > 0:
         return "flat" if found.hessian_trace.value == 0 else ""
     spread = found.sigma.value * np.sqrt(found.squared_batch_grad_norm.value)
     number = np.mean(np.asarray(history["num_examples"], np.float64)[first:])
-    digits = np.finfo(dtype).eps if np.issubdtype(dtype, np.floating) else 0.0
-    if len(sizes) and spread < ROUNDINGS * digits * np.median(sizes) / np.sqrt(number):
+    if len(sizes) and spread < ROUNDINGS * _epsilon(loss, history, first) * np.median(sizes) / np.sqrt(number):
         return "rounding"
     if exponent.value + 2 * exponent.error < _OF_NOISE:
         return "noise"
     return "rough or of low rank" if luck.value > _CERTAIN * luck.error else ""
+
+
+def _epsilon(loss: np.ndarray, history: Any, first: int) -> float:
+    """Rounding unit of the losses of a run; 0 where it is not known."""
+    if not np.issubdtype(loss.dtype, np.floating):
+        return 0.0
+    # Losses of ordinary Python are compared before they are rounded to what is recorded.
+    if history.get("num_exceptions") is not None and loss.dtype == np.float32:
+        change, number = (np.asarray(history[name], np.float64)[first:] for name in ("loss_change", "num_examples"))
+        is_told = np.isfinite(loss) & (np.abs(change) < np.abs(loss) / 4) & (number == 1)
+        # The difference of two numbers of single precision as near as that is a multiple of their spacing.
+        if np.any(np.mod(change[is_told], np.spacing(np.abs(loss[is_told])) / 4)):
+            return float(np.finfo(np.float64).eps)
+    return float(np.finfo(loss.dtype).eps)
 
 
 def _comparable(sigma: np.ndarray) -> int:

@@ -47,6 +47,9 @@ def survey(prober: Prober, center: float, asked: float | None, number: int) -> S
         # Discrete params have no smaller mutation than one: the ladder begins there.
         center = min(max(center, _FROM_ONE * smallest), prober.largest_sigma)
         scales = np.geomspace(center, smallest, _DOWN + 1).tolist()
+    elif center / 10 < smallest < center / 3:
+        # Of 16-bit params a decade may be all there is.
+        scales = np.geomspace(center, smallest, _DOWN + 1).tolist()
     else:
         scales = [center * 10.0**-step for step in range(_DOWN + 1)]
     if asked is not None and not scales[-1] <= asked <= center:
@@ -70,6 +73,7 @@ def survey(prober: Prober, center: float, asked: float | None, number: int) -> S
         # Twice the pairs, since roughness and noise are other ones along each direction.
         rungs = [_joined(one, prober.rung(one.sigma, number, number)) for one in rungs]
         kind, fit = look(rungs)
+        is_rounding = kind.name == "rounding"
         between = [center * 10.0 ** -(step - 0.5) for step in range(1, _DOWN + 1)]
         above = [] if prober.mutates_from > 0 else [center * 10.0 ** (step / 2) for step in range(1, _UP + 1)]
         # A search that noise led far away has left out what is near the σ asked about.
@@ -79,6 +83,9 @@ def survey(prober: Prober, center: float, asked: float | None, number: int) -> S
             if scale >= smallest and (kind.name not in ("smooth", "noise") or scale > center or scale in near):
                 rungs.append(prober.rung(scale, 2 * number))
                 kind, fit = look(rungs)
+        if is_rounding and kind.name == "minimum":
+            # Far above, curvature hides any slope.
+            kind = kind._replace(name="rounding")
     share, first = prober.failures()
     return Survey(kind._replace(failed=share, fails_from=first, num_pairs=kind.num_pairs or number), rungs, fit)
 
