@@ -11,6 +11,7 @@ from scipy import stats
 import mutagrad
 from mutagrad import theory
 from mutagrad.diagnostics import findings
+from mutagrad.diagnostics.landscape import flatness, update_angles
 from mutagrad.diagnostics.plans import optimum
 from mutagrad.diagnostics.probes import Prober, landscape
 
@@ -229,6 +230,21 @@ def test_bad_arguments_get_one_line(options, words):
     with pytest.raises(ValueError, match=re.escape(words)) as error:
         mutagrad.diagnose(jax.random.key(0), lambda x: jnp.sum(x**2), jnp.ones(3), **options)
     assert "\n" not in str(error.value)
+
+
+def of_zeros(loss_fn, offspring):
+    return jnp.zeros(len(offspring))
+
+
+@pytest.mark.parametrize(
+    "evaluation", [mutagrad.sharded(), mutagrad.evaluation.Evaluator(of_zeros), mutagrad.contest()]
+)
+def test_evaluators_that_would_not_be_used_are_refused_in_one_line(evaluation):
+    for look, options in ((mutagrad.diagnose, {}), (flatness, {"normalize": "leaf"}), (update_angles, {"sigma": 0.1})):
+        with pytest.raises(ValueError, match=r"^evaluation: got an Evaluator that JAX traces, [^\n]*$"):
+            look(jax.random.key(0), lambda x: jnp.sum(x**2), jnp.ones(3), evaluation=evaluation, **options)
+    found = mutagrad.diagnose(jax.random.key(0), lambda x: jnp.sum(x**2), jnp.ones(30), sigma=0.1, evaluation="mapped")
+    assert found.has_optimum
 
 
 def test_a_loss_that_is_not_finite_at_the_start():

@@ -7,11 +7,12 @@ import jax
 import numpy as np
 
 from mutagrad import tree
+from mutagrad.evaluation.local import Evaluator, resolve
 from mutagrad.evaluation.losses import check_loss_fn
 from mutagrad.mutation.changes import Jumps, jumps_of
 from mutagrad.types import LossFn, Mutation, Params
 
-__all__ = ["check_loss", "checked_params", "computing", "is_unordered", "jump_scales", "mutated_part"]
+__all__ = ["check_loss", "checked_params", "computing", "evaluator_of", "is_unordered", "jump_scales", "mutated_part"]
 
 
 def check_loss(loss_fn: Any, has_batch: bool) -> None:
@@ -20,6 +21,17 @@ def check_loss(loss_fn: Any, has_batch: bool) -> None:
         check_loss_fn(loss_fn, has_batch)
     except ValueError as error:
         raise ValueError(str(error).replace("batches=", "batch=")) from None
+
+
+def evaluator_of(evaluation: Any) -> Evaluator:
+    """The evaluator of ordinary Python that was passed, or what stands for the program's own way; others are refused."""
+    evaluator = resolve(evaluation)
+    if evaluator.is_traceable and evaluator.mode is None:
+        raise ValueError(
+            "evaluation: got an Evaluator that JAX traces, where such losses are evaluated in one way, one after another; leave "
+            "it out, or pass mutagrad.executor() for ordinary Python"
+        )
+    return evaluator
 
 
 def checked_params(mutation: Any, params: Params) -> Params:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from mutagrad import check, tree
+from mutagrad.diagnostics.checks import evaluator_of
 from mutagrad.diagnostics.findings import describe, draw
 from mutagrad.diagnostics.kind import ROUNDINGS, LossKind
 from mutagrad.diagnostics.plans import Plan, optimum, yardstick
@@ -27,7 +28,6 @@ from mutagrad.diagnostics.regime import Regime, unknown_regime
 from mutagrad.diagnostics.steps import along_of
 from mutagrad.diagnostics.survey import smoothed, survey
 from mutagrad.estimate import Estimate
-from mutagrad.evaluation.local import resolve
 from mutagrad.law import OrderStatistic, RankWeights
 from mutagrad.mutation import gaussian
 from mutagrad.selection import elitist
@@ -202,7 +202,7 @@ def diagnose(
         definition = Definition(None, mutation, elitist(), num_offspring)
     rule = _with_offspring(definition, num_offspring)
     probe_key, curvature_key = jax.random.split(check.key(key))
-    evaluator = resolve(evaluation)
+    evaluator = evaluator_of(evaluation)
     prober = Prober(probe_key, loss_fn, params, mutation, batch, None if evaluator.is_traceable else evaluator)
     is_sampled = batch is not None if resampled is None else bool(resampled)
 

@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mutagrad.diagnostics.checks import check_loss, computing
+from mutagrad.diagnostics.checks import check_loss, computing, evaluator_of
 from mutagrad.diagnostics.in_python import Candidates, losses_in_python, not_finite
-from mutagrad.evaluation.local import resolve
 from mutagrad.evaluation.losses import compare, finite_reference, per_example
 from mutagrad.types import Params
 
@@ -99,7 +98,7 @@ def evaluate_points(
     check_loss(loss_fn, batch is not None)
     if score_fn is not None:
         check_score(score_fn, batch is not None)
-    evaluator = resolve(evaluation)
+    evaluator = evaluator_of(evaluation)
     functions = [loss_fn] if score_fn is None else [loss_fn, as_losses(score_fn)]
     if not evaluator.is_traceable:
         found = [_in_python(evaluator, one, params, make_fn, key, number, noise, batch) for one in functions]

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from mutagrad import check, tree
+from mutagrad.diagnostics.checks import evaluator_of
 from mutagrad.diagnostics.findings import describe, draw
 from mutagrad.diagnostics.landscape.comparison import Comparison, compare_angles, mean_cosine, pair_cosine
 from mutagrad.diagnostics.landscape.gradients import BatchAngles, batch_angles, dot, full_gradient
 from mutagrad.diagnostics.landscape.mutations import mutant_fn, mutation_of, share_of, strength_of
 from mutagrad.diagnostics.landscape.points import evaluate_points, fast_options, kept
 from mutagrad.estimate import Estimate
-from mutagrad.evaluation.local import resolve
 from mutagrad.run.minibatches import minibatches
 from mutagrad.types import Params
 
@@ -163,7 +163,7 @@ def update_angles(
 
     mutation_key, random_key, batch_key = jax.random.split(check.key(key), 3)
     scale = jnp.asarray(sigma, jnp.result_type(float))
-    is_traceable = resolve(evaluation).is_traceable
+    is_traceable = evaluator_of(evaluation).is_traceable
     batch = data if is_traceable else batch
     found = evaluate_points(
         loss_fn, params, mutant_fn(mutation.sample_fn), (mutation_key, scale), num_mutations,
