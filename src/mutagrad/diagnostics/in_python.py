@@ -109,7 +109,8 @@ def losses_in_python(evaluator: Evaluator, loss_fn: Callable, candidates: Any, m
         raise not_finite(float(losses[0]), losses[0].words)
     numbers = [_number(one) for one in losses]
     found = told(numbers, len(candidates), None)
-    return found._replace(values=np.stack([np.broadcast_to(np.ravel(one), (found.num_examples,)) for one in numbers]))
+    values: Any = np.stack([np.broadcast_to(np.ravel(one), (found.num_examples,)) for one in numbers])
+    return found._replace(values=values)
 
 
 def _epsilon(values: np.ndarray) -> float:
