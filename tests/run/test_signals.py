@@ -38,6 +38,18 @@ def test_a_second_ctrl_c_interrupts_unless_it_is_the_first_again():
         signal.raise_signal(signal.SIGINT)
 
 
+def test_a_ctrl_c_of_which_the_listener_knows_is_no_second_one(monkeypatch):
+    monkeypatch.setattr(signals, "_is_taken", False)
+    with signals.interruptible() as request:
+        # The main thread is within a chunk, so that the handler waits.
+        signals._asked_again(signal.SIGINT)
+        assert request.reason == "interrupted"
+        request.since -= 1
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
 def test_what_is_ignored_or_handled_elsewhere_stays():
     came = []
     handlers = (signal.SIG_IGN, lambda *rest: came.append(1), signal.SIG_IGN)  # SIGHUP as under nohup
@@ -139,6 +151,19 @@ with heard():
     while True:
         time.sleep(0.1)
 """
+LONG_CHUNK = """
+import hashlib, time
+from mutagrad.run.signals import heard, interruptible
+
+start = time.monotonic()
+hashlib.pbkdf2_hmac("sha256", b"", b"", 20_000)
+number = round(20_000 * 2 / (time.monotonic() - start))
+with heard(), interruptible() as request:
+    print("ready", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", number)  # two seconds, as one step of Python
+    time.sleep(0.1)
+    print(request.reason, flush=True)
+"""
 
 
 def test_a_signal_that_is_swallowed_is_sent_again():
@@ -157,3 +182,12 @@ def test_a_second_ctrl_c_ends_a_process_that_is_stuck():
             pass
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=20) == 130
+
+
+def test_one_ctrl_c_in_a_chunk_of_two_seconds_ends_the_run_and_not_the_process():
+    command, pipe = [sys.executable, "-c", LONG_CHUNK], subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "interrupted\n"
+        assert process.wait(timeout=20) == 0

@@ -45,11 +45,15 @@ class Terminated(BaseException):
 
 
 class Request:
-    """Whether a run is asked to end: ``reason`` is "" until then, and after it "interrupted", "terminated" or "hung up"."""
+    """Whether a run is asked to end: ``reason`` is "" until then, and after it "interrupted", "terminated" or "hung up".
+
+    ``is_noted`` says that a thread has asked for a Ctrl-C whose handler waits, which is then no second one.
+    """
 
     def __init__(self) -> None:
         self.reason = ""
         self.since = 0.0
+        self.is_noted = False
 
     def make(self, number: int) -> None:
         """Ask, unless that has been done."""
@@ -99,9 +103,15 @@ def interruptible() -> Iterator[Request]:
             del previous[number]
 
     def handle(number: int, frame: Any) -> None:
-        if number == signal.SIGINT and request.reason and time.monotonic() - request.since > _APART:
-            signal.signal(signal.SIGINT, previous[signal.SIGINT])
-            signal.raise_signal(signal.SIGINT)
+        if number != signal.SIGINT:
+            request.make(number)
+        elif request.is_noted:
+            request.is_noted = False
+        elif request.reason and time.monotonic() - request.since > _APART:
+            usual = previous[signal.SIGINT]
+            signal.signal(signal.SIGINT, usual)
+            # Called and not sent: the listener of `heard` would count one that is sent.
+            usual(number, frame) if callable(usual) else signal.raise_signal(signal.SIGINT)
         else:
             request.make(number)
 
@@ -219,6 +229,8 @@ def _asked_again(number: signal.Signals) -> int:
     if _is_taken:
         return 0
     if _current is not None:
+        # Its handler waits behind what the main thread does, a chunk or a compilation.
+        _current.is_noted = number == signal.SIGINT
         _current.make(number)
         return 0
     # A signal of its own to the main thread, so that a call that waits there is woken.
