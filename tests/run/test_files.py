@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 import mutagrad
 from mutagrad.evaluation.local import resolve
+from mutagrad.lab.training.options import TrainConfig
+from mutagrad.lab.training.train import train
 from mutagrad.run import files, journal, past, saved, sums
 
 KEY, START = jax.random.key(0), jnp.ones(6)
@@ -193,3 +195,20 @@ def test_what_a_file_says_is_shown_in_one_line(whole, tmp_path):
     sums.write_signed(tried / "20.json", described | {"identity": identity})
     with pytest.raises(ValueError, match=r"saved by a run of some lines \?\[2J, and this is"):
         run(tried)
+
+
+@pytest.mark.parametrize("name", ["run[1]", "[ab]", "[[]"])
+def test_a_folder_that_orbax_would_not_find_again_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match=r"checkpoint: got .*; pass a folder without \[ and \]") as refused:
+        run(tmp_path / name / "checkpoint")
+    assert not (tmp_path / name).exists()
+    assert "\n" not in str(refused.value)
+    with pytest.raises(ValueError, match=r"out: got .*; pass a folder without"):
+        train(TrainConfig(sigma=0.01, generations=2, out=str(tmp_path / name)), progress=False)
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("name", ["run[", "run]", "a*b?"])
+def test_other_signs_in_the_name_of_a_folder_are_read_back(tmp_path, name):
+    run(tmp_path / name, 3)
+    assert int(run(tmp_path / name, 5).state.generation) == 5

@@ -18,7 +18,7 @@ import numpy as np
 from mutagrad import notice
 from mutagrad.run import sums
 from mutagrad.run.described import is_description
-from mutagrad.run.files import aside, check_plain, shown
+from mutagrad.run.files import aside, check_name, check_plain, shown
 from mutagrad.run.identity import by_path, changed, kind_of, versions
 from mutagrad.run.quiet import silence_orbax
 
@@ -28,13 +28,19 @@ _KEPT = 2
 
 
 def folder_of(folder: str | PathLike) -> Path:
-    """The folder of a run, "~" being the user's own; a ValueError if it is a file, or links stand where files of a run belong."""
+    """The folder of a run, "~" being the user's own.
+
+    Raises
+    ------
+    ValueError : if it is a file, cannot be read back (`check_name`), or links stand where files of a run belong.
+    """
     try:
         path = Path(folder).expanduser().resolve()
     except RuntimeError:  # ~ of somebody who has none, or a link that leads to itself
         raise ValueError(f"checkpoint: got {str(folder)!r}, which leads nowhere; pass another folder") from None
     if path.exists() and not path.is_dir():
         raise ValueError(f"checkpoint: got {str(folder)!r}, which is a file; pass a folder")
+    check_name(path, "checkpoint")
     check_plain(path, "checkpoint", _is_own)
     return path
 

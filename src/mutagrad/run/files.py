@@ -1,5 +1,6 @@
 """Files of folders that others may have made: what is no file, too large or no plain JSON is refused before it is read."""
 
+import fnmatch
 import json
 import os
 import stat
@@ -7,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["aside", "check_plain", "contents", "parsed", "read_json", "shown"]
+__all__ = ["aside", "check_name", "check_plain", "contents", "parsed", "read_json", "shown"]
 
 _MOST_TEXT = 2**24
 """Bytes of the largest JSON file that is read."""
@@ -75,6 +76,24 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(text: str) -> Any:
     raise ValueError(f"{text} is no JSON")
+
+
+def check_name(folder: Path, what: str) -> None:
+    """Refuse a folder whose path, taken for a pattern, is not its own, as with "[1]" in it: Orbax would not find it again.
+
+    Parameters
+    ----------
+    folder : resolved. what : the argument that named it, for the message.
+
+    Raises
+    ------
+    ValueError : in one line with the remedy.
+    """
+    if not fnmatch.fnmatchcase(str(folder), str(folder)):
+        raise ValueError(
+            f"{what}: got {str(folder)!r}, whose brackets are a pattern to Orbax, so that no checkpoint there could be read "
+            "back; pass a folder without [ and ] in its path, or rename it"
+        )
 
 
 def check_plain(folder: Path, what: str, is_own: Callable[[str], Any]) -> None:

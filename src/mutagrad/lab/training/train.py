@@ -13,6 +13,7 @@ from mutagrad.lab.training import figure, observers, resume, run_folder, summary
 from mutagrad.lab.training.options import MAY_CHANGE, TrainConfig, to_saved
 from mutagrad.lab.training.problem import Problem, check_settings, set_up
 from mutagrad.run.evolve import Result, RunError, evolve
+from mutagrad.run.files import check_name
 from mutagrad.run.identity import versions
 from mutagrad.run.lock import locked
 from mutagrad.run.observers import stop_after, stop_on_failures
@@ -97,6 +98,7 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
 @contextmanager
 def _opened(folder: Path, config: TrainConfig, problem: Problem, settings: dict[str, Any]) -> Iterator[None]:
     """The folder of a new run, or of an old one, which nobody else writes to."""
+    check_name(folder.absolute(), "out")
     if config.resume:
         saved = run_folder.read_config(folder)
         _check_same(config, run_folder.read_settings(folder))
