@@ -1,9 +1,11 @@
 """evolve: same key, same run; batches, records, checkpoints; and what it refuses."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -238,8 +240,26 @@ def test_cached_parent_loss_with_data_that_never_change():
         for algorithm in (cached, mutagrad.elitist(0.1, 8))
     ]
     np.testing.assert_allclose(results[0].params["w"], results[1].params["w"], rtol=1e-5)
-    with pytest.raises(ValueError, match="reevaluate_parent: got False with batches that change"):
-        mutagrad.evolve(key, cached, params, loss_fn, number, mutagrad.minibatches(DATA, 4), progress=False)
+    changing, words = mutagrad.minibatches(DATA, 4), "reevaluate_parent: got False with batches that change"
+    for start in (params, results[0]):
+        with pytest.raises(ValueError, match=words):
+            mutagrad.evolve(key, cached, start, loss_fn, 60, changing, progress=False)
+    with pytest.raises(ValueError, match=words):
+        next(mutagrad.generations(key, cached, results[0].state, loss_fn, 60, batches=changing))
+
+
+@pytest.mark.parametrize("wrapped", [lambda algorithm: algorithm, mutagrad.adapt_sigma])
+def test_a_kept_loss_is_not_believed_by_an_algorithm_that_evaluates_its_parent(wrapped):
+    """It is of another loss here: the parent's loss of the first generation is that of the params, by the new loss."""
+
+    def kept_of(loss_fn, start, reevaluate):
+        algorithm = wrapped(mutagrad.elitist(0.1, 4, reevaluate_parent=reevaluate))
+        return mutagrad.evolve(jax.random.key(0), algorithm, start, loss_fn, 6 if reevaluate else 5, progress=False)
+
+    first = kept_of(lambda x: jnp.sum(x**2), jnp.ones(3), False)
+    then = kept_of(lambda x: jnp.sum(x**2) + 10, first, True)
+    np.testing.assert_allclose(then.history["loss"][5], np.sum(np.square(first.params)) + 10, rtol=1e-6)
+    assert then.num_evaluations == first.num_evaluations + 5
 
 
 def test_a_batch_of_more_examples_than_a_product_of_int32_allows():
@@ -254,3 +274,79 @@ def test_a_batch_of_more_examples_than_a_product_of_int32_allows():
         roots = np.roots([1.0, 2 * (1 - mean), -float(change)])
         epsilon = roots[np.argmin(np.abs(roots))]
         np.testing.assert_allclose(float(found), 4 * epsilon**2 * variance / 70_000, rtol=1e-3)
+
+
+class Closing:
+    """An observer whose end takes so long that the user presses Ctrl-C again."""
+
+    def __init__(self, *numbers):
+        self.numbers, self.closed = numbers, 0
+
+    def __call__(self, chunk):
+        return None
+
+    def close(self):
+        self.closed += 1
+        for number in self.numbers:
+            signal.raise_signal(number)
+            time.sleep(0.6)  # later than one that is passed on twice
+
+
+def ended(number=8, **options):
+    return mutagrad.evolve(
+        jax.random.key(0),
+        mutagrad.elitist(0.1, 4),
+        jnp.ones(3),
+        lambda x: jnp.sum(x**2),
+        number,
+        progress=False,
+        **options,
+    )
+
+
+@pytest.mark.parametrize(("number", "reason"), [(signal.SIGINT, "interrupted"), (signal.SIGHUP, "hung up")])
+@pytest.mark.filterwarnings("ignore:evolve. SIGHUP")
+def test_a_signal_while_a_run_ends_loses_nothing(tmp_path, number, reason):
+    slow, other = Closing(number), Closing()
+    result = ended(checkpoint=tmp_path, observers=[slow, other])
+    assert (result.stopped, len(result.history["loss"]), other.closed) == (reason, 8, 1)
+    assert (tmp_path / "8.json").exists()
+
+
+def test_a_second_ctrl_c_while_a_run_ends_comes_when_all_is_saved(tmp_path):
+    slow, other = Closing(signal.SIGINT, signal.SIGINT), Closing()
+    with pytest.raises(KeyboardInterrupt):
+        ended(checkpoint=tmp_path, observers=[slow, other])
+    assert (slow.closed, other.closed) == (1, 1)
+    assert (tmp_path / "8.json").exists()
+    assert len(ended(checkpoint=tmp_path).history["loss"]) == 8
+
+
+def test_memory_that_is_too_small_for_the_history_costs_no_state(tmp_path, monkeypatch):
+    def none_left(own):
+        raise MemoryError
+
+    other = Closing()
+    with monkeypatch.context() as small:
+        small.setattr("mutagrad.run.saved.Saved.records", property(none_left))
+        with pytest.raises(MemoryError):
+            ended(checkpoint=tmp_path, observers=[other])
+    assert other.closed == 1
+    assert len(ended(checkpoint=tmp_path).history["loss"]) == 8
+
+
+def test_an_error_of_a_run_is_pickled_with_its_result():
+    def broken(chunk):
+        raise KeyError("broken")
+
+    with pytest.raises(mutagrad.RunError) as caught:
+        ended(observers=[broken])
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (type(again), str(again)) == (mutagrad.RunError, str(caught.value))
+    assert same(again.result.params, caught.value.result.params)
+
+
+def test_observers_may_come_from_a_generator():
+    seen = []
+    ended(observers=(seen.append for _ in range(1)))
+    assert seen

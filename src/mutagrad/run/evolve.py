@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from itertools import islice
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -13,20 +12,19 @@ import numpy as np
 
 from mutagrad import check, notice
 from mutagrad.algorithms.genomes.genomes import GenomeState
-from mutagrad.evaluation.batches import of_batch
 from mutagrad.evaluation.everyone import sees_everyone
 from mutagrad.evaluation.losses import check_loss_fn
 from mutagrad.run.hints import Hints, say_if_done, warn_at_the_end
 from mutagrad.run.lineage import Replayed, evaluator_of, recorder
 from mutagrad.run.loop import Chunk, default_record, generations
-from mutagrad.run.minibatches import Minibatches, changes
+from mutagrad.run.minibatches import Minibatches, changes, check_kept_loss, constant_loss, later
 from mutagrad.run.observers import History, Observer, Progress
 from mutagrad.run.processes import agreed_text
 from mutagrad.run.records import Failures, recorded, same_records
 from mutagrad.run.repeats import Believed, was_noisy
 from mutagrad.run.saved import Saved, is_consumed
 from mutagrad.run.signals import interruptible, seconds_asked
-from mutagrad.types import Algorithm, Info, Params, PopulationState, State, UnknownDefinition
+from mutagrad.types import Algorithm, Info, Params, PopulationState, State
 
 __all__ = ["Result", "RunError", "evolve"]
 
@@ -68,17 +66,8 @@ class RunError(RuntimeError):
         super().__init__(message)
         self.result = result
 
-
-def _constant_loss(loss_fn: Callable, batches: Any) -> Callable:
-    """The loss that never changes, which an algorithm with ``reevaluate_parent=False`` may keep."""
-    if batches is None:
-        return loss_fn
-    if not changes(batches):
-        return of_batch(loss_fn, batches.data)
-    raise ValueError(
-        "reevaluate_parent: got False with batches that change, so the parent's kept loss would be of another batch; "
-        "build the algorithm with reevaluate_parent=True, or use minibatches(data, None)"
-    )
+    def __reduce__(self) -> tuple[type["RunError"], tuple[str, Result]]:
+        return type(self), (str(self), self.result)
 
 
 def _start(algorithm: Algorithm, params: Any, loss_fn: Callable, batches: Any) -> tuple[Any, Any, int]:
@@ -87,17 +76,24 @@ def _start(algorithm: Algorithm, params: Any, loss_fn: Callable, batches: Any) -
         params = params.to_start_from()
     if isinstance(params, GenomeState):
         params = Result(params.params, params, None, "")
+    keeps = check_kept_loss(algorithm, batches)
     if isinstance(params, Result):
         state, history, evaluations = params.state, params.history, params.num_evaluations
         _check_state(algorithm, state)
         _say_if_other_sigma(algorithm, state)
+        state = state if keeps else _without_kept_loss(state)
     else:
-        definition = algorithm.definition
-        keeps = not isinstance(definition, UnknownDefinition) and not definition.reevaluate_parent
-        state = algorithm.init(params, _constant_loss(loss_fn, batches) if keeps else None)
+        state = algorithm.init(params, constant_loss(loss_fn, batches) if keeps else None)
         history, evaluations = None, 0
     # A large state is donated to each next chunk; the caller's arrays are not to be consumed.
     return jax.tree.map(jnp.copy, state), history, evaluations
+
+
+def _without_kept_loss(state: Any) -> Any:
+    """The state of an algorithm that evaluates its parent anew, which would otherwise believe what another has kept."""
+    if isinstance(state, State):
+        return state._replace(parent_loss=None)
+    return state._replace(inner=_without_kept_loss(state.inner)) if hasattr(state, "inner") else state
 
 
 def _check_state(algorithm: Algorithm, state: Any) -> None:
@@ -127,19 +123,6 @@ def _say_if_other_sigma(algorithm: Algorithm, state: Any) -> None:
             f"sigma: the run goes on with {kept:.7g}, which its state has, and not with {given:.7g} of the algorithm; for that, "
             f"start from result._replace(state=result.state.with_sigma({given:.7g}))"
         )
-
-
-def _later(batches: Any, completed: int) -> Any:
-    """An iterable of batches as it stands after so many generations."""
-    if batches is None or isinstance(batches, Minibatches) or callable(batches) or completed == 0:
-        return batches
-    iterator = iter(batches)
-    if iterator is batches:
-        raise ValueError(
-            f"batches: got an iterator for a run that goes on after {completed} generations, and where it stands is not known; "
-            "pass an iterable that starts anew, such as a list, which is skipped forward"
-        )
-    return islice(iterator, completed, None)
 
 
 def evolve(
@@ -215,6 +198,8 @@ def evolve(
         )
     if record is not None and not callable(record):
         raise ValueError(f"record: got {record!r}; pass a function record(state, info) -> arrays")
+    # A generator would be used up by the check.
+    observers = observers if callable(observers) else list(observers)
     if callable(observers) or not all(callable(observer) for observer in observers):
         raise ValueError(
             "observers: got something else than a list of functions of a chunk; pass such as [mutagrad.stop_after(60)]"
@@ -259,7 +244,7 @@ def evolve(
             state,
             loss_fn,
             num_generations - int(state.generation),
-            batches=_later(batches, int(state.generation)),
+            batches=later(batches, int(state.generation)),
             record=record if saved is None else saved.record(record),
             evaluation=evaluation,
         )
@@ -288,9 +273,10 @@ def _observed(
 
     if saved is not None:
         saved.evaluations_fn = made
-    stopped, closing = "", [*watching, *([] if saved is None else [saved])]
-    try:
-        with interruptible() as interrupted:
+    # What cannot be made again comes first; an observer's close may take long, and be interrupted.
+    stopped, closing = "", [*([] if saved is None else [saved]), *watching]
+    with interruptible() as interrupted:
+        try:
             for chunk in run:
                 state, repeats = chunk.state, repeats + chunk.num_repeats
                 records, descent = chunk.records if saved is not None else (chunk.records, None)
@@ -306,25 +292,31 @@ def _observed(
             else:
                 # A generation that takes long was given up.
                 stopped = interrupted.reason if int(state.generation) < num_generations else ""
-    except Exception as error:
-        number = int(state.generation) if not is_consumed(state) else -1
-        kept = result("error") if number > first else None
-        failed = _close(closing)
-        also = "" if failed is None else f" ({_one_line(failed)} when its observers were closed)"
-        if number == first:
+            outcome = result(stopped or ("generations" if int(state.generation) >= num_generations else "batches"))
+        except Exception as error:
+            number = int(state.generation) if not is_consumed(state) else -1
+            try:
+                kept = result("error") if number > first else None
+            finally:
+                failed = _close(closing)
+            also = "" if failed is None else f" ({_one_line(failed)} when its observers were closed)"
+            if number == first:
+                raise
+            if number < 0:
+                raise RuntimeError(
+                    f"evolve: {_one_line(error)}{also}; the state was consumed, go on from the last checkpoint, if there is one"
+                ) from error
+            message = f"evolve: {_one_line(error)} after generation {number}{also}; error.result holds the run up to it"
+            assert kept is not None
+            raise RunError(message, kept) from error
+        except BaseException:
+            _close(closing)
             raise
-        if number < 0:
-            raise RuntimeError(
-                f"evolve: {_one_line(error)}{also}; the state was consumed, go on from the last checkpoint, if there is one"
-            ) from error
-        message = f"evolve: {_one_line(error)} after generation {number}{also}; error.result holds the run up to it"
-        assert kept is not None
-        raise RunError(message, kept) from error
-    except BaseException:
-        _close(closing)
-        raise
-    outcome = result(stopped or ("generations" if int(state.generation) >= num_generations else "batches"))
-    if (failed := _close(closing)) is not None:
+        failed = _close(closing)
+    # Asked for while it ended.
+    stopped = interrupted.reason or stopped
+    outcome = outcome._replace(stopped=stopped or outcome.stopped)
+    if failed is not None:
         raise RunError(
             f"evolve: {_one_line(failed)} when the run had ended; error.result holds all of it", outcome
         ) from failed
@@ -334,13 +326,17 @@ def _observed(
 
 
 def _close(observers: Sequence[Any]) -> Exception | None:
-    """End all observers; the first error of them."""
-    failed = None
+    """End all observers; the first error of them. Ctrl-C is raised when all were ended."""
+    failed, ended = None, None
     for observer in observers:
         try:
             getattr(observer, "close", lambda: None)()
         except Exception as error:
             failed = failed or error
+        except BaseException as error:
+            ended = ended or error
+    if ended is not None:
+        raise ended
     return failed
 
 

@@ -11,7 +11,7 @@ from mutagrad.evaluation.everyone import sees_everyone
 from mutagrad.evaluation.local import resolve
 from mutagrad.evaluation.losses import check_loss_fn
 from mutagrad.run.chunks import Chunk, compiled, keys_of, one_by_one
-from mutagrad.run.minibatches import Minibatches
+from mutagrad.run.minibatches import Minibatches, check_kept_loss
 from mutagrad.types import Algorithm, Info, UnknownDefinition
 
 __all__ = ["Chunk", "default_record", "generation_key", "generations"]
@@ -122,6 +122,7 @@ def generations(
             f"batches: got sizes {batches.batch_size} with an algorithm that does not choose among them; wrap it in "
             "mutagrad.adapt_batch_size(algorithm, batches)"
         )
+    check_kept_loss(algorithm, batches)
     inside = evaluator.is_traceable and (batches is None or isinstance(batches, Minibatches) or callable(batches))
     arguments = (algorithm, loss_fn, record, evaluation if evaluator.mode is None else None, evaluator.mode)
     if inside:

@@ -3,14 +3,17 @@
 import inspect
 import itertools
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from mutagrad import check, keys
+from mutagrad.evaluation.batches import of_batch
+from mutagrad.types import Algorithm, UnknownDefinition
 
-__all__ = ["Minibatches", "changes", "minibatches", "takes_generation"]
+__all__ = ["Minibatches", "changes", "check_kept_loss", "constant_loss", "later", "minibatches", "takes_generation"]
 
 PERIOD = 100
 """Where there are several sizes, one of them is chosen for so many generations."""
@@ -49,6 +52,37 @@ def _number(data: Any) -> int:
 def changes(batches: Any) -> bool:
     """Whether generations of a run meet other batches than those before."""
     return batches is not None and not (isinstance(batches, Minibatches) and batches.batch_size is None)
+
+
+def check_kept_loss(algorithm: Algorithm, batches: Any) -> bool:
+    """Whether an algorithm keeps the loss of its parent; a ValueError if it does and the batches change."""
+    definition = algorithm.definition
+    if isinstance(definition, UnknownDefinition) or definition.reevaluate_parent:
+        return False
+    if changes(batches):
+        raise ValueError(
+            "reevaluate_parent: got False with batches that change, so the parent's kept loss would be of another batch; "
+            "build the algorithm with reevaluate_parent=True, or use minibatches(data, None)"
+        )
+    return True
+
+
+def constant_loss(loss_fn: Callable, batches: Any) -> Callable:
+    """The loss where batches do not change, as a function of params alone."""
+    return loss_fn if batches is None else of_batch(loss_fn, batches.data)
+
+
+def later(batches: Any, completed: int) -> Any:
+    """An iterable of batches as it stands after so many generations."""
+    if batches is None or isinstance(batches, Minibatches) or callable(batches) or completed == 0:
+        return batches
+    iterator = iter(batches)
+    if iterator is batches:
+        raise ValueError(
+            f"batches: got an iterator for a run that goes on after {completed} generations, and where it stands is not known; "
+            "pass an iterable that starts anew, such as a list, which is skipped forward"
+        )
+    return islice(iterator, completed, None)
 
 
 def takes_generation(batches: Callable) -> bool:
