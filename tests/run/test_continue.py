@@ -222,3 +222,28 @@ def test_records_of_nothing_go_on_and_those_of_another_shape_are_refused():
     past = run(5, jnp.ones(3), lambda state, info: {"a": state.params})
     with pytest.raises(ValueError, match=r"record\['a'\]: got shape \(4,\) where the history .* has \(3,\)"):
         run(9, past, lambda state, info: {"a": jnp.zeros(4)})
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_in_x64_mode_a_run_goes_on_with_losses_of_either_dtype(tmp_path, dtype):
+    """And a history of another dtype is refused still."""
+
+    def run(number, **options):
+        return mutagrad.evolve(
+            KEY,
+            mutagrad.elitist(0.1, 4),
+            np.ones(3, dtype),
+            lambda x: np.square(x).sum().astype(dtype),
+            number,
+            evaluation=mutagrad.executor(),
+            checkpoint=tmp_path,
+            progress=False,
+            **options,
+        )
+
+    with jax.enable_x64(True):
+        run(2)
+        losses = run(4).history["best_loss"]
+        assert (losses.dtype, len(losses)) == (dtype, 4)
+        with pytest.raises(ValueError, match=r"record.*: got dtype int32 where the history .* has float"):
+            run(5, record=lambda *given: mutagrad.default_record(*given) | {"best_loss": jnp.int32(0)})

@@ -225,7 +225,7 @@ def evolve(
         if not evaluator.is_traceable and was_noisy(past):
             evaluation = evaluator._replace(evaluate_fn=Believed(evaluator.evaluate_fn))
         per_generation = len(algorithm.ask(key, state, is_resampled=changes(batches)))
-        wanted = recorded(key, algorithm, state, per_generation, record)
+        wanted = recorded(key, algorithm, state, per_generation, record, past)
         failures = Failures(evaluator, past, wanted)
         if past is not None:
             past = past if saved is not None else failures.before(past)

@@ -24,13 +24,27 @@ FAILED = {
 """What evaluations did that failed, by the name under which the history counts them."""
 
 
-def recorded(key: jax.Array, algorithm: Algorithm, state: Any, number: int, record: Callable[[Any, Info], Any]) -> Any:
-    """What is recorded of a generation of that number of candidates: its structure, shapes and dtypes."""
+def recorded(
+    key: jax.Array, algorithm: Algorithm, state: Any, number: int, record: Callable[[Any, Info], Any], past: Any = None
+) -> Any:
+    """What is recorded of a generation of that number of candidates: its structure, shapes and dtypes.
 
-    def recorded(key: jax.Array, state: Any) -> Any:
-        return jax.tree.map(jnp.asarray, record(*algorithm.tell(key, state, jnp.zeros(number))))
+    Where losses may be of two dtypes, in JAX's x64 mode, they are of the one with which ``past``, a history, is such records.
+    """
 
-    return jax.eval_shape(recorded, key, state)
+    def recorded(key: jax.Array, state: Any, losses: Any) -> Any:
+        return jax.tree.map(jnp.asarray, record(*algorithm.tell(key, state, losses)))
+
+    dtypes = dict.fromkeys((jnp.zeros(()).dtype, jnp.dtype(jnp.float32)))
+    found = [jax.eval_shape(recorded, key, state, jax.ShapeDtypeStruct((number,), dtype)) for dtype in dtypes]
+    # A history from a checkpoint has names, and no structure.
+    names = past if isinstance(past, dict) else tree.by_name(past)
+    held = {name: np.asarray(leaf).dtype for name, leaf in names.items()}
+
+    def is_held(one: Any) -> bool:
+        return all(held.get(name) == leaf.dtype for name, leaf in tree.by_name(one).items())
+
+    return next(filter(is_held, found), found[0])
 
 
 def same_records(past: Any, wanted: Any, is_saved: bool) -> Any:
