@@ -16,11 +16,12 @@ from safetensors.numpy import load_file
 
 import mutagrad
 from mutagrad.lab.tasks.data import load
-from mutagrad.lab.training import observers
+from mutagrad.lab.tasks.inputs import principal_components
+from mutagrad.lab.training import observers, resume
 from mutagrad.lab.training.inspect import inspect
 from mutagrad.lab.training.options import TrainConfig
 from mutagrad.lab.training.problem import set_up
-from mutagrad.lab.training.run_folder import read_history, read_measurements, write_history
+from mutagrad.lab.training.run_folder import read_history, read_inputs, read_measurements, write_history
 from mutagrad.lab.training.summary import sentences
 from mutagrad.lab.training.train import resumed, train
 from mutagrad.run import saved
@@ -127,6 +128,38 @@ def test_a_run_goes_on_from_its_folder_alone(data, whole, tmp_path):
         resumed(folder, {"num_offspring": 5})
     with pytest.raises(ValueError, match=r"seed: got 4 where the run"):
         train(TrainConfig(data=data, widths=(3,), num_offspring=4, batch_size=16, out=str(folder), resume=True, seed=4))
+
+
+def test_a_run_goes_on_where_principal_components_have_other_last_digits(data, tmp_path, monkeypatch):
+    """As on another kind of CPU: it goes on, in the components that it has."""
+    settings = config(data, tmp_path / "run", 2, components=2)
+    monkeypatch.setattr("mutagrad.lab.training.figure.draw", lambda *given: None)
+    train(settings, progress=False)
+    seen, kept = set_up(settings, load(data)).task.data, read_inputs(tmp_path / "run")
+    before = (tmp_path / "run" / "inputs.safetensors").read_bytes()
+
+    def other(data, number):
+        found = principal_components(data, number)
+        return found._replace(data=found.data._replace(train_inputs=found.data.train_inputs * np.float32(1.001)))
+
+    monkeypatch.setattr("mutagrad.lab.training.problem.principal_components", other)
+    assert not np.array_equal(set_up(settings, load(data)).task.data.train_inputs, seen.train_inputs)
+    again = set_up(settings, load(data), kept).task.data
+    np.testing.assert_array_equal(again.train_inputs, seen.train_inputs)
+    np.testing.assert_array_equal(again.test_inputs, seen.test_inputs)
+    assert train(resumed(tmp_path / "run", {"generations": 3}), progress=False)["generations"] == 3
+    assert (tmp_path / "run" / "inputs.safetensors").read_bytes() == before
+    # Where they are damaged they are made anew.
+    (tmp_path / "run" / "inputs.safetensors").write_bytes(before[:-1] + b"!")
+    assert read_inputs(tmp_path / "run") is None
+
+
+def test_examples_are_known_by_their_sum_as_they_were_loaded_or_as_earlier_versions_had_it(data):
+    own, settings = load(data), TrainConfig(data=data, widths=(3,), components=2)
+    seen = set_up(settings, own).task.data
+    for one, are_others in ((None, False), (own, False), (seen, False), (load("digits"), True)):
+        saved = {} if one is None else {"examples": resume.examples(one)}
+        assert resume.are_others(saved, own, seen) == are_others
 
 
 def test_resuming_with_nothing_left_to_do_completes_the_folder(whole, tmp_path):

@@ -18,7 +18,7 @@ from mutagrad.lab.training.algorithm import definition_of, num_shared_layers, nu
 from mutagrad.lab.training.options import TrainConfig
 from mutagrad.lab.training.problem import Problem, set_up
 from mutagrad.lab.training.regime import groups, last_third, last_thirds
-from mutagrad.lab.training.run_folder import read_config, read_history, read_settings
+from mutagrad.lab.training.run_folder import read_config, read_history, read_inputs, read_settings
 from mutagrad.report import figures
 from mutagrad.report import landscape as landscape_figures
 from mutagrad.report.page.folder import are_there, is_evolved, lost_of, of_evolve
@@ -118,7 +118,7 @@ def _of_evolve(folder: Path, say: Say) -> str:
     if np.isfinite(records["loss"]).sum() >= FEWEST:
         lines.append(_forecast(records))
     if lost:
-        lines.append(f"{spans(lost, 0).capitalize()} of what is kept are lost to damage, and left out.")
+        lines.append(f"{spans(lost, told.first).capitalize()} of what is kept are lost to damage, and left out.")
     lines.append(f"Its page, with figures: mutagrad report {shlex.quote(str(folder))}")
     say("\n".join(lines))
     return "\n".join(lines)
@@ -249,7 +249,7 @@ def _last(folder: Path) -> _Last:
     settings, history = read(folder)
     if not (folder / "checkpoint").exists():
         raise FileNotFoundError(f"run: got {str(folder)!r}, which holds no checkpoint; let the run save itself first")
-    problem = set_up(settings, load(settings.data, settings.data_dir, settings.task))
+    problem = set_up(settings, load(settings.data, settings.data_dir, settings.task), read_inputs(folder))
     state = last_state(folder / "checkpoint", problem.key, problem.algorithm, problem.state)
     data = problem.task.data
     number, size = len(data.train_targets), int(history.num_examples[-1])

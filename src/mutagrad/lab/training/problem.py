@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import mutagrad
 from mutagrad import check
@@ -65,13 +66,15 @@ class Problem(NamedTuple):
     batches: mutagrad.Minibatches
 
 
-def set_up(config: TrainConfig, data: Dataset) -> Problem:
+def set_up(config: TrainConfig, data: Dataset, kept: dict[str, np.ndarray] | None = None) -> Problem:
     """The task, the algorithm and the batches that the settings describe.
 
     Parameters
     ----------
     config : see `TrainConfig`.
     data : inputs of any shape for an MLP, images (height, width) for the convnet.
+    kept : what made the inputs in an earlier sitting, as `run_folder.read_inputs` has it. Principal components are taken from
+        there: on another kind of CPU they would differ in their last digits.
 
     Raises
     ------
@@ -84,7 +87,7 @@ def set_up(config: TrainConfig, data: Dataset) -> Problem:
     >>> problem.batches.sizes, problem.inputs.words
     ((1437,), '64 as they are')
     """
-    inputs = _inputs(config, data)
+    inputs = _inputs(config, data, kept or {})
     _check_room(config, inputs.data)
     model_key, run_key = jax.random.split(jax.random.key(config.seed))
     task = make_task(inputs.data, _model(config, inputs.data, model_key))
@@ -99,7 +102,7 @@ def set_up(config: TrainConfig, data: Dataset) -> Problem:
     return Problem(task, inputs, run_key, algorithm, definition, state, batches)
 
 
-def _inputs(config: TrainConfig, data: Dataset) -> Inputs:
+def _inputs(config: TrainConfig, data: Dataset, kept: dict[str, np.ndarray]) -> Inputs:
     """The inputs that the settings ask for."""
     components, size = config.components, math.prod(data.train_inputs.shape[1:])
     if components is None:
@@ -110,12 +113,25 @@ def _inputs(config: TrainConfig, data: Dataset) -> Inputs:
             raise ValueError(
                 f"components: got {components} with standardised inputs; pass --no-standardize or 0 components"
             )
+        kinds = {name: (array.dtype.name, array.shape) for name, array in kept.items()}
+        if kinds == {"mean": ("float32", (size,)), "directions": ("float32", (size, components))}:
+            return _projected(data, kept)
         return principal_components(data, components)
     # The digits come with all inputs between −1 and 1; standardised, their rare pixels are blown up and learnt by heart.
     is_standardized = (
         config.model == "mlp" and config.data != "digits" if config.standardize is None else config.standardize
     )
     return standardized(data) if is_standardized else unchanged(data)
+
+
+def _projected(data: Dataset, kept: dict[str, np.ndarray]) -> Inputs:
+    """The inputs in principal components that are known; see `principal_components`."""
+    size, number = kept["directions"].shape
+    changed = {
+        name: (getattr(data, name).reshape(-1, size) - kept["mean"]) @ kept["directions"]
+        for name in ("train_inputs", "test_inputs")
+    }
+    return Inputs(data._replace(**changed), kept, f"{number} principal components of {size}")
 
 
 def _check_room(config: TrainConfig, data: Dataset) -> None:

@@ -34,9 +34,10 @@ def replay(folder: str | Path, generation: int | None = None, out: str | None = 
     """
     folder = Path(folder).expanduser()
     config, settings = run_folder.read_config(folder), run_folder.read_settings(folder)
-    problem = set_up(settings, load(settings.data, settings.data_dir, settings.task))
+    data = load(settings.data, settings.data_dir, settings.task)
+    problem = set_up(settings, data, run_folder.read_inputs(folder))
     task = problem.task
-    if config.get("examples") not in (None, resume.examples(task.data)):
+    if resume.are_others(config, data, task.data):
         raise ValueError(
             f"data: got {settings.data!r}, whose examples are others than those of the run in {str(folder)!r}"
         )

@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ from mutagrad.lab.tasks.dataset import Dataset
 from mutagrad.lab.training.options import TrainConfig
 from mutagrad.lab.training.run_folder import is_ended, read_config
 
-__all__ = ["device", "examples", "is_blank", "nothing_left", "wanted_generations"]
+__all__ = ["are_others", "device", "examples", "is_blank", "nothing_left", "wanted_generations"]
 
 _DEFAULT_GENERATIONS = 2000
 _OF_NO_WORTH = (".writable", ".lock", "config.json.tmp", "manifest.json", "manifest.json.tmp")
@@ -54,13 +55,24 @@ def nothing_left(config: TrainConfig) -> str:
     return ""
 
 
+def are_others(saved: dict[str, Any], data: Dataset, seen: Dataset) -> bool:
+    """Whether a run had other examples.
+
+    Parameters
+    ----------
+    saved : its config.json. data : the examples as they were loaded. seen : as the network sees them, of which earlier versions
+        of this library kept the sum.
+    """
+    return saved.get("examples") not in (None, examples(data)) and saved["examples"] != examples(seen)
+
+
 def device() -> str:
     """What JAX computes on."""
     return jax.devices()[0].device_kind
 
 
 def examples(data: Dataset) -> str:
-    """A sum of the training examples, by which others are told from them."""
+    """A sum of the training examples as they were loaded, by which others are told from them."""
     digest = hashlib.sha256()
     for values in (data.train_inputs, data.train_targets):
         array = np.ascontiguousarray(values)

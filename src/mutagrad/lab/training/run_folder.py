@@ -25,6 +25,7 @@ __all__ = [
     "is_ended",
     "read_config",
     "read_history",
+    "read_inputs",
     "read_measurements",
     "read_settings",
     "seal",
@@ -220,6 +221,20 @@ def _exported(folder: Path) -> Any:
     if own and (found := damage(folder, own)):
         raise ValueError(f"run: got {str(folder)!r}, in which {found[0]}; restore it, or the journals of the run")
     return _checked(folder, exported.read(path))
+
+
+def read_inputs(folder: Path) -> dict[str, np.ndarray] | None:
+    """What makes a run's inputs, from inputs.safetensors; ``None`` if it is not there, or not as the run wrote it."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    name = "inputs.safetensors"
+    if name not in (_listed(folder) or {}) or damage(folder, [name]):
+        return None
+    try:
+        return {key[2:-2]: array for key, array in load_file(folder / name).items()}
+    except (OSError, SafetensorError):
+        return None
 
 
 def read_measurements(folder: Path) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mutagrad.lab.tasks.data import load
+from mutagrad.lab.tasks.dataset import Dataset
 from mutagrad.lab.training import figure, observers, resume, run_folder, summary
 from mutagrad.lab.training.options import MAY_CHANGE, TrainConfig, to_saved
 from mutagrad.lab.training.problem import Problem, check_settings, set_up
@@ -74,17 +75,18 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
     (20, 420)
     """
     check_settings(config)
-    problem = set_up(config, load(config.data, config.data_dir, config.task))
+    data = load(config.data, config.data_dir, config.task)
     folder = Path(config.out) if config.out is not None else None
+    problem = set_up(config, data, run_folder.read_inputs(folder) if folder is not None and config.resume else None)
     settings = {
         "settings": to_saved(config),
         "versions": versions(),
         "device": resume.device(),
-        "examples": resume.examples(problem.task.data),
+        "examples": resume.examples(data),
     }
     with interruptible(), ExitStack() as held:
         if folder is not None:
-            held.enter_context(_opened(folder, config, problem, settings))
+            held.enter_context(_opened(folder, config, data, problem, settings))
         start = time.perf_counter()
         run, measurements, failure = _run(config, problem, folder, progress)
         outcome = summary.outcome(config, problem, run, measurements.columns, time.perf_counter() - start)
@@ -96,13 +98,15 @@ def train(config: TrainConfig, progress: bool = True) -> dict[str, Any]:
 
 
 @contextmanager
-def _opened(folder: Path, config: TrainConfig, problem: Problem, settings: dict[str, Any]) -> Iterator[None]:
+def _opened(
+    folder: Path, config: TrainConfig, data: Dataset, problem: Problem, settings: dict[str, Any]
+) -> Iterator[None]:
     """The folder of a new run, or of an old one, which nobody else writes to."""
     check_name(folder.absolute(), "out")
     if config.resume:
         saved = run_folder.read_config(folder)
         _check_same(config, run_folder.read_settings(folder))
-        if saved.get("examples") not in (None, settings["examples"]):
+        if resume.are_others(saved, data, problem.task.data):
             raise ValueError(
                 f"data: got {config.data!r}, whose examples are others than those of the run in {str(folder)!r}; restore "
                 "them, or start a new run"
