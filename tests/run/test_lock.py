@@ -1,5 +1,7 @@
 """One writer a folder; whoever dies holds nothing."""
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -91,4 +93,21 @@ def test_it_is_let_go_at_the_end_and_at_an_error(tmp_path):
         with pytest.raises(KeyError), locked(tmp_path, "out"):
             raise KeyError
     with locked(tmp_path, "out"), pytest.raises(ValueError, match="is writing to"), locked(tmp_path, "out"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.EWOULDBLOCK, "which process .* is writing to; wait until it has ended"),
+        (errno.ENOLCK, "whose file system has no locks .*; pass a folder on another one"),
+        (errno.ENOTSUP, "whose file system has no locks .*; pass a folder on another one"),
+    ],
+)
+def test_a_file_system_without_locks_is_not_a_busy_folder(tmp_path, monkeypatch, number, words):
+    def flock(descriptor, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(ValueError, match=f"^checkpoint: got .*, {words}"), locked(tmp_path, "checkpoint"):
         pass

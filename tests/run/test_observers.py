@@ -109,6 +109,23 @@ def test_stop_on_plateau():
         assert earlier[-100:-50].mean() - earlier[-50:].mean() > 0.01 * earlier[-100:-50].mean()
 
 
+@pytest.mark.parametrize(
+    ("losses", "stops"),
+    [
+        ([4, np.inf, 4, 4, 2, 2, 2, 2], False),
+        ([4, 4, 4, 4, 2, np.nan, 2, 2], False),
+        ([np.nan] * 4 + [2, 2, 2, 2], False),
+        ([4, np.inf, 4, 4, 4, 4, 4, 4], True),
+        ([4, 4, 4, 4] + [np.inf] * 4, True),
+        ([np.inf] * 8, True),
+    ],
+)
+def test_a_loss_that_is_not_finite_is_no_plateau(losses, stops):
+    stop = mutagrad.stop_on_plateau(4)
+    said = [stop(mutagrad.Chunk(None, {"loss": np.float32([loss])}, 1)) for loss in losses]
+    assert said == [None] * 7 + ["a plateau of 4 generations" if stops else None]
+
+
 def test_stop_on_failures():
     """Whether the loss fails for good, or for fewer generations on end than were asked for, wherever chunks end."""
 

@@ -1,5 +1,6 @@
 """One writer a folder: a lock that ends with the process that holds it."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -8,6 +9,8 @@ from pathlib import Path
 __all__ = ["locked"]
 
 _NAME = ".lock"
+_TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+"""What the system says of a lock that another has; Windows has the last two."""
 _held: set[int] = set()
 """Descriptors of this process that hold a lock."""
 
@@ -36,7 +39,7 @@ def locked(folder: Path, what: str) -> Iterator[None]:
 
     Raises
     ------
-    ValueError : if another process, or another run of this one, holds it.
+    ValueError : if another process, or another run of this one, holds it, or the file system has no locks.
     OSError : if the folder cannot be written.
 
     >>> import pathlib, tempfile
@@ -54,7 +57,14 @@ def locked(folder: Path, what: str) -> Iterator[None]:
     descriptor = os.open(folder / _NAME, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
     _held.add(descriptor)
     try:
-        if not _taken(descriptor):
+        try:
+            is_free = _taken(descriptor)
+        except OSError as error:
+            raise ValueError(
+                f"{what}: got {str(folder)!r}, whose file system has no locks ({error.strerror}), so that two runs could write "
+                "there; pass a folder on another one"
+            ) from None
+        if not is_free:
             owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "another"
             raise ValueError(
                 f"{what}: got {str(folder)!r}, which process {owner} is writing to; wait until it has ended, or pass another "
@@ -88,6 +98,8 @@ def _taken(descriptor: int) -> bool:
 
     try:
         lock()
-    except OSError:
-        return False
+    except OSError as error:
+        if error.errno in _TAKEN:
+            return False
+        raise
     return True

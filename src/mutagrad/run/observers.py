@@ -104,6 +104,8 @@ def stop_at_loss(loss: float) -> Observer:
 def stop_on_plateau(num_generations: int, decrease: float = 0.01) -> Observer:
     """Stop when the mean loss of so many generations is not lower than before by a share ``decrease``.
 
+    The means are of the losses that are finite.
+
     Parameters
     ----------
     num_generations : of each of the two spans that are compared.
@@ -126,8 +128,9 @@ def stop_on_plateau(num_generations: int, decrease: float = 0.01) -> Observer:
         losses[:] = [both]
         if len(both) < 2 * number:
             return None
-        before, now = both[:number].mean(), both[number:].mean()
-        return f"a plateau of {number} generations" if not before - now > decrease * abs(before) else None
+        before, now = _finite_mean(both[:number]), _finite_mean(both[number:])
+        is_lower = now < before - decrease * abs(before) if math.isfinite(before) else math.isfinite(now)
+        return None if is_lower else f"a plateau of {number} generations"
 
     return observe
 
@@ -187,6 +190,11 @@ def stop_on_failures(num_generations: int = 100) -> Observer:
         )
 
     return observe
+
+
+def _finite_mean(losses: np.ndarray) -> float:
+    finite = losses[np.isfinite(losses)]
+    return float(finite.mean()) if len(finite) else math.inf
 
 
 def _column(chunk: Chunk, who: str) -> Any:
