@@ -21,7 +21,7 @@ def replay(folder: str | Path, generation: int | None = None, out: str | None = 
     Parameters
     ----------
     folder : as `mutagrad train` wrote it. generation : which one; the last unless given.
-    out : a .safetensors file for its parameters, or ``None``.
+    out : a .safetensors file for its parameters, in a folder that is there; the ending may be left out. Or ``None``.
 
     Returns
     -------
@@ -30,9 +30,10 @@ def replay(folder: str | Path, generation: int | None = None, out: str | None = 
 
     Raises
     ------
-    FileNotFoundError, ValueError : if there is no run, its lineage is damaged before that generation, or its data are others.
+    FileNotFoundError, ValueError : if there is no run, its lineage is damaged before that generation, its data are others, or
+        there is no folder for ``out``, which is known before anything is replayed.
     """
-    folder = Path(folder).expanduser()
+    folder, written = Path(folder).expanduser(), None if out is None else _file(out)
     config, settings = run_folder.read_config(folder), run_folder.read_settings(folder)
     data = load(settings.data, settings.data_dir, settings.task)
     problem = set_up(settings, data, run_folder.read_inputs(folder))
@@ -60,8 +61,17 @@ def replay(folder: str | Path, generation: int | None = None, out: str | None = 
         f"lineage          {found.num_bytes:,} bytes, {each:.3g} a generation, 1/{found.num_bytes_of_params / each:,.0f} of its "
         "parameters",
     ]
-    if out is not None:
-        path = Path(out).expanduser().with_suffix("")
-        run_folder.write_arrays(path.parent, path.name, found.params)
-        lines.append(f"parameters       {path}.safetensors")
+    if written is not None:
+        run_folder.write_arrays(written.parent, written.stem, found.params)
+        lines.append(f"parameters       {written}")
     return "\n".join(lines)
+
+
+def _file(out: str) -> Path:
+    """The file to write to, with its ending, in a folder that is there."""
+    path = Path(out).expanduser()
+    if path.suffix != ".safetensors":
+        path = path.parent / f"{path.name}.safetensors"
+    if path.stem in ("", ".safetensors") or path.is_dir() or not path.parent.is_dir():
+        raise FileNotFoundError(f"out: got {out!r}, which is a folder, or in one that is not there; pass a file's name")
+    return path

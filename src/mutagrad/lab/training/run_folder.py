@@ -15,7 +15,7 @@ from mutagrad import notice
 from mutagrad.lab.training import exported
 from mutagrad.lab.training.options import TrainConfig, from_saved
 from mutagrad.run import journal, sums
-from mutagrad.run.files import check_plain, read_json
+from mutagrad.run.files import aside, check_plain, read_json
 from mutagrad.run.past import HISTORY
 
 __all__ = [
@@ -312,10 +312,12 @@ def write_arrays(folder: Path, name: str, tree: Any) -> None:
     from safetensors.flax import save_file
 
     arrays = {jax.tree_util.keystr(path): jnp.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-    temporary = folder / f"{name}.tmp"
-    temporary.unlink(missing_ok=True)
+    # A name that is free: the folder may be anyone's.
+    temporary = aside(folder / f"{name}.tmp", "unfinished")
     try:
         save_file(arrays, str(temporary))
+        temporary.replace(folder / f"{name}.safetensors")
     except SafetensorError as error:  # its word for a disk that is full
         raise OSError(f"{name}.safetensors: cannot be written ({error}); make room, and go on with --resume") from None
-    temporary.replace(folder / f"{name}.safetensors")
+    finally:
+        temporary.unlink(missing_ok=True)
