@@ -125,7 +125,8 @@ def test_a_pool_that_is_shut_down():
 
 def test_a_loss_that_returns_nothing():
     with pytest.raises(
-        ValueError, match="^loss_fn: got nan at the start, before any mutation; it returned None; start"
+        ValueError,
+        match="^loss_fn: got a loss that is not finite at the start, before any mutation; it returned None; start",
     ):
         evolved(lambda params: None, evaluation=mutagrad.executor())
 
@@ -216,7 +217,9 @@ def test_failures_are_nan_counted_and_never_win(processes):
 
 def test_a_loss_that_fails_at_the_start_says_why():
     start = exact_losses.params() | {"w": np.full((3, 4), 2.0, np.float32)}
-    words = "^loss_fn: got nan at the start, before any mutation; it raised ArithmeticError: outside"
+    words = (
+        "^loss_fn: got a loss that is not finite at the start, before any mutation; it raised ArithmeticError: outside"
+    )
     with pytest.raises(ValueError, match=words) as caught:
         evolved(exact_losses.failing_loss, start=start, evaluation=mutagrad.executor())
     # The message of the user's exception has two lines.

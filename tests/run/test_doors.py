@@ -217,6 +217,18 @@ def test_a_batch_of_another_shape_keeps_the_run():
     assert len(caught.value.result.history["loss"]) == 7
 
 
+def test_a_loss_that_raises_stop_iteration_does_not_end_the_batches():
+    def loss(x, batch):
+        if batch.shape == (3,):
+            next(iter(()))
+        return jnp.sum(x**2) + jnp.sum(batch)
+
+    batches = [np.ones(2, np.float32)] * 7 + [np.ones(3, np.float32)]
+    with pytest.raises(mutagrad.RunError, match="StopIteration after generation 7") as caught:
+        evolved(50, loss_fn=loss, batches=batches)
+    assert len(caught.value.result.history["loss"]) == 7
+
+
 def test_a_loss_that_raises_keeps_the_run():
     calls = []
 

@@ -141,7 +141,8 @@ def test_callers_arrays_survive():
         (lambda x: jnp.ones((2, 2)) * x[0], r"loss_fn: got shape \(2, 2\)"),
         (lambda x: jnp.int32(1), "loss_fn: got int32"),
         (lambda x: jnp.zeros(0), "loss_fn: got no losses"),
-        (lambda x: x[0] * jnp.nan, "loss_fn: got nan at the start"),
+        (lambda x: x[0] * jnp.nan, "loss_fn: got a loss that is not finite at the start"),
+        (lambda x: x[0] + jnp.inf, "loss_fn: got a loss that is not finite at the start"),
         (lambda x: "loss", "loss_fn: got a str back"),
     ],
 )

@@ -1,5 +1,7 @@
 """A lineage makes every generation again, bit for bit, for every algorithm and wrapper, and knows when it does not."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -238,3 +240,21 @@ def test_a_damaged_lineage_begins_anew_where_the_run_goes_on(tmp_path):
         last = run(tmp_path, algorithm, 30)
     assert (tmp_path / "damaged-lineage.journal").exists()
     assert_same(mutagrad.replay(tmp_path, algorithm, first).params, last.params)
+
+
+class WithState(NamedTuple):
+    """Params of a user, as of a network with a memory."""
+
+    weights: jax.Array
+    state: jax.Array
+
+
+def test_params_with_a_field_named_state_are_replayed(tmp_path):
+    algorithm, start = mutagrad.elitist(0.1, 4), WithState(jnp.ones(3), jnp.ones(2))
+
+    def loss_fn(params):
+        return jnp.sum(params.weights**2) + jnp.sum(params.state**2)
+
+    result = mutagrad.evolve(jax.random.key(0), algorithm, start, loss_fn, 5, checkpoint=tmp_path, progress=False)
+    again = mutagrad.replay(tmp_path, algorithm, start)
+    np.testing.assert_array_equal(again.params.state, result.params.state)

@@ -1,8 +1,10 @@
 """The history of a saved run: on the disk and not in memory while it goes on, and whole in the result whatever happens."""
 
+import dataclasses
 import os
 import shutil
 import tracemalloc
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -144,3 +146,45 @@ def test_other_start_parameters_are_not_taken_in_silence(tmp_path, whole, recwar
     with pytest.warns(UserWarning, match="began with other parameters than those given"):
         result = run(tmp_path / "run", NUMBER, 2 * START)
     assert_whole(result, whole)
+
+
+@dataclasses.dataclass
+class Own:
+    """A record with equality of its own, which has no hash."""
+
+    name: str
+
+    def __call__(self, state, info):
+        return {self.name: info.parent_loss}
+
+
+def test_a_record_without_a_hash_is_kept(tmp_path):
+    result = run(tmp_path, 8, record=Own("loss"))
+    np.testing.assert_array_equal(result.history["loss"], run(None, 8).history["loss"])
+
+
+def test_a_result_that_goes_on_in_a_new_folder_keeps_its_history_whatever_sync_fails(whole, tmp_path, monkeypatch):
+    sync, calls = os.fsync, []
+
+    def failing(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 1:
+            raise FULL
+        sync(descriptor)
+
+    first = run(None, 20)
+    monkeypatch.setattr("mutagrad.run.journal.os.fsync", failing)
+    with pytest.warns(UserWarning, match="it cannot be written now"):
+        assert_whole(run(tmp_path, start=first), whole)
+    assert_whole(run(tmp_path), whole)
+
+
+def test_sums_of_a_checkpoint_that_is_gone_are_removed(whole, tmp_path):
+    run(tmp_path, 20)
+    (tmp_path / "90.json").write_text((tmp_path / "20.json").read_text())
+    with pytest.warns(UserWarning, match="the run goes on from generation 20"):
+        assert_whole(run(tmp_path), whole)
+    assert sorted(path.name for path in tmp_path.glob("*.json")) == ["20.json", "60.json"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(tmp_path)

@@ -218,7 +218,8 @@ class Checkpoints:
             seal.unlink(missing_ok=True)
             shutil.rmtree(place, ignore_errors=True)
             raise
-        whole = sorted(int(path.stem) for path in self._folder.glob("*.json") if _is_step(path.stem))
+        sealed = (path.stem for path in self._folder.glob("*.json") if _is_step(path.stem))
+        whole = sorted(int(step) for step in sealed if (self._folder / step).is_dir())
         for step in whole[:-_KEPT]:
             with suppress(OSError):
                 # Under another name first: a checkpoint that lacks files would be taken for a damaged one.
@@ -227,10 +228,12 @@ class Checkpoints:
                 shutil.rmtree(removed)
 
     def _clear(self) -> None:
-        """Move away what is not whole, since a step is not written twice; remove what was being removed."""
+        """Move away what is not whole, since a step is not written twice; remove what was being removed, and sums of nothing."""
         for path in list(self._folder.glob("*")):
             if path.name.startswith("removed-"):
                 shutil.rmtree(path, ignore_errors=True)
+            elif _is_step(path.stem) and path.suffix == ".json" and not path.with_suffix("").exists():
+                path.unlink()
             elif _is_step(path.name) and path.is_dir() and self._described(int(path.name))[1]:
                 (self._folder / f"{path.name}.json").unlink(missing_ok=True)
                 path.rename(aside(path, "damaged"))

@@ -20,7 +20,7 @@ from mutagrad.run.processes import agreed_number
 from mutagrad.run.repeats import Repeats
 from mutagrad.run.rows import Rows
 
-__all__ = ["Chunk", "compiled", "keys_of", "one_by_one"]
+__all__ = ["ByIdentity", "Chunk", "compiled", "keys_of", "one_by_one"]
 
 _CHUNK_SECONDS = 0.25
 _LONGEST_CHUNK = 4096
@@ -78,7 +78,7 @@ def keys_of(key: jax.Array, generation: Any) -> jax.Array:
 _compiled_keys_of = jax.jit(keys_of)
 
 
-class _ByIdentity(NamedTuple):
+class ByIdentity(NamedTuple):
     """Objects that are told apart by who they are, so that programs of them can be looked up."""
 
     objects: tuple
@@ -87,7 +87,7 @@ class _ByIdentity(NamedTuple):
         return hash(tuple(map(id, self.objects)))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByIdentity) and all(a is b for a, b in zip(self.objects, other.objects, strict=True))
+        return isinstance(other, ByIdentity) and all(a is b for a, b in zip(self.objects, other.objects, strict=True))
 
 
 def _evaluation_of(evaluator: Any, mode: Any) -> Any:
@@ -95,7 +95,7 @@ def _evaluation_of(evaluator: Any, mode: Any) -> Any:
 
 
 @lru_cache(maxsize=16)
-def _chunk_program(arguments: _ByIdentity, mode: Any, draw_fn: Any, length: int, donates: bool) -> Callable:
+def _chunk_program(arguments: ByIdentity, mode: Any, draw_fn: Any, length: int, donates: bool) -> Callable:
     """The compiled program of a chunk: the same one for the same functions, whatever calls it."""
     algorithm, loss_fn, record, evaluator, _ = arguments.objects
     evaluation = _evaluation_of(evaluator, mode)
@@ -128,11 +128,11 @@ def _chunk_program(arguments: _ByIdentity, mode: Any, draw_fn: Any, length: int,
 
 
 def _draw_minibatch(batches: Minibatches) -> Callable:
-    return _minibatch_drawer(batches.batch_size, batches.sizes)
+    return _minibatch_drawer(batches.batch_size)
 
 
 @lru_cache(maxsize=64)
-def _minibatch_drawer(batch_size: Any, sizes: tuple) -> Callable:
+def _minibatch_drawer(batch_size: Any) -> Callable:
     def draw(key: jax.Array, data: Any, level: int, generation: Any) -> tuple[Any, bool]:
         size = batch_size[level] if isinstance(batch_size, tuple) else batch_size
         return Minibatches(data, batch_size).draw(key, data, level), size is not None
@@ -141,7 +141,7 @@ def _minibatch_drawer(batch_size: Any, sizes: tuple) -> Callable:
 
 
 @lru_cache(maxsize=16)
-def _function_drawer(batches: _ByIdentity) -> Callable:
+def _function_drawer(batches: ByIdentity) -> Callable:
     function = batches.objects[0]
     is_moving = takes_generation(function)
 
@@ -157,14 +157,15 @@ def _drawer(batches: Any) -> tuple[Callable | None, Any]:
         return None, None
     if isinstance(batches, Minibatches):
         return _draw_minibatch(batches), batches.data
-    return _function_drawer(_ByIdentity((batches,))), None
+    return _function_drawer(ByIdentity((batches,))), None
 
 
-def _first_line(loss: float, reason: str = "") -> str:
+def _first_line(reason: str = "") -> str:
+    # An infinite mean is told as NaN, so that neither is named.
     why = f"; it {reason}" if reason else ""
     return (
-        f"loss_fn: got {loss} at the start, before any mutation{why}; start from params, and a first batch, at "
-        "which the loss is finite (check the data and the initial scale)"
+        f"loss_fn: got a loss that is not finite at the start, before any mutation{why}; start from params, and a first batch, "
+        "at which it is finite (check the data and the initial scale)"
     )
 
 
@@ -189,7 +190,7 @@ def compiled(key: jax.Array, arguments: tuple, state: Any, num_generations: int,
     donates = sum(leaf.size for leaf in jax.tree.leaves(state)) > _LARGE
     state = _each_once(state) if donates else state
     *objects, mode = arguments
-    program = _chunk_program(_ByIdentity((*objects, None)), mode, draw_fn, length, donates)
+    program = _chunk_program(ByIdentity((*objects, None)), mode, draw_fn, length, donates)
     completed, number = 0, 1
     while completed < num_generations:
         start = time.perf_counter()
@@ -202,7 +203,7 @@ def compiled(key: jax.Array, arguments: tuple, state: Any, num_generations: int,
         state, rows = program(key, state, data, jnp.asarray(number, jnp.int32), level)
         records, parent_losses = rows.first(number)
         if completed == 0 and not np.isfinite(parent_losses[0]) and int(state.generation) == number:
-            raise ValueError(_first_line(float(parent_losses[0])))
+            raise ValueError(_first_line())
         seconds = time.perf_counter() - start
         yield Chunk(state, records, number)
         completed += number
@@ -212,7 +213,7 @@ def compiled(key: jax.Array, arguments: tuple, state: Any, num_generations: int,
 
 
 @lru_cache(maxsize=16)
-def _generation_program(arguments: _ByIdentity, mode: Any, has_batches: bool, donates: bool) -> Callable:
+def _generation_program(arguments: ByIdentity, mode: Any, has_batches: bool, donates: bool) -> Callable:
     """The compiled program of one generation whose batch comes from outside."""
     algorithm, loss_fn, record, evaluator, _ = arguments.objects
 
@@ -228,7 +229,7 @@ def _generation_program(arguments: _ByIdentity, mode: Any, has_batches: bool, do
 
 
 @lru_cache(maxsize=16)
-def _tell_program(arguments: _ByIdentity) -> Callable:
+def _tell_program(arguments: ByIdentity) -> Callable:
     algorithm, record = arguments.objects
 
     @jax.jit
@@ -266,9 +267,9 @@ def one_by_one(
     donates = sum(leaf.size for leaf in jax.tree.leaves(state)) > _LARGE
     source, is_traceable = _batch_source(batches), evaluator.is_traceable
     if is_traceable:
-        program = _generation_program(_ByIdentity((*arguments[:-1], None)), mode, batches is not None, donates)
+        program = _generation_program(ByIdentity((*arguments[:-1], None)), mode, batches is not None, donates)
     else:
-        tell = _tell_program(_ByIdentity((algorithm, record)))
+        tell = _tell_program(ByIdentity((algorithm, record)))
     rows: list[Any] = []
     is_counting = getattr(evaluator.evaluate_fn, "counts_failures", False)
     start, is_first, has_warned = time.perf_counter(), int(state.generation) == 0, False
@@ -277,7 +278,10 @@ def one_by_one(
     for completed in range(1, num_generations + 1):
         step_key, batch_key = _compiled_keys_of(key, state.generation)
         try:
-            batch, is_resampled = source(batch_key, state.generation)
+            try:
+                batch, is_resampled = source(batch_key, state.generation)
+            except StopIteration:
+                break
             if is_traceable:
                 state, row, parent_loss = program(key, state, batch)
                 reason = ""
@@ -300,15 +304,13 @@ def one_by_one(
                     losses = repeats.seen(raw, losses, offspring, more)
                     is_resampled, num_repeats = repeats.is_noisy, num_repeats + more
                 state, row, parent_loss = tell(step_key, state, losses, is_resampled)
-        except StopIteration:
-            break
         except Exception as error:
             if not rows:
                 raise
             failed = error
             break
         if is_first and not np.isfinite(parent_loss):
-            raise ValueError(_first_line(float(parent_loss), reason))
+            raise ValueError(_first_line(reason))
         is_first = False
         if reason and not has_warned:
             has_warned = True

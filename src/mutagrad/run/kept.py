@@ -13,11 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from mutagrad.failures import Failure
 from mutagrad.run import journal
+from mutagrad.run.identity import mark
 
 __all__ = ["KeptEvaluations", "fingerprint"]
 
@@ -187,9 +187,4 @@ def _code_of(code: Any) -> bytes:
 
 def _mark(generation: int, index: int, params: Any) -> bytes:
     """16 bytes of a candidate and its place."""
-    digest = hashlib.blake2b(f"{generation} {index} ".encode(), digest_size=16)
-    for leaf in jax.tree.leaves(params):
-        array = np.asarray(leaf)
-        digest.update(f"{array.dtype.name} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.digest()
+    return mark(params, f"{generation} {index} ")

@@ -172,8 +172,9 @@ def _first(algorithm: Algorithm, params: Any) -> Any:
     """The state that a run starts from; a kept loss of the parent plays no part in a lineage."""
     if isinstance(params, GenomeState):
         return params
-    if hasattr(params, "state"):
-        return params.state
+    # A Result; params of the user's own may have a field of that name.
+    if hasattr(state := getattr(params, "state", None), "generation"):
+        return state
     definition = algorithm.definition
     keeps = not isinstance(definition, UnknownDefinition) and not definition.reevaluate_parent
     return algorithm.init(params, _no_loss if keeps else None)

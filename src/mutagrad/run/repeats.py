@@ -4,7 +4,6 @@ A controller of σ that takes the luck of a winner for progress ends anywhere. S
 evaluated once more; where its loss is another one than in its own generation, all that follow are told as if on a fresh batch.
 """
 
-import hashlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 
 from mutagrad.evaluation.losses import Losses
 from mutagrad.offspring import Offspring
+from mutagrad.run.identity import mark
 
 __all__ = ["Believed", "Repeats", "was_noisy"]
 
@@ -83,11 +83,9 @@ class Repeats:
         if not self.is_found and (has_before or self._losses):
             while len(self._losses) >= _REMEMBERED:
                 self._losses.pop(next(iter(self._losses)))
-            self._losses[_mark(offspring.parents)] = _mean(raw, 0)
+            self._losses[mark(offspring.parents)] = _mean(raw, 0)
             if has_before:
-                self._look(
-                    abs(_mean(raw, 1) - self._losses.get(_mark(_before(offspring)), math.nan)), losses, offspring
-                )
+                self._look(abs(_mean(raw, 1) - self._losses.get(mark(_before(offspring)), math.nan)), losses, offspring)
         return _without_second(losses) if is_extra and not self.is_noisy else losses
 
     def _look(self, difference: float, losses: Losses, offspring: Offspring) -> None:
@@ -111,14 +109,6 @@ def _before(offspring: Offspring) -> Any:
         return own if leaf is None else leaf
 
     return jax.tree.map(leaf_of, offspring.previous, offspring.parents, is_leaf=lambda leaf: leaf is None)
-
-
-def _mark(params: Any) -> bytes:
-    """16 bytes of parameters."""
-    digest = hashlib.blake2b(digest_size=16)
-    for leaf in jax.tree.leaves(params):
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.digest()
 
 
 def _mean(raw: Any, index: int) -> float:

@@ -26,6 +26,7 @@ from mutagrad.evaluation.local import Evaluator
 from mutagrad.run import journal, lineage
 from mutagrad.run.begun import begun
 from mutagrad.run.checkpoint import Checkpoints, folder_of
+from mutagrad.run.chunks import ByIdentity
 from mutagrad.run.files import aside
 from mutagrad.run.identity import identity_of
 from mutagrad.run.kept import KeptEvaluations, fingerprint
@@ -46,8 +47,8 @@ class Saved:
 
     Parameters
     ----------
-    folder, key, algorithm : as in `mutagrad.evolve`. state : of the algorithm. recorder : of the lineage, or ``None``.
-    evaluator : that the run uses. seconds : between two checkpoints.
+    folder, key, algorithm : as in `mutagrad.evolve`. state : of the algorithm. recorder : of the lineage.
+    evaluator : that the run uses.
     """
 
     def __init__(
@@ -56,12 +57,11 @@ class Saved:
         key: jax.Array,
         algorithm: Any,
         state: Any,
-        recorder: Callable | None,
+        recorder: Callable,
         evaluator: Evaluator,
-        seconds: float | None = None,
     ):
         self._folder, self._key, self._recorder = folder_of(folder), key, recorder
-        self._seconds = _SECONDS if seconds is None else seconds
+        self._seconds = _SECONDS
         self._evaluator = evaluator
         self._held = ExitStack()
         self._held.enter_context(locked(self._folder, "checkpoint"))
@@ -75,6 +75,7 @@ class Saved:
         self._journals: dict[str, journal.Journal] = {}
         self._pending: dict[str, list[tuple[int, dict[str, Any]]]] = {}
         self._past: Any = None
+        self._is_past_written = True
         self._like: Any = None
         self._number = 0
         self._start: dict[str, Any] = {}
@@ -94,7 +95,7 @@ class Saved:
                     "made again), and its journals are kept as earlier-…"
                 )
             self._first = int(state.generation) - max(map(len, jax.tree.leaves(history)), default=0)
-            self._start = lineage.start_of(state, self._key, self._evaluator)
+            self._start, self._is_past_written = lineage.start_of(state, self._key, self._evaluator), False
             return state, history, evaluations
         given = lineage.start_of(state, self._key, self._evaluator)
         state = self._checkpoints.restore(described, state)
@@ -105,8 +106,7 @@ class Saved:
             self._rewrite(past.columns)
         own = self._lineage_start(int(state.generation))
         if own is None:
-            if self._recorder is not None:
-                self._say("its lineage is damaged or missing, and begins anew here")
+            self._say("its lineage is damaged or missing, and begins anew here")
             self._set_aside(lineage.NAME)
         if own and own["generation"] == given["generation"] and own["checksum"] != given["checksum"]:
             self._say(
@@ -154,7 +154,7 @@ class Saved:
 
     def record(self, record: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         """What the loop is to record: (what ``record`` does, the lineage)."""
-        return _both(record, self._recorder)
+        return _both(ByIdentity((record, self._recorder)))
 
     def __call__(self, chunk: Chunk, descent: Any) -> None:
         """Append what was recorded and the lineage, and save the state if it is time to."""
@@ -162,8 +162,7 @@ class Saved:
         self._like = jax.tree.map(lambda leaf: leaf[:0].copy(), chunk.records)
         self._number = chunk.generation - self._first
         self._append(HISTORY, first - self._first, tree.by_name(chunk.records))
-        if descent is not None:
-            self._append(lineage.NAME, first - self._start["generation"], descent)
+        self._append(lineage.NAME, first - self._start["generation"], descent)
         self._state = chunk.state
         is_due = time.monotonic() - self._last > self._seconds
         if self._kept is not None and is_due:
@@ -265,10 +264,10 @@ class Saved:
     def _opened(self, name: str, rows: list[tuple[int, dict[str, Any]]]) -> journal.Journal:
         path = self._folder / name
         about = {"run": self._run} | (self._start if name == lineage.NAME else {})
-        is_new = not path.exists() or not path.stat().st_size
         opened = journal.Journal(path, rows[0][1], about)
         if name == HISTORY and self._past is not None:
-            if is_new:
+            # Not whether the file is new: it is there when its first sync has failed.
+            if not self._is_past_written:
                 rows.insert(0, (0, tree.by_name(self._past)))
             self._past = None
         return opened
@@ -293,11 +292,12 @@ class Saved:
 
 
 @lru_cache(maxsize=64)
-def _both(record: Callable[[Any, Any], Any], recorder: Callable[[Any, Any], Any] | None) -> Callable[[Any, Any], Any]:
+def _both(functions: ByIdentity) -> Callable[[Any, Any], Any]:
     """One function for the same two, so that the same program serves the next run."""
+    record, recorder = functions.objects
 
     def recorded(state: Any, info: Any) -> tuple[Any, Any]:
-        return record(state, info), None if recorder is None else recorder(state, info)
+        return record(state, info), recorder(state, info)
 
     return recorded
 
