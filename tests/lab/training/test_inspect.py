@@ -13,10 +13,10 @@ from mutagrad.run.past import HISTORY
 pytestmark = pytest.mark.permissive
 
 
-def run(folder, number=60, record=None):
-    algorithm = mutagrad.elitist(sigma=0.1, num_offspring=20)
-    mutagrad.evolve(
-        jax.random.key(0), algorithm, jnp.ones(50), lambda x: jnp.sum(x**2), number, record=record, checkpoint=folder,
+def run(folder, number=60, record=None, start=None):
+    algorithm, start = mutagrad.elitist(sigma=0.1, num_offspring=20), jnp.ones(50) if start is None else start
+    return mutagrad.evolve(
+        jax.random.key(0), algorithm, start, lambda x: jnp.sum(x**2), number, record=record, checkpoint=folder,
         progress=False,
     )  # fmt: skip
 
@@ -53,3 +53,11 @@ def test_generations_that_a_checkpoint_knows_of_and_the_history_lacks_are_named(
     if number > 1:
         assert f"Generations {number + 1} to 60 of what is kept are lost to damage" in inspect(tmp_path / "run")
     assert lost_of(tmp_path / "run") == [range(number, 60)]
+
+
+def test_lost_generations_have_the_numbers_of_their_run(tmp_path, monkeypatch):
+    """A run that goes on without the history before has the generations from there on."""
+    first = run(tmp_path / "first", 20)
+    run(tmp_path / "run", start=first._replace(history=None))
+    monkeypatch.setattr("mutagrad.lab.training.inspect.lost_of", lambda folder: [range(3, 5)])
+    assert "Generations 24 to 25 of what is kept are lost to damage" in inspect(tmp_path / "run")
