@@ -14,6 +14,7 @@ from mutagrad import keys, notice
 from mutagrad.evaluation.batches import of_batch
 from mutagrad.evaluation.local import Evaluator
 from mutagrad.evaluation.losses import told
+from mutagrad.evaluation.pool import NoMore
 from mutagrad.failures import COUNTS, Failure
 from mutagrad.run.minibatches import PERIOD, Minibatches, changes, takes_generation
 from mutagrad.run.processes import agreed_number
@@ -304,6 +305,8 @@ def one_by_one(
                     losses = repeats.seen(raw, losses, offspring, more)
                     is_resampled, num_repeats = repeats.is_noisy, num_repeats + more
                 state, row, parent_loss = tell(step_key, state, losses, is_resampled)
+        except NoMore:
+            break
         except Exception as error:
             if not rows:
                 raise
