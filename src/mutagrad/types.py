@@ -166,7 +166,8 @@ class Descent(NamedTuple):
             raise ValueError(f"select_fn: got {jnp.result_type(winners)} back; return an index, or a Descent")
         ancestors = jnp.reshape(jnp.asarray(winners, jnp.int32), (-1, 1))
         # Of NumPy, so that a program that is traced knows that they are 1.
-        return cls(ancestors, np.ones(ancestors.shape, jnp.result_type(float)))
+        shares: Any = np.ones(ancestors.shape, jnp.result_type(float))
+        return cls(ancestors, shares)
 
 
 def _arrays_of(descent: Descent) -> tuple:

@@ -197,4 +197,4 @@ def _in_full_precision(values: np.ndarray) -> Losses:
         differences = apart.mean(axis=1)
         count = values.shape[1]
         variances = np.square(apart - differences[:, None]).sum(axis=1) / float(count * max(count - 1, 1))
-    return Losses(*(jnp.asarray(one) for one in (means, differences, variances, values)), count)
+    return Losses(jnp.asarray(means), jnp.asarray(differences), jnp.asarray(variances), jnp.asarray(values), count)
