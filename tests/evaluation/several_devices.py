@@ -5,6 +5,7 @@ Arguments: names of algorithms, and for a run of several processes which one thi
 
 import os
 import sys
+import tempfile
 
 import jax
 import jax.numpy as jnp
@@ -73,6 +74,17 @@ def main(names):
         np.testing.assert_allclose(info.losses, known.losses, rtol=1e-6)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), state.params, alone.params)
         assert state.params["w"].sharding.spec == place("w").spec, state.params["w"].sharding
+        # A run that goes on from a checkpoint has them where they were.
+        with tempfile.TemporaryDirectory() as folder:
+            for number in (2, 4):
+                result = mutagrad.evolve(
+                    *(key, algorithm, divided, loss_fn, number, batches),
+                    evaluation=mutagrad.sharded(mesh),
+                    progress=False,
+                    checkpoint=folder,
+                )
+                found = result.params["w"].sharding
+                assert found.is_equivalent_to(place("w"), 2), found
     # The clock of one process stops all of them.
     late = mutagrad.stop_after(1.5) if jax.process_index() == 0 else mutagrad.stop_after(1000)
     stopped = run(sharded, algorithms["elitist"], 10**6, observers=[late])

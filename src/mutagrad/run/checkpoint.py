@@ -286,11 +286,11 @@ def _plain(leaf: Any) -> Any:
 
 
 def _as_it_was(saved: Any, leaf: Any) -> jax.Array:
-    return (
-        jax.random.wrap_key_data(jnp.asarray(saved), impl=jax.random.key_impl(leaf))
-        if _is_key(leaf)
-        else jnp.asarray(saved)
-    )
+    """A leaf from its numbers, of the kind of another one and on the devices that this was put on."""
+    if _is_key(leaf):
+        return jax.random.wrap_key_data(jnp.asarray(saved), impl=jax.random.key_impl(leaf))
+    is_placed = isinstance(leaf, jax.Array) and leaf.committed
+    return jax.device_put(saved, leaf.sharding) if is_placed else jnp.asarray(saved)
 
 
 def _is_step(name: str) -> bool:
