@@ -4,6 +4,7 @@ The parent stands still on the loss of tests/test_estimates.py, so that slope, c
 every generation.
 """
 
+import math
 from functools import partial
 
 import jax
@@ -14,7 +15,7 @@ from scipy import stats
 
 import mutagrad
 import mutagrad.report  # the sentences that findings print as
-from mutagrad.diagnostics import regime
+from mutagrad.diagnostics import findings, regime
 from mutagrad.diagnostics.plans import promised_decrease
 from mutagrad.lab.claims.quadratics import power_law
 
@@ -260,3 +261,17 @@ def test_decrease_of_recombination_is_the_validated_one():
     fell = run.history["loss"][0] - run.history["loss"][-1]
     later = {name: values[1:] for name, values in run.history.items()}  # the first generation has none before it
     assert regime(later).decrease.value == pytest.approx(fell / 59, rel=1e-4)
+
+
+@pytest.mark.parametrize("sigma", [1.0, 50.0])
+def test_where_hardly_any_offspring_succeeds_no_best_sigma_is_named(sigma):
+    """Far out curvature is all that the losses show, and σTrH/|∇U| no longer grows with σ: s looks moderate."""
+    curvatures = jnp.arange(1.0, 31.0) ** -0.5
+    algorithm = mutagrad.elitist(sigma=sigma, num_offspring=20)
+    result = mutagrad.evolve(
+        jax.random.key(0), algorithm, jnp.zeros(30), lambda x: jnp.sum((x - 1.0) ** 2 * curvatures), 200, progress=False
+    )
+    found = {one.name: one for one in findings(regime(result.history, algorithm=algorithm))}
+    assert math.isnan(found["best mutation scale"].estimate.value)
+    assert "far fewer offspring succeed" in found["best mutation scale"].follows
+    assert found["mutation scale"].follows == ""

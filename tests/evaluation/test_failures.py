@@ -53,7 +53,7 @@ def test_tried_again_the_run_is_the_one_without_failures(what, whole, tmp_path):
     np.testing.assert_array_equal(result.history["loss"], whole.history["loss"])
     assert int(result.history["num_retries"].sum()) == 3
     assert sum(int(result.history[name].sum()) for name in COUNTS.values()) == 0
-    assert said == ["loss_fn: no evaluation failed in the end; 3 were made again; the history counts them"]
+    assert said == ["loss_fn: no evaluation was given up; 3 were made again; the history counts them"]
 
 
 @pytest.mark.parametrize("what", COUNTS)

@@ -58,7 +58,7 @@ _BLIND_AFTER = 1.6
 _WON = 4.0
 """Standard errors by which validated progress must stand above 0 for a σ to have won: chance does so once in 30,000 windows."""
 _OUTLIER = 8.0
-"""Spreads beyond which no one step counts for more, nor one generation for the spread where batches change."""
+"""Spreads beyond which no one step counts for more."""
 
 
 class Last(NamedTuple):
@@ -164,7 +164,6 @@ def _spread(old: ProgressMemory, seen: _Seen, worth: jax.Array, fresh: jax.Array
     of_one = jnp.where(old.spread_number == 0, seen.spread, old.spread + (near - old.spread) / number)
     window = jnp.minimum(old.generation + 1, jnp.minimum(10 + old.generation / 3, 300))
     happened = seen.spread**2 + jnp.where(fresh, worth / old.last.sigma, 0) ** 2
-    happened = jnp.where(old.spread > 0, jnp.minimum(happened, jnp.square(_OUTLIER * old.spread)), happened)
     of_many = jnp.sqrt(old.spread**2 + (happened - old.spread**2) / window)
     return jnp.where(seen.is_usable, jnp.where(fresh, of_many, of_one), old.spread)
 

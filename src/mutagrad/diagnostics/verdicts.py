@@ -147,6 +147,12 @@ def of_success(found: Regime) -> str:
     return "as predicted" if _SPAN * error < _QUARTER * float(found.predicted_success.value) else ""
 
 
+def _has_few_successes(found: Regime) -> bool:
+    """Whether less than half as many offspring succeed as s predicts: where curvature is all that they see, s no longer grows."""
+    few, predicted = found.success, found.predicted_success
+    return is_apart(few, predicted) and float(few.value) + _SPAN * float(few.error) < float(predicted.value) / 2
+
+
 def _of_signal(found: Regime, shows_noise: bool) -> str:
     own, noise = found.squared_grad_norm, found.squared_grad_noise.value
     if not shows_noise:
@@ -183,6 +189,11 @@ def _of_regime(found: Regime) -> tuple[Finding, ...]:
         reason = "the loss is a scalar on changing batches, or noisy itself: the noise is in |∇U|"
     if found.kind:
         reason = reason or f"the loss is {found.kind}, of which s is no measure"
+    if _has_few_successes(found):
+        reason = reason or (
+            "far fewer offspring succeed than s predicts, so that σ is far too large, or the loss is rough; `mutagrad.diagnose` "
+            "tells which"
+        )
     if reason or not isinstance(definition, Definition):
         place = _of_place(found, None, shows_noise)
         unknown = Finding("best mutation scale", Estimate(math.nan, math.nan, "parameter"), reason)

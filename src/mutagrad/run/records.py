@@ -123,10 +123,6 @@ class Failures:
             return
         each = ", ".join(f"{total:,} {FAILED[name]}" for name, total in failed.items())
         number = sum(failed.values())
-        lost = (
-            f"{number:,} evaluation{'s' * (number > 1)} failed ({each})"
-            if failed
-            else "no evaluation failed in the end"
-        )
+        lost = f"{number:,} evaluation{'s' * (number > 1)} failed ({each})" if failed else "no evaluation was given up"
         more = f"; {again:,} {'was' if again == 1 else 'were'} made again" if again else ""
         notice.warn(f"loss_fn: {lost}{more}; the history counts them")

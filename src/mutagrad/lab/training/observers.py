@@ -51,8 +51,11 @@ class Measurements:
         """Measure if it is time to."""
         now = time.perf_counter()
         if now - self._last > self._pause:
+            # The first of a sitting compiles, which says nothing of what the others take.
+            is_first = self.test is None
             self.measure(chunk.state)
-            self._pause = max((self._last - self._start) * _APART, (self._last - now) / _MEASURING_SHARE)
+            taken = 0.0 if is_first else self._last - now
+            self._pause = max((self._last - self._start) * _APART, taken / _MEASURING_SHARE)
 
     def measure(self, state: Any) -> None:
         """Measure, unless that has been done at this generation."""
