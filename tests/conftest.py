@@ -1,7 +1,6 @@
 """Strictness for every test: CPU, no silent dtype or rank promotion, and Hypothesis without chance."""
 
 import fnmatch
-import gc
 import os
 import signal
 from importlib.metadata import version
@@ -30,10 +29,6 @@ from tiers import KEPT
 
 jax.config.update("jax_platforms", "cpu")
 
-# JAX keeps millions of objects, and looking through them for garbage takes a fifth of the time of these tests. What a module
-# leaves behind is collected at its end, and what it keeps is not looked at again.
-gc.disable()
-
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.load_profile("ci")
 
@@ -52,14 +47,6 @@ def pytest_collection_modifyitems(items):
         kept = KEPT.get(test)
         if kept is not None and not any(fnmatch.fnmatchcase(case.removesuffix("]"), pattern) for pattern in kept):
             item.add_marker("verify")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def garbage_of_a_module():
-    """Collected when the module has ended."""
-    yield
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
