@@ -248,7 +248,10 @@ def _rounding(params: Params, dtype_of: Callable[[jax.Array], Any]) -> float:
     def rounded(leaf: jax.Array) -> jax.Array:
         return leaf.astype(tree.compute_dtype(leaf)) * float(jnp.finfo(dtype_of(leaf)).eps)
 
-    return tree.root_mean_square(tree.map_floating(rounded, params))
+    # In one program, which makes no copy of a large model.
+    total = jax.jit(lambda params: tree.squared_norm(tree.map_floating(rounded, params)))(params)
+    number = tree.size(params)
+    return math.sqrt(float(total) / number) if number else 0.0
 
 
 def _step(found: Pairs, target: float) -> float | None:
