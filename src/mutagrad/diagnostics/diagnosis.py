@@ -169,7 +169,7 @@ def diagnose(
     Domain: best σ and M hold for a loss with many curvature eigenvalues (ΔU nearly normal); with few, the best s is
     smaller, and so are the gains. The algorithm's best σ is its own for (1+M), (1,M), truncation and recombination,
     otherwise that of (1+M), which `print` says. TrH is what mutations of this σ meet, kinks included. A diagnosis is of one
-    place. Memory: 6 to 8 models, beside what SciPy and the compiler take at the first diagnosis of a process; 13 models with it
+    place. Memory: 7 to 10 models, beside what SciPy and the compiler take at the first diagnosis of a process; 13 models with it
     for ten million parameters (benchmarks/results/diagnosis.md).
 
     Source: theory.md 3, 4 and 8, derived for this project, tested in tests/diagnostics/test_diagnosis.py.
