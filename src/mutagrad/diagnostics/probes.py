@@ -248,10 +248,12 @@ def _rounding(params: Params, dtype_of: Callable[[jax.Array], Any]) -> float:
     def rounded(leaf: jax.Array) -> jax.Array:
         return leaf.astype(tree.compute_dtype(leaf)) * float(jnp.finfo(dtype_of(leaf)).eps)
 
+    number = tree.size(params)
+    if number == 0:
+        return 0.0
     # In one program, which makes no copy of a large model.
     total = jax.jit(lambda params: tree.squared_norm(tree.map_floating(rounded, params)))(params)
-    number = tree.size(params)
-    return math.sqrt(float(total) / number) if number else 0.0
+    return math.sqrt(float(total) / number)
 
 
 def _step(found: Pairs, target: float) -> float | None:
