@@ -55,6 +55,13 @@ def count(name: str, value: Any, at_least: int = 1, remedy: str = "") -> int:
     return int(value)
 
 
+def error_probability(value: Any) -> float:
+    """The argument ``error`` of early rejection if it is 0 or more and below a half."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 0.5:
+        raise ValueError(f"error: got {value!r}; pass a probability of 0 or more and below 0.5, such as 0.01")
+    return float(value)
+
+
 def flag(name: str, value: Any) -> bool:
     """``value`` if it is true or false."""
     if not isinstance(value, bool | np.bool_):

@@ -107,9 +107,9 @@ def moments(differences: Any, variances: Any, sigma: Any) -> Moments:
     """
     xp = _numpy_of(differences)
     sigma = xp.asarray(sigma, differences.dtype)
-    # One that is too large to be squared says as little as one that failed, and would be remembered for ever.
+    # One that is too large to be squared, in σ, says as little as one that failed, and would be remembered for ever.
     largest = float(xp.finfo(differences.dtype).max) ** 0.5 / (4 * max(differences.size, 1)) ** 0.5
-    is_finite = xp.abs(differences) < largest * xp.minimum(sigma, 1)
+    is_finite = xp.isfinite(differences) & (xp.abs(differences / sigma) < largest)
     number = xp.sum(is_finite, dtype=differences.dtype)
     scaled = xp.where(is_finite, differences / sigma, 0)
     some = xp.maximum(number, 1)

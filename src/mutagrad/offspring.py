@@ -65,14 +65,14 @@ class Offspring:
             if not -len(self) <= index < len(self):
                 raise IndexError(f"offspring: got index {index}; there are {len(self)} candidates")
             index %= len(self)
-        return _made(self, jnp.asarray(index, jnp.int32))
+        return made(self, jnp.asarray(index, jnp.int32))
 
     def __iter__(self) -> Iterator[Params]:
         return (self[index] for index in range(len(self)))
 
     def stacked(self) -> Params:
         """All candidates at once: leaves that are mutated or floating with a leading axis (n,), the others as they are."""
-        return _stacked(self)
+        return stacked(self)
 
     def rows(self) -> tuple[Params, Params]:
         """All candidates at once, and the axis of each leaf for ``vmap``: 0, or ``None`` for what all of them share."""
@@ -175,12 +175,12 @@ class Offspring:
 
 
 @jax.jit
-def _made(offspring: Offspring, index: jax.Array) -> Params:
+def made(offspring: Any, index: jax.Array) -> Params:
     return offspring.candidate(index)
 
 
 @jax.jit
-def _stacked(offspring: Offspring) -> Params:
+def stacked(offspring: Any) -> Params:
     rows, axes = offspring.rows()
 
     def repeated(leaf: Any, axis: int | None) -> Any:

@@ -1,12 +1,12 @@
 """The data that flow through a generation: what the next step needs, what it reports, and the functions between them."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mutagrad import tree
 from mutagrad.law import DensityLaw, SelectionLaw
@@ -121,20 +121,22 @@ class Mutation(NamedTuple):
         params = tree.check_params(params, self.check_fn is not None)
         if self.check_fn is not None:
             self.check_fn(params)
-            noise = jax.eval_shape(self.sample_fn, jax.random.key(0), params)
-            mutated = jax.tree.map(tree.is_mutated, params, noise)
-            if not any(jax.tree.leaves(mutated)):
+            if not jax.tree.leaves(self.mutated(params)):
                 raise ValueError(
                     f"params: got no leaf that {self.name} mutations change, so there is nothing to mutate; pass a float "
                     "array, or a domain that is discrete"
                 )
         return params
 
+    def mutated(self, params: Params) -> Params:
+        """The leaves that are mutated, and ``None`` for the others."""
+        noise = jax.eval_shape(self.sample_fn, jax.random.key(0), params)
+        own = partial(jax.tree.map, is_leaf=lambda leaf: leaf is None)
+        return own(lambda leaf, change: leaf if tree.is_mutated(leaf, change) else None, params, noise)
+
     def num_mutated(self, params: Params) -> int:
         """How many parameters are mutated."""
-        noise = jax.eval_shape(self.sample_fn, jax.random.key(0), params)
-        mutated = jax.tree.map(lambda leaf, own: leaf if tree.is_mutated(leaf, own) else None, params, noise)
-        return tree.num_entries(mutated)
+        return tree.num_entries(self.mutated(params))
 
     def __repr__(self) -> str:
         return _call(self.name, self.options)
@@ -150,9 +152,9 @@ class Descent(NamedTuple):
     ----------
     ancestors : (K, A) int32, A ancestors of each of the K next parents.
     shares : (K, A) floating, their shares. What is short of 1 is the first parent's.
-    inheritance : how several ancestors mix. "blend": a next parent is the weighted sum, its parent plus the mutations times
-        their shares. "leaf", "parameter": each leaf, or each parameter, comes whole from one ancestor, drawn with
-        probability in proportion to the shares. No array, and so the same wherever a compiled program returns it.
+    inheritance : "copy": each next parent is its one ancestor as it is, with a share of 1, as `of` has it. Or how ancestors mix.
+        "blend": a weighted sum, the parent plus the mutations times their shares. "leaf", "parameter": each of these comes
+        whole from one ancestor, drawn with probability in proportion to the shares.
     """
 
     ancestors: jax.Array
@@ -165,9 +167,7 @@ class Descent(NamedTuple):
         if not jnp.issubdtype(jnp.result_type(winners), jnp.integer):
             raise ValueError(f"select_fn: got {jnp.result_type(winners)} back; return an index, or a Descent")
         ancestors = jnp.reshape(jnp.asarray(winners, jnp.int32), (-1, 1))
-        # Of NumPy, so that a program that is traced knows that they are 1.
-        shares: Any = np.ones(ancestors.shape, jnp.result_type(float))
-        return cls(ancestors, shares)
+        return cls(ancestors, jnp.ones(ancestors.shape, jnp.result_type(float)), "copy")
 
 
 def _arrays_of(descent: Descent) -> tuple:

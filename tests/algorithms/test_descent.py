@@ -105,3 +105,61 @@ def test_losses_of_too_few_candidates_are_refused():
     told = mutagrad.evaluation.Losses(jnp.zeros(2), jnp.zeros(2), jnp.zeros(2), None, 1)
     with pytest.raises(ValueError, match="losses: got 2 for 3 candidates"):
         algorithm.tell(KEY, state, told)
+
+
+def by_hand(key, losses, parent_losses):
+    return Descent(jnp.argmin(losses).reshape(1, 1).astype(jnp.int32), jnp.ones((1, 1)))
+
+
+def by_list(key, losses, parent_losses):
+    return Descent(jnp.argmin(losses).reshape(1, 1).astype(jnp.int32), [[1.0]])
+
+
+@jax.jit
+def compiled(key, losses, parent_losses):
+    return Descent.of(jnp.argmin(losses))
+
+
+def by_cases(key, losses, parent_losses):
+    best = jnp.argmin(losses)
+    return jax.lax.cond(losses[best] < 1e9, lambda: Descent.of(best), lambda: Descent.of(jnp.int32(0)))
+
+
+@pytest.mark.parametrize("rule", [by_hand, by_list, compiled, by_cases])
+@pytest.mark.parametrize("density", [mutation.discrete(), mutation.gaussian()], ids=lambda one: one.name)
+def test_rules_of_ones_own_inherit_whole_candidates(rule, density):
+    """However the share of 1 is written, of values that have no mean too, they are `selection.comma`."""
+    start = jnp.full(5, 4, jnp.int8) if density.name.startswith("discrete") else jnp.ones(5)
+
+    def run(rule):
+        algorithm = mutagrad.mutation_selection(density, rule, 4, sigma=0.5)
+        state = algorithm.init(start)
+        for key in jax.random.split(KEY, 3):
+            state, info = algorithm.step(key, state, lambda x: jnp.sum(jnp.square(x.astype(jnp.float32) - 2)))
+        return state.params, info.loss_change
+
+    jax.tree.map(np.testing.assert_array_equal, run(rule), run(selection.comma()))
+
+
+@pytest.mark.parametrize("rule", [compiled, by_cases])
+def test_a_candidate_may_keep_its_loss(rule):
+    algorithm = mutagrad.mutation_selection(mutation.gaussian(), rule, 4, sigma=0.5, reevaluate_parent=False)
+    state, _ = algorithm.step(KEY, algorithm.init(START, sphere), sphere)
+    np.testing.assert_allclose(state.parent_loss, sphere(state.params), rtol=1e-6)
+
+
+def test_turns_of_a_partial_share_are_replayed(tmp_path):
+    half = mutagrad.mutation_selection(mutation.gaussian(), of_one(0.5), 4, sigma=0.1)
+    algorithm = mutagrad.alternate([half, mutagrad.elitist(sigma=0.1, num_offspring=4)])
+    result = mutagrad.evolve(KEY, algorithm, START, sphere, 6, checkpoint=tmp_path / "run", progress=False)
+    replayed = mutagrad.replay(tmp_path / "run", algorithm, START)
+    np.testing.assert_array_equal(replayed.params, result.params)
+
+
+def test_one_copy_has_one_ancestor():
+    def two(key, losses, parent_losses):
+        return Descent(jnp.zeros((1, 2), jnp.int32), jnp.ones((1, 2)), "copy")
+
+    algorithm = mutagrad.mutation_selection(mutation.gaussian(), two, 4, sigma=0.1)
+    with pytest.raises(ValueError, match="got 2 ancestors with inheritance 'copy'"):
+        algorithm.step(KEY, algorithm.init(START), sphere)

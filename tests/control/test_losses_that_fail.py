@@ -110,3 +110,12 @@ def test_a_state_made_by_init_may_be_overwritten():
     state = algorithm.init(jnp.ones(700_000))
     chunks = mutagrad.generations(jax.random.key(0), algorithm, state, lambda x: jnp.sum(x**2), 2)
     assert sum(chunk.num_generations for chunk in chunks) == 2
+
+
+@pytest.mark.parametrize("sigma", [1e-6, 1.0, 1e8])
+def test_large_losses_at_a_large_sigma_count(sigma):
+    """What is squared is the difference in σ: its size alone says nothing."""
+    differences = np.float32(sigma) * jnp.linspace(0.5, 1.5, 10, dtype=jnp.float32) * 1e12
+    found = estimates.moments(differences, jnp.zeros(10), jnp.float32(sigma))
+    assert found.number == 10
+    np.testing.assert_allclose(found.mean, 1e12, rtol=1e-5)

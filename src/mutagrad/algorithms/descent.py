@@ -6,15 +6,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mutagrad import keys, tree
 from mutagrad.offspring import Offspring
 from mutagrad.types import Descent, Params
 
-__all__ = ["best_ancestor", "check_means", "descend", "is_copy", "with_finite_ancestors"]
+__all__ = ["best_ancestor", "check_means", "descend", "with_finite_ancestors"]
 
-_INHERITANCE = ("blend", "leaf", "parameter")
+_INHERITANCE = ("copy", "blend", "leaf", "parameter")
 _SMALL = 65_536
 """Numbers in a population that counts as small."""
 _AT_ONCE = 32
@@ -34,26 +33,26 @@ def with_finite_ancestors(descent: Descent, is_finite: jax.Array, num_parents: i
         raise ValueError(
             f"select_fn: got ancestors of {jnp.result_type(descent.ancestors)} back; return indices, of int32"
         )
-    ancestors, shares = jnp.asarray(descent.ancestors, jnp.int32), descent.shares
-    if ancestors.shape != jnp.shape(shares) or ancestors.ndim != 2 or ancestors.shape[0] != num_parents:
+    ancestors, shares = jnp.asarray(descent.ancestors, jnp.int32), jnp.asarray(descent.shares)
+    if ancestors.shape != shares.shape or ancestors.ndim != 2 or ancestors.shape[0] != num_parents:
         raise ValueError(
-            f"select_fn: got ancestors {ancestors.shape} with shares {jnp.shape(shares)} back; return a Descent of shape "
+            f"select_fn: got ancestors {ancestors.shape} with shares {shares.shape} back; return a Descent of shape "
             f"({num_parents}, ancestors), as many as next parents"
         )
     if descent.inheritance not in _INHERITANCE:
         raise ValueError(
             f"select_fn: got inheritance {descent.inheritance!r} back; return one of {', '.join(_INHERITANCE)}"
         )
+    if descent.inheritance == "copy" and ancestors.shape[1] > 1:
+        raise ValueError(
+            f"select_fn: got {ancestors.shape[1]} ancestors with inheritance 'copy' back, which is of one; return 'blend'"
+        )
     is_offspring = (ancestors >= 0) & (ancestors < is_finite.size)
     is_usable = is_offspring & is_finite[jnp.clip(ancestors, 0, is_finite.size - 1)]
     is_parent = (ancestors < 0) & (ancestors >= -num_parents)
-    return Descent(jnp.where(is_usable | is_parent, ancestors, -1), shares, descent.inheritance)
-
-
-def is_copy(descent: Descent) -> bool:
-    """Whether each next parent is one candidate, as it is: of one ancestor whose share is known to be 1, or does not count."""
-    is_whole = isinstance(descent.shares, np.ndarray) and bool(np.all(descent.shares == 1))
-    return descent.ancestors.shape[1] == 1 and (is_whole or descent.inheritance != "blend")
+    # A leaf, or a parameter, that comes whole from one of one comes from that one.
+    is_copy = descent.inheritance != "blend" and ancestors.shape[1] == 1
+    return Descent(jnp.where(is_usable | is_parent, ancestors, -1), shares, "copy" if is_copy else descent.inheritance)
 
 
 def best_ancestor(descent: Descent, losses: jax.Array, parent_losses: jax.Array) -> jax.Array:
@@ -73,15 +72,10 @@ def descend(key: jax.Array, offspring: Offspring, descent: Descent) -> Params:
 
     def one(row: Any) -> Params:
         index, ancestors, shares = row
-        if is_copy(descent):
+        if descent.inheritance == "copy":
             return _copy(offspring, ancestors[0])
-        if descent.inheritance == "blend" and ancestors.size > 1:
-            return _blend(offspring, ancestors, shares)
         if descent.inheritance == "blend":
-            is_whole = shares[0] == 1
-            return jax.lax.cond(
-                is_whole, lambda: _copy(offspring, ancestors[0]), lambda: _blend(offspring, ancestors, shares)
-            )
+            return _blend(offspring, ancestors, shares) if ancestors.size > 1 else _part(offspring, ancestors, shares)
         own = jax.random.fold_in(jax.random.fold_in(key, _STREAM), index)
         return _inherit(own, offspring, ancestors, shares, descent.inheritance == "leaf")
 
@@ -101,6 +95,15 @@ def _copy(offspring: Offspring, ancestor: jax.Array) -> Params:
     if offspring.mutants is not None:
         return tree.where(ancestor >= 0, mutant(), parent())
     return jax.lax.cond(ancestor >= 0, mutant, parent)
+
+
+def _part(offspring: Offspring, ancestors: jax.Array, shares: jax.Array) -> Params:
+    """A blend of one: the ancestor itself where its share is 1, bit for bit."""
+    if not _have_means(offspring.noise(0)):
+        # A value without a mean is inherited whole, or not at all.
+        return _copy(offspring, jnp.where(shares[0] == 0, -1, ancestors[0]))
+    is_whole = shares[0] == 1
+    return jax.lax.cond(is_whole, lambda: _copy(offspring, ancestors[0]), lambda: _blend(offspring, ancestors, shares))
 
 
 def _blend(offspring: Offspring, ancestors: jax.Array, shares: jax.Array) -> Params:
@@ -145,11 +148,19 @@ def _with_values(leaf: jax.Array, total: jax.Array, kind: Any) -> Any:
     return dataclasses.replace(kind, values=total) if tree.has_own_change(kind) else total
 
 
+def _has_no_mean(kind: Any) -> bool:
+    return tree.has_own_change(kind) and not hasattr(kind, "values")
+
+
+def _have_means(kinds: Params) -> bool:
+    return not any(map(_has_no_mean, jax.tree.leaves(kinds, is_leaf=tree.has_own_change)))
+
+
 def check_means(params: Params, kinds: Params) -> None:
     """Refuse a weighted mean of values that have none."""
 
     def check(path: Any, leaf: Any, kind: Any) -> None:
-        if tree.has_own_change(kind) and not hasattr(kind, "values"):
+        if _has_no_mean(kind):
             raise ValueError(
                 f"selection: got shares that blend, and params{jax.tree_util.keystr(path)} is discrete, so that its values have "
                 "no mean; pass an algorithm that selects one ancestor (elitist), or selection.crossover"

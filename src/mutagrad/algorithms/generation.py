@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from mutagrad import check, estimates, keys, law
-from mutagrad.algorithms.descent import best_ancestor, descend, is_copy, with_finite_ancestors
+from mutagrad.algorithms.descent import best_ancestor, descend, with_finite_ancestors
 from mutagrad.algorithms.start import first_state
 from mutagrad.evaluation.local import resolve
 from mutagrad.evaluation.losses import Losses, number_told, told
@@ -85,10 +85,10 @@ def _tell(
     seen = jnp.concatenate([_relative(parent_losses[:1]), parent_differences[1:]])
     chosen = definition.selection.select_fn(key, comparable, seen)
     descent = with_finite_ancestors(chosen, is_finite, definition.selection.num_parents)
-    if cached is not None and not is_copy(descent):
+    if cached is not None and descent.inheritance != "copy":
         raise ValueError(
-            f"reevaluate_parent: got False with {definition.selection.name} selection, whose next parent is none of the "
-            "candidates, so that its loss is not known; leave it True"
+            f"reevaluate_parent: got False with {definition.selection.name} selection, whose next parent may be none of the "
+            "candidates, so that its loss is not known; return an index, or Descent.of one, or leave it True"
         )
     winner = best_ancestor(descent, comparable, seen)
     has_offspring = jnp.any((descent.ancestors >= 0) & (descent.shares != 0), axis=1)
@@ -98,7 +98,7 @@ def _tell(
         of_parent = seen[jnp.clip(-1 - first, 0, number - 1)]
         change = jnp.where(first >= 0, of_offspring.differences[jnp.maximum(first, 0)], of_parent)
         change = jnp.where(jnp.isfinite(change), change, 0)
-        if not is_copy(descent):
+        if descent.inheritance != "copy":
             change = jnp.where((first < 0) | (descent.shares[0, 0] == 1), change, jnp.nan)
     else:
         change = jnp.full((), jnp.nan, comparable.dtype)
@@ -143,7 +143,7 @@ def _tell(
         squared_grad_norm=found.squared_grad_norm,
         squared_grad_noise=found.squared_grad_noise,
         gradient_curvature=found.gradient_curvature,
-        descent=descent._replace(shares=jnp.asarray(descent.shares)),
+        descent=descent,
     )
     return after, info
 
@@ -183,6 +183,8 @@ def common_descent(definitions: Sequence[Definition]) -> Callable[[Descent], Des
     dtype = jnp.result_type(*(kind.shares.dtype for kind in kinds))
     ways = {kind.inheritance for kind in kinds if kind.ancestors.shape[1] > 1}
     inheritance = ways.pop() if len(ways) == 1 else "mixed" if ways else "blend"
+    if all(kind.inheritance == "copy" for kind in kinds):
+        inheritance = "copy"
 
     def unified(descent: Descent) -> Descent:
         wide = widened(descent, number)

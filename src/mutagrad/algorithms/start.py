@@ -14,7 +14,7 @@ from mutagrad.evaluation.losses import check_losses
 from mutagrad.law import RankWeights
 from mutagrad.types import Definition, LossFn, Params, PopulationState, State
 
-__all__ = ["Parents", "first_state", "mutated_leaves", "parents"]
+__all__ = ["Parents", "first_state", "parents"]
 
 
 class Parents(NamedTuple):
@@ -91,25 +91,15 @@ def first_state(definition: Definition, params: Params, loss_fn: LossFn | None) 
                 "loss_fn: got None with reevaluate_parent=False; pass init(params, loss_fn) the loss, which never changes"
             )
         parent_loss = check_losses(loss_fn(params))
-    previous = mutated_leaves(definition, params) if definition.validate else None
+    previous = definition.mutation.mutated(params) if definition.validate else None
     return State(params, sigma, generation, parent_loss, previous)
 
 
 def _of_first(definition: Definition, stacked: Params, first: Params) -> Params:
     """Several parents, in which leaves that do not mutate are those of the first."""
-    own = mutated_leaves(definition, first)
+    own = definition.mutation.mutated(first)
 
     def shared(leaf: Any, leaves: Any, mutated: Any) -> Any:
         return jnp.broadcast_to(leaf, leaves.shape) if mutated is None else leaves
 
     return jax.tree.map(shared, first, stacked, own, is_leaf=lambda leaf: leaf is None)
-
-
-def mutated_leaves(definition: Definition, params: Params) -> Params:
-    """The leaves that the mutation changes, ``None`` for the others."""
-    noise = jax.eval_shape(definition.mutation.sample_fn, jax.random.key(0), params)
-
-    def own(leaf: Any, change: Any) -> Any:
-        return leaf if tree.is_mutated(leaf, change) else None
-
-    return jax.tree.map(own, params, noise, is_leaf=lambda leaf: leaf is None)

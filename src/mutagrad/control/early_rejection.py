@@ -70,9 +70,7 @@ def early_rejection(algorithm: Algorithm, error: float = 0.01, part_size: int = 
             "early rejection is for mutagrad.elitist and mutagrad.comma"
         )
     number = check.count("part_size", part_size, 32, "pass 32 or more, so that the mean of a part is nearly normal")
-    is_error = isinstance(error, int | float) and not isinstance(error, bool) and 0 <= error < 0.5
-    if not is_error:
-        raise ValueError(f"error: got {error!r}; pass a probability of 0 or more and below 0.5, such as 0.01")
-    name = f"early rejection with error {float(error)} in parts of {number}"
-    evaluator = Evaluator(Rejecting(float(error), number, rule.keeps_parent).losses, name=name)
+    error = check.error_probability(error)
+    name = f"early rejection with error {error} in parts of {number}"
+    evaluator = Evaluator(Rejecting(error, number, rule.keeps_parent).losses, name=name)
     return assemble(definition._replace(evaluation=evaluator))

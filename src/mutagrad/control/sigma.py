@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from mutagrad import check, tree
-from mutagrad.algorithms.start import mutated_leaves
 from mutagrad.control.progress import ProgressMemory, progress_rule
 from mutagrad.control.recombination import StepMemory, recombination_rule
 from mutagrad.control.strength import StrengthMemory, strength_rule, success_rule
@@ -179,7 +178,7 @@ def _by_progress(algorithm: Algorithm, definition: Definition, target: float | N
     def init(params: Params, loss_fn: LossFn | None = None) -> AdaptedState:
         inner = algorithm.init(params, loss_fn)
         if definition.reevaluate_parent and hasattr(inner, "with_previous"):
-            inner = inner.with_previous(mutated_leaves(definition, inner.params))
+            inner = inner.with_previous(definition.mutation.mutated(inner.params))
         return AdaptedState(inner, ProgressMemory.first(inner.sigma, not _is_discrete(definition, inner.params)))
 
     of_a_user = definition.selection.law is None

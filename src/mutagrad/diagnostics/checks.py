@@ -12,7 +12,7 @@ from mutagrad.evaluation.losses import check_loss_fn
 from mutagrad.mutation.changes import Jumps, jumps_of
 from mutagrad.types import LossFn, Mutation, Params
 
-__all__ = ["check_loss", "checked_params", "computing", "evaluator_of", "is_unordered", "jump_scales", "mutated_part"]
+__all__ = ["check_loss", "checked_params", "computing", "evaluator_of", "is_unordered", "jump_scales"]
 
 
 def check_loss(loss_fn: Any, has_batch: bool) -> None:
@@ -60,12 +60,6 @@ def computing(loss_fn: LossFn) -> LossFn:
         return loss
 
     return watched
-
-
-def mutated_part(mutation: Mutation, params: Params) -> Params:
-    """The leaves that mutate, and ``None`` for the others."""
-    noise = jax.eval_shape(mutation.sample_fn, jax.random.key(0), params)
-    return jax.tree.map(lambda leaf, own: leaf if tree.is_mutated(leaf, own) else None, params, noise)
 
 
 def _check_opposites(mutation: Mutation, params: Params) -> None:

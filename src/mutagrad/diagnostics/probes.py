@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mutagrad import tree
-from mutagrad.diagnostics.checks import check_loss, checked_params, computing, jump_scales, mutated_part
+from mutagrad.diagnostics.checks import check_loss, checked_params, computing, jump_scales
 from mutagrad.diagnostics.in_python import AGAIN, Evaluated, evaluate_in_python, not_finite
 from mutagrad.diagnostics.jackknife import jackknife
 from mutagrad.diagnostics.kind import ROUNDINGS, Rung
@@ -73,7 +73,7 @@ class Prober:
     ):
         check_loss(loss_fn, batch is not None)
         self.params = checked_params(mutation, params)
-        self.mutated = mutated_part(mutation, self.params)
+        self.mutated = mutation.mutated(self.params)
         """The params that mutate; ``None`` for other leaves."""
         self.places = _rounding(self.mutated, jnp.result_type)
         """By how much a mutant of the params is rounded, to an order of magnitude [parameter]."""

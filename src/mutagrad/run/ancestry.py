@@ -28,7 +28,7 @@ class Kind(NamedTuple):
     """Of a descent: ancestors of each next parent, how they mix, and the dtype of their shares."""
 
     num_ancestors: int = 1
-    inheritance: str = "blend"
+    inheritance: str = "copy"
     dtype: Any = None
 
 
@@ -57,13 +57,13 @@ def recorder(algorithm: Algorithm, state: Any) -> Record:
         return _of_genomes
     kind, definition = _kind(_told(algorithm, state)[1]), algorithm.definition
     number = kind.num_ancestors
+    if kind.inheritance == "copy":
+        return _of_winners
     if isinstance(definition, UnknownDefinition):
-        return _of_winners if number == 1 else partial(_of_ancestors, number, True)
+        return partial(_of_ancestors, number, True)
     if isinstance(definition.selection.law, RankWeights):
         return _of_losses
-    shares = _constant_shares(definition)
-    is_whole = kind.inheritance != "blend" or (shares is not None and bool(jnp.all(shares == 1)))
-    return _of_winners if number == 1 and is_whole else partial(_of_ancestors, number, shares is None)
+    return partial(_of_ancestors, number, _constant_shares(definition) is None)
 
 
 def are_of(algorithm: Algorithm, state: Any, columns: Mapping[str, Any]) -> bool:

@@ -9,7 +9,6 @@ import numpy as np
 from tqdm import tqdm
 
 from mutagrad import notice
-from mutagrad.algorithms.start import mutated_leaves
 from mutagrad.run.loop import Chunk
 from mutagrad.run.minibatches import Minibatches, changes
 from mutagrad.run.signals import EXIT_STATUS, NAMES, is_heard
@@ -81,7 +80,7 @@ def _left_alone(algorithm: Algorithm, params: Params) -> list[str]:
     definition = algorithm.definition
     if isinstance(definition, UnknownDefinition):
         return []
-    own = mutated_leaves(definition, params)
+    own = definition.mutation.mutated(params)
     named: list[str] = []
 
     def name(path: Any, leaf: Any, mutated: Any) -> None:

@@ -52,8 +52,7 @@ def examples_evaluated(
         raise ValueError(
             f"noise_scale: got {np.nanmin(scale):.4g}; pass numbers of 0 or more, and NaN for what is not known"
         )
-    if not (isinstance(error, int | float) and not isinstance(error, bool) and 0 <= error < 0.5):
-        raise ValueError(f"error: got {error!r}; pass a probability of 0 or more and below 0.5, such as 0.01")
+    error = check.error_probability(error)
     num_parts = -(-size // part)
     done = np.array([count for count in 2 ** np.arange(32) if count < num_parts]) * part
     if len(done) == 0 or error == 0:

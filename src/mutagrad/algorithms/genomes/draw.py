@@ -25,7 +25,7 @@ def by_weight(key: jax.Array, weights: jax.Array, rows: jax.Array) -> jax.Array:
 
     Parameters
     ----------
-    weights : (D, m), 0 or more, in each row one above 0. rows : (d,) of each draw.
+    weights : (D, m), 0 or more, the largest of each row between 10⁻³⁷ and 10³⁷. rows : (d,) of each draw.
     """
     size = weights.shape[1]
     high, low = _sums(weights)

@@ -16,7 +16,7 @@ import numpy as np
 
 from mutagrad import check, keys, tree
 from mutagrad.algorithms.genomes import bits
-from mutagrad.offspring import _made, _stacked
+from mutagrad.offspring import made, stacked
 from mutagrad.types import Params
 
 __all__ = ["FREE", "GenomeState", "Genomes", "effect_of", "effects_of"]
@@ -249,7 +249,7 @@ class Genomes:
             if not -len(self) <= index < len(self):
                 raise IndexError(f"genomes: got index {index}; there are {len(self)}")
             index %= len(self)
-        return _made(self, jnp.asarray(index, jnp.int32))
+        return made(self, jnp.asarray(index, jnp.int32))
 
     def __iter__(self) -> Iterator[Params]:
         return (self[index] for index in range(len(self)))
@@ -292,7 +292,7 @@ class Genomes:
 
     def stacked(self) -> Params:
         """All genomes at once: leaves that mutate or are floating with a leading axis (n,), the others as they are."""
-        return _stacked(self)
+        return stacked(self)
 
     def mean(self) -> Params:
         """The mean genome."""
