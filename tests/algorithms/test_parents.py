@@ -71,6 +71,22 @@ def test_one_of_several_is_one():
     assert type(state) is mutagrad.State
 
 
+@pytest.mark.parametrize("number", [2, 4])
+def test_a_state_of_another_number_is_refused(number):
+    """By `evolve` with a Result, and by `ask` and `step`."""
+
+    def loss_fn(params):
+        return jnp.sum(params["w"] ** 2)
+
+    result = mutagrad.evolve(jax.random.key(0), ALGORITHM, mutagrad.parents(SEVERAL), loss_fn, 1, progress=False)
+    other = mutagrad.truncation(0.01, 40, number)
+    message = rf"^state: got 3 parents for an algorithm with num_parents={number}; "
+    with pytest.raises(ValueError, match=message):
+        mutagrad.evolve(jax.random.key(0), other, result, loss_fn, 2, progress=False)
+    with pytest.raises(ValueError, match=message):
+        other.step(jax.random.key(0), result.state, loss_fn)
+
+
 def test_evolve_starts_from_them():
     result = mutagrad.evolve(
         jax.random.key(0), ALGORITHM, mutagrad.parents(SEVERAL), lambda p: jnp.sum(p["w"] ** 2), 3, progress=False

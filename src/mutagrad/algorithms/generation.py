@@ -46,6 +46,12 @@ def _ask(definition: Definition, key: jax.Array, state: Any, is_resampled: Any) 
         mutation_key, selection_key, parent_key = keys.split(key, 3)
         parent_of = jax.random.randint(keys.fast(parent_key), (definition.num_offspring,), 0, number)
         everyone, previous, kept = state.parents, None, None
+        present = jax.tree.leaves(everyone)[0].shape[0]
+        if present != number:
+            raise ValueError(
+                f"state: got {present} parents for an algorithm with num_parents={number}; go on with the algorithm that made "
+                "it, or start anew from its params"
+            )
     offspring = Offspring(
         key=mutation_key,
         parents=everyone,
