@@ -303,6 +303,20 @@ def test_a_regression_learns_a_line(tmp_path):
     assert "last third" in inspect(tmp_path / "run")
 
 
+def test_the_summary_says_of_s_what_inspect_says(data, tmp_path):
+    """One verdict of a run, in one form of words: where it is told, and where it is not."""
+    told = set()
+    for sigma in (1e-3, 0.3, 30.0):
+        folder = tmp_path / str(sigma)
+        outcome = train(TrainConfig(data=data, widths=(3,), sigma=sigma, generations=60, out=str(folder)), progress=False)
+        (regime,) = outcome["regime"].values()
+        told.add(regime["verdict"] or bool(regime["not_told"]))
+        (line,) = [one for one in sentences(outcome).splitlines() if one.startswith("regime")]
+        words = line.removeprefix("regime           ").split(" (last ")[0].removeprefix("not told: ")
+        assert words in inspect(folder)
+    assert len(told) > 1
+
+
 def test_recombination_trains_the_digits_and_is_inspected(tmp_path):
     """Evaluations counted with the parent and the one before, learning rate Σ w E[Z] σ, and its own words in inspect."""
     outcome = train(TrainConfig(algorithm="weighted_recombination", generations=150, out=str(tmp_path / "run")), False)

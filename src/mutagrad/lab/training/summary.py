@@ -8,16 +8,16 @@ import numpy as np
 from mutagrad import mutation, theory, tree
 from mutagrad.algorithms import mutation_selection
 from mutagrad.diagnostics import Regime
-from mutagrad.diagnostics.plans import yardstick
-from mutagrad.diagnostics.steps import along_of
-from mutagrad.diagnostics.verdicts import GRADIENT_REGIME, recombines
+from mutagrad.diagnostics.findings import Finding
+from mutagrad.diagnostics.verdicts import findings
 from mutagrad.estimate import Estimate
 from mutagrad.lab.training import kind
 from mutagrad.lab.training.algorithm import num_shared_layers, num_turn_generations, num_unit_groups
 from mutagrad.lab.training.options import TrainConfig
 from mutagrad.lab.training.problem import Problem
 from mutagrad.lab.training.regime import last_thirds
-from mutagrad.report.text.numbers import about, percent, percent_about
+from mutagrad.report.text.numbers import percent, percent_about
+from mutagrad.report.text.regime import strength_words
 from mutagrad.run.evolve import Result
 from mutagrad.run.signals import NAMES
 from mutagrad.theory.moments import sees_ranks_only
@@ -43,17 +43,20 @@ def _of_unit_sigma(definition: Definition) -> Algorithm:
 
 
 def _regime(found: Regime, definition: Definition) -> dict[str, Any]:
-    """s, σ and the shares of beneficial mutations, measured and predicted.
+    """s and its verdict, σ, and the shares of beneficial mutations, measured and predicted, as `findings` has them.
 
-    ``learning_rate`` is c_Mσ, and ``curvature_cost`` ½ s²(1 − 2^−M) over c_M s for (1+M): the share of the drift's gain that
-    curvature takes; recombination pays for curvature along the slope too.
+    ``learning_rate`` is c_Mσ. ``not_told`` says why an s has no verdict. ``curvature_cost`` is there where the verdict is held
+    against a law: the share of the drift's gain that curvature takes.
     """
-    s = found.normalized_mutation_strength
-    share = found.validated_share
+    said = {one.name: one for one in findings(found)}
+    s, best = said["normalised mutation strength"], said.get("best mutation scale")
+    cost, share = said.get("share that curvature takes"), found.validated_share
     told: dict[str, Any] = {
         "sigma": float(found.sigma.value),
-        "normalized_mutation_strength": float(s.value),
-        "normalized_mutation_strength_error": float(s.error),
+        "normalized_mutation_strength": float(s.estimate.value),
+        "normalized_mutation_strength_error": float(s.estimate.error),
+        "verdict": s.follows,
+        "not_told": best.follows if best is not None and math.isnan(best.estimate.value) else "",
         "success": float(found.success.value),
         "predicted_success": float(found.predicted_success.value),
         "number": int(found.number),
@@ -63,12 +66,9 @@ def _regime(found: Regime, definition: Definition) -> dict[str, Any]:
         told |= {"validated_share": float(share.value), "validated_share_error": float(share.error)}
     drift = drift_per_sigma(definition)
     if drift:
-        kept = float(theory.diffusion(_of_unit_sigma(definition), 1.0).transverse)
-        cost = kept / (2 * drift)
-        if recombines(definition):
-            cost = yardstick(definition, along=along_of(found, definition).counted).cost_per_strength
         told["learning_rate"] = drift * told["sigma"]
-        told["curvature_cost"] = cost * told["normalized_mutation_strength"]
+    if cost is not None:
+        told |= {"curvature_cost": float(cost.estimate.value), "curvature_cost_error": float(cost.estimate.error)}
     return told
 
 
@@ -183,20 +183,16 @@ def _turns(outcome: dict[str, Any]) -> list[str]:
 
 def _of_regime(measured: dict[str, Any], drift: float | None) -> list[str]:
     """In which regime the run ended, and which gradient descent it was."""
-    strength, cost = measured["normalized_mutation_strength"], measured.get("curvature_cost")
+    strength = measured["normalized_mutation_strength"]
     if math.isnan(strength):
         lines = ["regime           s could not be measured: no offspring's loss told it from its parent's"]
-    elif measured["kind"]:
-        lines = [f"regime           not told: the loss is {measured['kind']}, of which s is no measure"]
+    elif measured["not_told"]:
+        lines = [f"regime           not told: {measured['not_told']}"]
     else:
-        error = measured["normalized_mutation_strength_error"]
-        shown, number = about(Estimate(strength, error)), f"{measured['number']:,}"
-        text = f"regime           s = σTrH/|∇U| = {shown} in the last {number} generations"
-        if cost is not None:
-            share = Estimate(cost, cost * error / abs(strength) if strength else math.nan)
-            text += f": {_in_regime(share)}, since curvature takes {percent_about(share)} of the drift's gain "
-            text += f"(gradient regime: under {100 * GRADIENT_REGIME:.0f} %)"
-        lines = [text]
+        said = {"normalised mutation strength": _found(measured, "normalized_mutation_strength", measured["verdict"])}
+        if "curvature_cost" in measured:
+            said["share that curvature takes"] = _found(measured, "curvature_cost")
+        lines = [f"regime           {strength_words(said)[:-1]} (last {measured['number']:,} generations)"]
     if not math.isnan(strength):
         predicted = f"; Φ(−s/2) = {percent(measured['predicted_success'])}" * (not measured["kind"])
         lines.append(
@@ -217,8 +213,5 @@ def _of_regime(measured: dict[str, Any], drift: float | None) -> list[str]:
     return lines
 
 
-def _in_regime(cost: Estimate) -> str:
-    """Whether curvature takes so little that it is the gradient regime, two standard errors included."""
-    if cost.value + 2 * cost.error < GRADIENT_REGIME:
-        return "in the gradient regime"
-    return "beyond the gradient regime" if cost.value - 2 * cost.error >= GRADIENT_REGIME else "at its edge"
+def _found(measured: dict[str, Any], name: str, follows: str = "") -> Finding:
+    return Finding(name, Estimate(measured[name], measured[f"{name}_error"]), follows)
