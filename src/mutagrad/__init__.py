@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mutagrad.evaluation import Evaluator, contest, executor, sharded
     from mutagrad.gradient_transformation import GradientTransformationState, as_gradient_transformation
     from mutagrad.offspring import Offspring
+    from mutagrad.run.asynchronous import evolve_asynchronously
     from mutagrad.run.evolve import Result, RunError, evolve
     from mutagrad.run.lineage import Replayed, replay
     from mutagrad.run.loop import Chunk, default_record, generation_key, generations
@@ -63,6 +64,7 @@ _PLACES = {
     "evaluation": "Evaluator contest executor sharded",
     "gradient_transformation": "GradientTransformationState as_gradient_transformation",
     "offspring": "Offspring",
+    "run.asynchronous": "evolve_asynchronously",
     "run.evolve": "Result RunError evolve",
     "run.lineage": "Replayed replay",
     "run.loop": "Chunk default_record generation_key generations",
@@ -114,6 +116,7 @@ __all__ = [
     "estimates",
     "evaluation",
     "evolve",
+    "evolve_asynchronously",
     "executor",
     "fixation",
     "generation_key",

@@ -3,6 +3,7 @@
 One generation is one direction of data: mutation → evaluation → selection → state. An offspring is (key, index); its
 mutation is made again where it is needed, so the population is never stored when offspring are mapped.
 """
+# ruff: noqa: E501
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -49,8 +50,8 @@ def _ask(definition: Definition, key: jax.Array, state: Any, is_resampled: Any) 
         present = jax.tree.leaves(everyone)[0].shape[0]
         if present != number:
             raise ValueError(
-                f"state: got {present} parents for an algorithm with num_parents={number}; go on with the algorithm that made "
-                "it, or start anew from its params"
+                f"state: got {present} parents for an algorithm with num_parents={number}; go on with the algorithm that made it, "
+                "or start anew from its params"
             )
     offspring = Offspring(
         key=mutation_key,

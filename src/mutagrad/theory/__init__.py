@@ -18,6 +18,7 @@ from mutagrad.theory.recombination import RecombinationMoments, recombination_ga
 from mutagrad.theory.rejection import examples_evaluated
 from mutagrad.theory.sites import mutation_probability, site_drift
 from mutagrad.theory.spectrum import PowerLaw, Spectrum, fit_power_law, hessian_spectrum
+from mutagrad.theory.steady import steady_state_gain
 
 __all__ = [
     "Diffusion",
@@ -53,5 +54,6 @@ __all__ = [
     "recombination_moments",
     "site_drift",
     "stable_rank",
+    "steady_state_gain",
     "success_rate",
 ]

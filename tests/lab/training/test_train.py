@@ -308,7 +308,9 @@ def test_the_summary_says_of_s_what_inspect_says(data, tmp_path):
     told = set()
     for sigma in (1e-3, 0.3, 30.0):
         folder = tmp_path / str(sigma)
-        outcome = train(TrainConfig(data=data, widths=(3,), sigma=sigma, generations=60, out=str(folder)), progress=False)
+        outcome = train(
+            TrainConfig(data=data, widths=(3,), sigma=sigma, generations=60, out=str(folder)), progress=False
+        )
         (regime,) = outcome["regime"].values()
         told.add(regime["verdict"] or bool(regime["not_told"]))
         (line,) = [one for one in sentences(outcome).splitlines() if one.startswith("regime")]

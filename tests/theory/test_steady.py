@@ -1,0 +1,55 @@
+"""What a steady state gains (theory.md 2.6): the law against the process itself, which NumPy follows on a slope."""
+
+import numpy as np
+import pytest
+from scipy.special import ndtr
+
+from mutagrad import theory
+
+
+def process(width, strength, is_equal, seed=0, runs=400, number=600):
+    """Mean decrease an evaluation, and its error, in units of σ|∇U|; the loss differs by N(s/2, 1) from that of the parent."""
+    rng, each = np.random.default_rng(seed), np.arange(runs)
+    reached, born, first = np.zeros(runs), np.zeros((runs, width)), np.zeros(runs)
+    before = 20 * width + 200
+    for ended in range(before + number):
+        if ended == before:
+            first = reached.copy()
+        place = np.full(runs, ended % width) if is_equal else rng.integers(0, width, runs)
+        reached = np.maximum(reached, born[each, place] - rng.standard_normal(runs) - strength / 2)
+        born[each, place] = reached
+    gains = (reached - first) / number
+    return gains.mean(), gains.std() / np.sqrt(runs)
+
+
+@pytest.mark.parametrize("is_equal", [False, True])
+@pytest.mark.parametrize("width", [1, 2, 4, 16, 64])
+@pytest.mark.parametrize("strength", [0.0, 1.5])
+def test_the_law_is_a_bound_that_is_less_than_a_fifth_too_small(width, strength, is_equal):
+    """At one it is exact. Above, what fluctuates gains more than its mean, for gains are convex in what was gained meanwhile."""
+    gain, error = process(width, strength, is_equal)
+    law = theory.steady_state_gain(width, strength, is_equal=is_equal)
+    if width == 1:
+        assert abs(law - gain) < 4 * error
+    else:
+        assert 0.8 * (gain - 4 * error) < law < gain
+
+
+def test_one_is_greedy_and_many_gain_as_one_over_the_root():
+    half = 0.6
+    alone = np.exp(-(half**2) / 2) / np.sqrt(2 * np.pi) - half * ndtr(-half)
+    np.testing.assert_allclose(theory.steady_state_gain(1, 1.2), alone, rtol=1e-12)
+    for width in (100, 10_000):
+        assert abs(theory.steady_state_gain(width) * 2 * np.sqrt(width) - 1) < 3 / np.sqrt(width)
+    # Where times are equal it falls faster, but for a logarithm like 1/W.
+    assert theory.steady_state_gain(10_000, is_equal=True) < 4 * np.sqrt(2 * np.log(10_000)) / 10_000
+    assert theory.steady_state_gain(8, 30.0) < 1e-40
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [((0,), "^num_in_flight: got 0"), ((2, np.nan), "^strength: got nan"), ((2.5,), "^num_in_flight: got 2.5")],
+)
+def test_what_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        theory.steady_state_gain(*arguments)
