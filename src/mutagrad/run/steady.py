@@ -64,7 +64,7 @@ class Course:
     """
 
     def __init__(self, key: jax.Array, algorithm: Algorithm, state: Any, first: int):
-        self._key, self._algorithm, self._first = key, algorithm, first
+        self._key, self._first = key, first
         definition: Any = algorithm.definition
         self._number = definition.num_offspring
         # A controller remembers what it saw; a schedule, and a fixed σ, do not.
@@ -124,8 +124,7 @@ class Course:
 
     def _ended(self, own: _Generation) -> dict[str, np.ndarray]:
         parent, before = self.state.params, self.state.with_sigma(own.sigma)
-        differences = np.concatenate([np.zeros(_num_before(self._algorithm, own.key, before)), own.differences])
-        state, row = self._tell(own.key, before, jnp.asarray(differences, jnp.result_type(float)))
+        state, row = self._tell(own.key, before, jnp.asarray(own.differences, jnp.result_type(float)))
         # What falls has been told of a σ that may have fallen meanwhile; what rises has been told where to.
         if self._is_adapted and state.sigma < own.sigma:
             state = state.with_sigma(jnp.minimum(state.sigma, state.sigma * self.state.sigma / own.sigma))
@@ -141,10 +140,6 @@ class Course:
             | {"staleness": np.asarray(own.staleness / self._number, np.float32)}
             | {name: np.asarray(value) for name, value in counts.items()}
         )
-
-
-def _num_before(algorithm: Algorithm, key: jax.Array, state: Any) -> int:
-    return int(algorithm.ask(key, state, is_resampled=False).num_before)
 
 
 @jax.jit
@@ -163,8 +158,9 @@ def _programs(arguments: ByIdentity) -> tuple[Callable, Callable]:
         return offspring[offspring.num_before + place]
 
     @jax.jit
-    def tell(key: jax.Array, state: Any, losses: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
-        state, info = algorithm.tell(key, state, losses, is_resampled=False)
+    def tell(key: jax.Array, state: Any, differences: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
+        before = jnp.zeros(algorithm.ask(key, state, is_resampled=False).num_before, differences.dtype)
+        state, info = algorithm.tell(key, state, jnp.concatenate([before, differences]), is_resampled=False)
         return state, {name: jnp.asarray(value) for name, value in default_record(state, info).items()}
 
     return mutant, tell
