@@ -1,7 +1,7 @@
 """`mutagrad.evolve_asynchronously`: what staleness does to the drift, and what waiting costs.
 
 - Law: the course of a run on a slope, births and ends in order or at random, against NumPy's process of the same rule, which
-  shares no code with it, and against `mutagrad.theory.steady_state_gain`. Registered: none of the differences between
+  shares no code with it, and against `mutagrad.theory.steady_state_gain`. Both kinds of times have the same mutations. Registered: none of the differences between
   course and process is beyond 4 errors (false alarm of one in a thousand for the table).
 - Clock: eight threads that sleep as long as an evaluation takes, exponentially distributed or always the same; seconds and
   evaluations to a hundredth of the loss at the start, here and by `mutagrad.evolve` with the same threads.
@@ -44,7 +44,7 @@ def course(width: int, is_equal: bool, number: int) -> tuple[float, float]:
     """The library: the same of one run on a slope, with the error from parts of it that follow one another."""
     rng = np.random.default_rng(1000 + width)
     algorithm = mutagrad.elitist(1.0, 20)
-    own = Course(jax.random.key(width), algorithm, algorithm.init({"x": np.zeros(1, np.float32)}), 0)
+    own = Course(jax.random.key(width), algorithm, algorithm.init({"x": np.zeros(1, np.float32)}))
     own.begin(0.0)
     losses, levels, before = {}, [], 5 * width + 50
     for ended in range(before + number):

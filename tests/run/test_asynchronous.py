@@ -1,6 +1,8 @@
 """A steady state: who is judged against whom, by NumPy and by `evolve`; kills, noise, failures and what is refused."""
 
+import os
 import random
+import signal
 import threading
 import time
 from concurrent.futures import Executor, Future
@@ -170,7 +172,7 @@ def test_a_run_that_ends_in_the_middle_goes_on_from_every_evaluation(tmp_path):
         np.testing.assert_array_equal(again.history[name], column)
     np.testing.assert_array_equal(again.params["x"], whole.params["x"])
     assert run(30, checkpoint=tmp_path / "run").num_evaluations == 122 == len(calls)
-    with pytest.raises(ValueError, match=r"^checkpoint: got .* of another run"):
+    with pytest.raises(ValueError, match=r"^checkpoint: got .* began otherwise"):
         mutagrad.evolve_asynchronously(
             jax.random.key(4),
             algorithm,
@@ -233,22 +235,104 @@ def test_what_was_in_flight_is_evaluated_again(tmp_path):
     assert len(pool.order) == 202 - first.num_evaluations
 
 
-def test_a_result_goes_on_with_other_mutations():
-    seen = []
+def test_results_go_on_with_other_mutations():
+    """Each sitting is ended in the middle of a generation, by a parent that no mutant beats; no mutation comes twice."""
+    seen, start = [], np.zeros(3, np.float32)
 
     def noted(params):
+        if np.array_equal(params["x"], start):
+            return 0.0
         seen.append(tuple(params["x"]))
-        return slope(params)
+        if len(seen) % 17 == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        return 1.0
 
-    algorithm = mutagrad.elitist(0.3, 4)
-    first = mutagrad.evolve_asynchronously(KEY, algorithm, {"x": np.zeros(3)}, noted, 10, progress=False)
-    number = len(seen)
-    last = mutagrad.evolve_asynchronously(KEY, algorithm, first, noted, 25, progress=False)
-    assert len(last.history["loss"]) == 25
-    assert last.num_evaluations == len(seen) == 42 + 62
-    steps = [np.subtract(one, two) for part in (seen[2:number], seen[number + 2 :]) for one in part for two in seen[:2]]
-    assert len({tuple(np.round(step, 5)) for step in steps[::2]}) > 90
-    assert last.history["loss"][-1] <= first.history["loss"][-1]
+    algorithm, result = mutagrad.elitist(0.3, 10), {"x": start}
+    for number in (17, 34, 51):
+        result = mutagrad.evolve_asynchronously(KEY, algorithm, result, noted, 100, progress=False)
+        assert result.stopped == "interrupted"
+        assert len(seen) == number
+    assert len(set(seen)) == 51
+    assert len(result.history["loss"]) == int(result.state.generation) == 3
+    assert result.num_evaluations == 51 + 6
+
+
+def test_other_starts_are_refused(tmp_path):
+    """The numbers of a start are not those of another one; nor is a Result, or a run of `evolve`, what a folder began with."""
+    algorithm, start = mutagrad.elitist(0.1, 4), {"x": np.zeros(5, np.float32)}
+
+    def run(params, number, folder=tmp_path / "run", of=algorithm):
+        return mutagrad.evolve_asynchronously(KEY, of, params, quadratic, number, checkpoint=folder, progress=False)
+
+    first = run(start, 5)
+    for other in ({"x": np.full(5, 100, np.float32)}, first):
+        with pytest.raises(ValueError, match=r"^checkpoint: got .* pass what it began with, which is not its Result"):
+            run(other, 10)
+    mutagrad.evolve(
+        KEY, algorithm, start, lambda p: jnp.sum(p["x"] ** 2), 3, checkpoint=tmp_path / "old", progress=False
+    )
+    with pytest.raises(ValueError, match=r"^checkpoint: got .*, which holds a run of mutagrad.evolve"):
+        run(start, 5, tmp_path / "old")
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"^checkpoint: got .*, which is a file"):
+        run(start, 5, tmp_path / "file")
+
+
+def test_results_of_others_are_refused():
+    algorithm, start = mutagrad.elitist(0.1, 4), {"x": np.zeros(5, np.float32)}
+
+    def run(params, of=algorithm):
+        return mutagrad.evolve_asynchronously(KEY, of, params, quadratic, 8, progress=False)
+
+    theirs = mutagrad.evolve(KEY, algorithm, start, quadratic, 3, evaluation=mutagrad.executor(), progress=False)
+    with pytest.raises(
+        ValueError, match=r"^params: got a Result with the history of mutagrad.evolve; start from result.params"
+    ):
+        run(theirs)
+    assert len(run(theirs._replace(history=None)).history["loss"]) == 5
+    plain, adapted = run(start), run(start, mutagrad.adapt_sigma(algorithm))
+    for result, of in ((plain, mutagrad.adapt_sigma(algorithm)), (adapted, algorithm)):
+        with pytest.raises(ValueError, match="^params: got the Result of another algorithm"):
+            run(result, of)
+    with pytest.warns(UserWarning, match=r"^sigma: the run goes on with 0.1, which its state has, and not with 0.7"):
+        mutagrad.evolve_asynchronously(KEY, mutagrad.elitist(0.7, 4), plain, quadratic, 9, progress=False)
+
+
+def test_observers_that_fail_leave_the_result():
+    """All are closed, the first error is told with its kind, and what the last of them says counts."""
+    closed = []
+
+    class Closing:
+        def __init__(self, error):
+            self.error = error
+
+        def __call__(self, chunk):
+            return None
+
+        def close(self):
+            closed.append(self)
+            raise self.error
+
+    def run(*observers):
+        return mutagrad.evolve_asynchronously(
+            KEY, mutagrad.elitist(0.1, 4), {"x": np.zeros(2)}, slope, 5, observers=observers, progress=False
+        )
+
+    with pytest.raises(
+        mutagrad.RunError, match=r"^evolve_asynchronously: OSError: full after generation 5; "
+    ) as caught:
+        run(Closing(OSError("full")), Closing(KeyError("x")))
+    assert len(closed) == 2
+    assert len(caught.value.result.history["loss"]) == 5
+    assert run(mutagrad.stop_at_loss(1000)).stopped == "loss 1000"
+
+
+def test_vectors_of_another_length_stop():
+    def loss_fn(params):
+        return np.ones(3 if params["x"][0] == 0 else 2)
+
+    with pytest.raises(mutagrad.RunError, match="got 2 losses back where the first evaluation gave 3"):
+        mutagrad.evolve_asynchronously(KEY, mutagrad.elitist(0.1, 4), {"x": np.zeros(2)}, loss_fn, 5, progress=False)
 
 
 def test_failures_lose_and_are_counted():
@@ -257,14 +341,19 @@ def test_failures_lose_and_are_counted():
             raise RuntimeError("no")
         return float("nan") if params["x"][1] < -0.5 else slope(params)
 
-    result = mutagrad.evolve_asynchronously(
-        KEY, mutagrad.elitist(0.5, 10), {"x": np.zeros(2)}, fragile, 20, progress=False
-    )
+    with pytest.warns(UserWarning, match="^loss_fn: ") as warned:
+        result = mutagrad.evolve_asynchronously(
+            KEY, mutagrad.elitist(0.5, 10), {"x": np.zeros(2)}, fragile, 20, progress=False
+        )
+    first, last = (str(one.message) for one in warned)
+    number = result.history["num_exceptions"].sum()
+    assert first.startswith("loss_fn: an evaluation raised RuntimeError: no (test_asynchronous.py, line ")
+    assert last == f"loss_fn: {number} evaluations failed ({number} raised); the history counts them"
     assert abs(result.params["x"][1]) <= 0.5
     assert result.history["num_exceptions"].sum() > 5
     assert result.history["num_nonfinite"].sum() > result.history["num_exceptions"].sum()
     with pytest.raises(
-        mutagrad.RunError, match=r"an evaluation raised RuntimeError: no .*; the run stops there"
+        mutagrad.RunError, match=r"ValueError: loss_fn: an evaluation raised RuntimeError: no .*; the run stops there"
     ) as caught:
         mutagrad.evolve_asynchronously(
             KEY,
@@ -321,6 +410,8 @@ def test_per_example_losses_and_other_dtypes():
         (mutagrad.elitist(0.1, 4), {"evaluation": mutagrad.executor(2)}, "^num_in_flight: got None with a pool"),
         (mutagrad.elitist(0.1, 4), {"num_in_flight": 3}, "^num_in_flight: got 3 without a pool"),
         (mutagrad.elitist(0.1, 4), {"num_in_flight": 0}, "^num_in_flight: got 0"),
+        (mutagrad.elitist(0.1, 4, reevaluate_parent=False), {}, "^algorithm: got one with reevaluate_parent=False"),
+        (mutagrad.elitist(0.1, 4), {"observers": None}, "^observers: got something else"),
         (mutagrad.elitist(0.1, 4), {"observers": [3]}, "^observers: got something else"),
         (mutagrad.alternate([mutagrad.elitist(0.1, 4)] * 2), {}, "^algorithm: "),
         ("elitist", {}, "^algorithm: got 'elitist'"),
@@ -339,7 +430,7 @@ def test_a_loss_with_noise_is_refused_before_anything_is_born():
 
     with pytest.raises(ValueError, match=r"^loss_fn: got .* for the same params; a loss with noise would keep"):
         mutagrad.evolve_asynchronously(KEY, mutagrad.elitist(0.1, 4), {"x": np.zeros(2)}, noisy, 3, progress=False)
-    with pytest.raises(ValueError, match="^loss_fn: got a loss that is not finite of the params to start from"):
+    with pytest.raises(ValueError, match="^loss_fn: the evaluation of the params to start from gave nan; start where"):
         mutagrad.evolve_asynchronously(
             KEY, mutagrad.elitist(0.1, 4), {"x": np.zeros(2)}, lambda params: float("nan"), 3, progress=False
         )

@@ -43,12 +43,23 @@ def test_one_is_greedy_and_many_gain_as_one_over_the_root():
         assert abs(theory.steady_state_gain(width) * 2 * np.sqrt(width) - 1) < 3 / np.sqrt(width)
     # Where times are equal it falls faster, but for a logarithm like 1/W.
     assert theory.steady_state_gain(10_000, is_equal=True) < 4 * np.sqrt(2 * np.log(10_000)) / 10_000
-    assert theory.steady_state_gain(8, 30.0) < 1e-40
+    for strength in (-80.0, -5.0, 21.0, 30.0, 60.0, 80.0, 1e6):
+        for width in (1, 2, 64):
+            gain = theory.steady_state_gain(width, strength)
+            # As long as nobody is replaced everybody gains what one alone does.
+            assert gain == pytest.approx(theory.steady_state_gain(1, strength), rel=1e-3) or strength < 10
+            assert max(-strength, 0) / (2 * width) <= gain * 1.0001
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [((0,), "^num_in_flight: got 0"), ((2, np.nan), "^strength: got nan"), ((2.5,), "^num_in_flight: got 2.5")],
+    [
+        ((0,), "^num_in_flight: got 0"),
+        ((2, np.nan), "^strength: got nan"),
+        ((2.5,), "^num_in_flight: got 2.5"),
+        ((10**6,), "^num_in_flight: got 1000000"),
+        ((2, "x"), "^strength: got 'x'"),
+    ],
 )
 def test_what_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):

@@ -1,5 +1,6 @@
 """Evaluations in no order: candidates that are made when a worker is free, and outcomes as they come."""
 
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
@@ -49,11 +50,17 @@ class Arrivals(Outside):
         ValueError : where a failure is one that stops.
         """
         attempts: Counter[int] = Counter()
+        shape: tuple[int, ...] | None = None
         for index, outcome in self._outcomes(loss_fn, 1, candidates, todo):
             if index < 0:
                 yield -1, None, 0
                 continue
             attempts[index] += 1
+            if isinstance(outcome, np.ndarray):
+                shape = outcome.shape if shape is None else shape
+                if outcome.shape != shape:
+                    text = f"got {outcome.size} losses back where the first evaluation gave {math.prod(shape)}"
+                    outcome = Failure(text, "shape")
             if self._is_to_be_tried_again(outcome, attempts[index], index < num_parents):
                 todo.append(index)
             else:

@@ -60,11 +60,11 @@ class Course:
 
     Parameters
     ----------
-    key : of the run. algorithm, state : as of `mutagrad.evolve`. first : the first generation whose keys are not used yet.
+    key : of the sitting. algorithm, state : as of `mutagrad.evolve`.
     """
 
-    def __init__(self, key: jax.Array, algorithm: Algorithm, state: Any, first: int):
-        self._key, self._first = key, first
+    def __init__(self, key: jax.Array, algorithm: Algorithm, state: Any):
+        self._key = key
         definition: Any = algorithm.definition
         self._number = definition.num_offspring
         # A controller remembers what it saw; a schedule, and a fixed σ, do not.
@@ -93,7 +93,7 @@ class Course:
     def _bear(self) -> None:
         generation, place = divmod(self.num_born, self._number)
         if generation not in self._generations:
-            key = _key_of(self._key, self._first + generation)
+            key = _key_of(self._key, generation)
             self._generations[generation] = _Generation(key, self.state.sigma, self._number)
         own = self._generations[generation]
         mutant = jax.tree.map(np.asarray, self._mutant(own.key, self.state, own.sigma, place))
@@ -124,22 +124,25 @@ class Course:
 
     def _ended(self, own: _Generation) -> dict[str, np.ndarray]:
         parent, before = self.state.params, self.state.with_sigma(own.sigma)
-        state, row = self._tell(own.key, before, jnp.asarray(own.differences, jnp.result_type(float)))
+        with np.errstate(over="ignore"):
+            differences = own.differences.astype(jnp.result_type(float))
+        state, row = self._tell(own.key, before, jnp.asarray(differences))
         # What falls has been told of a σ that may have fallen meanwhile; what rises has been told where to.
         if self._is_adapted and state.sigma < own.sigma:
             state = state.with_sigma(jnp.minimum(state.sigma, state.sigma * self.state.sigma / own.sigma))
         self.state = state.with_params(parent)
         changed, self._row_loss = self.loss - self._row_loss, self.loss
         dtype = row["loss"].dtype
-        seen = {"loss": self.loss, "loss_change": changed, "best_loss": own.best}
-        counts = {name: np.int32(own.counts[kind]) for kind, name in COUNTS.items()}
-        return (
-            {name: np.asarray(value) for name, value in row.items()}
-            | {name: np.asarray(value, dtype) for name, value in seen.items()}
-            | {"is_accepted": np.asarray(own.accepted > 0), "num_accepted": np.asarray(own.accepted, np.int32)}
-            | {"staleness": np.asarray(own.staleness / self._number, np.float32)}
-            | {name: np.asarray(value) for name, value in counts.items()}
-        )
+        losses = {"loss": self.loss, "loss_change": changed, "best_loss": own.best}
+        with np.errstate(over="ignore"):
+            seen = {name: np.asarray(value).astype(dtype) for name, value in losses.items()}
+        own_columns = {
+            "is_accepted": np.asarray(own.accepted > 0),
+            "num_accepted": np.asarray(own.accepted, np.int32),
+            "staleness": np.asarray(own.staleness / self._number, np.float32),
+        }
+        counts = {name: np.asarray(own.counts[kind], np.int32) for kind, name in COUNTS.items()}
+        return {name: np.asarray(value) for name, value in row.items()} | seen | own_columns | counts
 
 
 @jax.jit
@@ -180,8 +183,11 @@ class KeptArrivals:
         }
         try:
             self._journal = journal.Journal(path, row, {"of": of}, sync_seconds=0.1)
-        except ValueError as error:
-            raise ValueError(str(error).replace("journal:", "checkpoint:", 1)) from None
+        except ValueError:
+            raise ValueError(
+                f"checkpoint: got {str(path.parent)!r}, whose run is damaged at its head, or began otherwise (key, algorithm, σ, "
+                "params, loss); pass what it began with, which is not its Result, or another folder"
+            ) from None
         columns = self._journal.read().columns
         # Rows that were lost are zeros; what followed them has become of parents that are not known.
         self._number = int(np.argmin(np.append(columns["is_kept"], 0)))
