@@ -1,9 +1,9 @@
 """`mutagrad.evolve_asynchronously`: what staleness does to the drift, and what waiting costs.
 
 - Law: the course of a run on a slope, births and ends in order or at random, against NumPy's process of the same rule, which
-  shares no code with it, and against `mutagrad.theory.steady_state_gain`. Both kinds of times have the same mutations. Registered:
-  none of the differences between course and process is beyond 4 errors (false alarm of one in a hundred for the table, by
-  Student's t of 20 parts).
+  shares no code with it, and against `mutagrad.theory.steady_state_gain`. Both kinds of times have the same mutations.
+  Registered: none of the differences between course and process is beyond 4 errors (false alarm of one in a hundred for the
+  table, by Student's t of 20 parts).
 - Clock: eight threads that sleep as long as an evaluation takes, exponentially distributed or always the same; seconds and
   evaluations to a hundredth of the loss at the start, here and by `mutagrad.evolve` with the same threads.
 
