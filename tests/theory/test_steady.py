@@ -5,21 +5,7 @@ import pytest
 from scipy.special import ndtr
 
 from mutagrad import theory
-
-
-def process(width, strength, is_equal, seed=0, runs=400, number=600):
-    """Mean decrease an evaluation, and its error, in units of σ|∇U|; the loss differs by N(s/2, 1) from that of the parent."""
-    rng, each = np.random.default_rng(seed), np.arange(runs)
-    reached, born, first = np.zeros(runs), np.zeros((runs, width)), np.zeros(runs)
-    before = 20 * width + 200
-    for ended in range(before + number):
-        if ended == before:
-            first = reached.copy()
-        place = np.full(runs, ended % width) if is_equal else rng.integers(0, width, runs)
-        reached = np.maximum(reached, born[each, place] - rng.standard_normal(runs) - strength / 2)
-        born[each, place] = reached
-    gains = (reached - first) / number
-    return gains.mean(), gains.std() / np.sqrt(runs)
+from verification.steady_state import process
 
 
 @pytest.mark.parametrize("is_equal", [False, True])
@@ -27,7 +13,7 @@ def process(width, strength, is_equal, seed=0, runs=400, number=600):
 @pytest.mark.parametrize("strength", [0.0, 1.5])
 def test_the_law_is_a_bound_that_is_less_than_a_fifth_too_small(width, strength, is_equal):
     """At one it is exact. Above, what fluctuates gains more than its mean, for gains are convex in what was gained meanwhile."""
-    gain, error = process(width, strength, is_equal)
+    gain, error = process(width, strength, is_equal, 600)
     law = theory.steady_state_gain(width, strength, is_equal=is_equal)
     if width == 1:
         assert abs(law - gain) < 4 * error

@@ -7,23 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
-from mutagrad import check, keys, notice
+from mutagrad import check, keys
 from mutagrad.evaluation.arrivals import Arrivals
 from mutagrad.evaluation.losses import check_loss_fn
 from mutagrad.evaluation.pool import Outside, executor
 from mutagrad.law import Acceptance, OrderStatistic
 from mutagrad.run.checkpoint import folder_of
+from mutagrad.run.ends import check_state, say_if_other_sigma
 from mutagrad.run.evolve import Result
 from mutagrad.run.hints import Hints, say_if_done
 from mutagrad.run.identity import identity_of, mark
 from mutagrad.run.kept import fingerprint
 from mutagrad.run.lock import locked
-from mutagrad.run.observers import Observer, Progress
+from mutagrad.run.observers import Observer, Progress, checked_observers
 from mutagrad.run.sitting import Sitting
 from mutagrad.run.steady import Course, KeptArrivals
-from mutagrad.types import Algorithm, Definition, State
+from mutagrad.types import Algorithm, Definition
 
 __all__ = ["evolve_asynchronously"]
 
@@ -97,12 +97,7 @@ def evolve_asynchronously(
     check_loss_fn(loss_fn, False)
     definition, arrivals = _definition(algorithm), _arrivals(evaluation)
     width = _width(arrivals, num_in_flight)
-    is_list = hasattr(observers, "__iter__")
-    observers = list(observers) if is_list else []
-    if not is_list or not all(callable(observer) for observer in observers):
-        raise ValueError(
-            "observers: got something else than a list of functions of a chunk; pass such as [mutagrad.stop_after(60)]"
-        )
+    observers = checked_observers(observers)
     own, past, evaluations, done = key, None, 0, 0
     if isinstance(params, Result):
         state, past, evaluations = params.state, params.history, params.num_evaluations
@@ -120,14 +115,14 @@ def evolve_asynchronously(
             _check_alone(folder)
             start = {"start": mark(state).hex(), "done": f"{done} {evaluations}", "loss": fingerprint(loss_fn)}
             kept = held.enter_context(KeptArrivals(folder / _NAME, identity_of(key, algorithm, state) | start))
-        run = Sitting(Course(own, algorithm, state), past, evaluations)
+        run = Sitting(Course(own, algorithm, state), arrivals, past, evaluations)
         run.live_again([] if kept is None else kept.rows)
         watching: list[Any] = []
         if progress:
             watching = [Progress(num_generations, run.generation), Hints(algorithm, state.params, None)]
             say_if_done(run.generation, num_generations)
         births = max(0, num_generations - done) * definition.num_offspring
-        return run.through(arrivals, loss_fn, births, width, [*watching, *observers], kept)
+        return run.through(loss_fn, births, width, [*watching, *observers], kept)
 
 
 def _definition(algorithm: Algorithm) -> Definition:
@@ -152,22 +147,13 @@ def _definition(algorithm: Algorithm) -> Definition:
 
 def _check_goes_on(algorithm: Algorithm, result: Result) -> None:
     """Refuse the Result of another algorithm or of `mutagrad.evolve`; say where its σ is another one."""
-    state, past = result.state, result.history
-    fresh = algorithm.init(state.params)
-    if str(jax.tree.structure(fresh)) != str(jax.tree.structure(state)):
-        raise ValueError(
-            f"params: got the Result of another algorithm (its state is {type(state).__name__}); go on with the one that made "
-            "it, or start from result.params"
-        )
+    check_state(algorithm, result.state)
+    say_if_other_sigma(algorithm, result.state)
+    past = result.history
     if past is not None and not (isinstance(past, dict) and "staleness" in past):
         raise ValueError(
             "params: got a Result with the history of mutagrad.evolve; start from result.params, or pass "
             "result._replace(history=None)"
-        )
-    if isinstance(state, State) and not np.isclose(float(fresh.sigma), float(state.sigma), rtol=1e-6):
-        notice.warn(
-            f"sigma: the run goes on with {float(state.sigma):.7g}, which its state has, and not with "
-            f"{float(fresh.sigma):.7g} of the algorithm; start from result.params for that"
         )
 
 

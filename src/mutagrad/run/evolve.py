@@ -1,6 +1,5 @@
 """evolve: a run from start to end, made of generations and observers."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from os import PathLike
@@ -10,21 +9,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mutagrad import check, notice
+from mutagrad import check
 from mutagrad.algorithms.genomes.genomes import GenomeState
 from mutagrad.evaluation.everyone import sees_everyone
 from mutagrad.evaluation.losses import check_loss_fn
+from mutagrad.run.ends import check_state, close_all, one_line, say_if_other_sigma
 from mutagrad.run.hints import Hints, say_if_done, warn_at_the_end
 from mutagrad.run.lineage import Replayed, evaluator_of, recorder
 from mutagrad.run.loop import Chunk, default_record, generations
 from mutagrad.run.minibatches import Minibatches, changes, check_kept_loss, constant_loss, later
-from mutagrad.run.observers import History, Observer, Progress
+from mutagrad.run.observers import History, Observer, Progress, checked_observers, reason_to_stop
 from mutagrad.run.processes import agreed_text
 from mutagrad.run.records import Failures, recorded, same_records
 from mutagrad.run.repeats import Believed, was_noisy
 from mutagrad.run.saved import Saved, is_consumed
 from mutagrad.run.signals import interruptible, seconds_asked
-from mutagrad.types import Algorithm, Info, Params, PopulationState, State
+from mutagrad.types import Algorithm, Info, Params, State
 
 __all__ = ["Result", "RunError", "evolve"]
 
@@ -79,8 +79,8 @@ def _start(algorithm: Algorithm, params: Any, loss_fn: Callable, batches: Any) -
     keeps = check_kept_loss(algorithm, batches)
     if isinstance(params, Result):
         state, history, evaluations = params.state, params.history, params.num_evaluations
-        _check_state(algorithm, state)
-        _say_if_other_sigma(algorithm, state)
+        check_state(algorithm, state)
+        say_if_other_sigma(algorithm, state)
         state = state if keeps else _without_kept_loss(state)
     else:
         state = algorithm.init(params, constant_loss(loss_fn, batches) if keeps else None)
@@ -94,35 +94,6 @@ def _without_kept_loss(state: Any) -> Any:
     if isinstance(state, State):
         return state._replace(parent_loss=None)
     return state._replace(inner=_without_kept_loss(state.inner)) if hasattr(state, "inner") else state
-
-
-def _check_state(algorithm: Algorithm, state: Any) -> None:
-    """Refuse the state of another algorithm."""
-    try:
-        # Not traced: where algorithms take turns, the generation says whose turn it is.
-        algorithm.ask(jax.random.key(0), state)
-    except (AttributeError, TypeError):
-        raise ValueError(
-            f"params: got the Result of another algorithm (its state is {type(state).__name__}); continue with the one that made "
-            "it, or start from result.params"
-        ) from None
-
-
-def _say_if_other_sigma(algorithm: Algorithm, state: Any) -> None:
-    """Warn where the state of a run that goes on has another σ than an algorithm that does not change it."""
-    own = None
-    if isinstance(state, State | PopulationState):
-        own = getattr(algorithm.definition, "sigma", None)
-    elif isinstance(state, GenomeState):
-        own = algorithm.init(jax.tree.map(jnp.zeros_like, state.params)).sigma
-    if own is None:
-        return
-    kept, given = (float(np.mean(one)) for one in (state.sigma, own))
-    if not math.isclose(kept, given, rel_tol=1e-6):
-        notice.warn(
-            f"sigma: the run goes on with {kept:.7g}, which its state has, and not with {given:.7g} of the algorithm; for that, "
-            f"start from result._replace(state=result.state.with_sigma({given:.7g}))"
-        )
 
 
 def evolve(
@@ -198,12 +169,7 @@ def evolve(
         )
     if record is not None and not callable(record):
         raise ValueError(f"record: got {record!r}; pass a function record(state, info) -> arrays")
-    # A generator would be used up by the check.
-    observers = observers if callable(observers) else list(observers)
-    if callable(observers) or not all(callable(observer) for observer in observers):
-        raise ValueError(
-            "observers: got something else than a list of functions of a chunk; pass such as [mutagrad.stop_after(60)]"
-        )
+    observers = checked_observers(observers)
     state, past, evaluations = _start(algorithm, params, loss_fn, batches)
     # Where the caller has dropped them too, their memory is free from here on.
     del params
@@ -283,10 +249,8 @@ def _observed(
                 chunk = chunk._replace(records=failures.beside(records, chunk))
                 if saved is not None:
                     saved(chunk, descent)
-                reasons = [reason for observer in watching if (reason := observer(chunk)) is not None]
-                if not all(isinstance(reason, str) for reason in reasons):
-                    raise ValueError(f"observers: got {reasons!r} back; return a text, which stops the run, or None")
-                stopped = agreed_text(interrupted.reason or (reasons[0] if reasons else ""))
+                reason = reason_to_stop(watching, chunk)
+                stopped = agreed_text(interrupted.reason or reason)
                 if stopped:
                     break
             else:
@@ -298,48 +262,28 @@ def _observed(
             try:
                 kept = result("error") if number > first else None
             finally:
-                failed = _close(closing)
-            also = "" if failed is None else f" ({_one_line(failed)} when its observers were closed)"
+                failed = close_all(closing)
+            also = "" if failed is None else f" ({one_line(failed)} when its observers were closed)"
             if number == first:
                 raise
             if number < 0:
                 raise RuntimeError(
-                    f"evolve: {_one_line(error)}{also}; the state was consumed, go on from the last checkpoint, if there is one"
+                    f"evolve: {one_line(error)}{also}; the state was consumed, go on from the last checkpoint, if there is one"
                 ) from error
-            message = f"evolve: {_one_line(error)} after generation {number}{also}; error.result holds the run up to it"
+            message = f"evolve: {one_line(error)} after generation {number}{also}; error.result holds the run up to it"
             assert kept is not None
             raise RunError(message, kept) from error
         except BaseException:
-            _close(closing)
+            close_all(closing)
             raise
-        failed = _close(closing)
+        failed = close_all(closing)
     # Asked for while it ended.
     stopped = interrupted.reason or stopped
     outcome = outcome._replace(stopped=stopped or outcome.stopped)
     if failed is not None:
         raise RunError(
-            f"evolve: {_one_line(failed)} when the run had ended; error.result holds all of it", outcome
+            f"evolve: {one_line(failed)} when the run had ended; error.result holds all of it", outcome
         ) from failed
     failures.warn()
     warn_at_the_end(outcome.state, stopped)
     return outcome
-
-
-def _close(observers: Sequence[Any]) -> Exception | None:
-    """End all observers; the first error of them. Ctrl-C is raised when all were ended."""
-    failed, ended = None, None
-    for observer in observers:
-        try:
-            getattr(observer, "close", lambda: None)()
-        except Exception as error:
-            failed = failed or error
-        except BaseException as error:
-            ended = ended or error
-    if ended is not None:
-        raise ended
-    return failed
-
-
-def _one_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[-1][:200] if text else ''}"

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,6 +17,8 @@ __all__ = [
     "History",
     "Observer",
     "Progress",
+    "checked_observers",
+    "reason_to_stop",
     "stop_after",
     "stop_at_loss",
     "stop_on_failures",
@@ -25,6 +27,25 @@ __all__ = [
 
 Observer = Callable[[Chunk], str | None]
 """``observer(chunk) -> None``, or why to stop, in words. A method ``close()``, if there is one, is called at the end."""
+
+
+def checked_observers(observers: Any) -> list[Observer]:
+    """The observers as a list; refused if they are none."""
+    # A generator would be used up by the check.
+    found: list[Any] = list(observers) if hasattr(observers, "__iter__") else [None]
+    if not all(callable(observer) for observer in found):
+        raise ValueError(
+            "observers: got something else than a list of functions of a chunk; pass such as [mutagrad.stop_after(60)]"
+        )
+    return found
+
+
+def reason_to_stop(observers: Sequence[Observer], chunk: Chunk) -> str:
+    """Show a chunk to all; what the first says that stops the run, "" if none does."""
+    reasons = [reason for observer in observers if (reason := observer(chunk)) is not None]
+    if not all(isinstance(reason, str) for reason in reasons):
+        raise ValueError(f"observers: got {reasons!r} back; return a text, which stops the run, or None")
+    return reasons[0] if reasons else ""
 
 
 class History:

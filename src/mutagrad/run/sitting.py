@@ -1,7 +1,7 @@
 """A sitting of a steady state: evaluations as they come, what is kept of them, and who looks at the run."""
 
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,12 +10,14 @@ import numpy as np
 
 from mutagrad import notice
 from mutagrad.evaluation.arrivals import Arrivals, mean_of
+from mutagrad.evaluation.local import Evaluator
 from mutagrad.failures import COUNTS, Failure
+from mutagrad.run.ends import close_all, one_line
 from mutagrad.run.evolve import Result, RunError
 from mutagrad.run.hints import warn_at_the_end
 from mutagrad.run.loop import Chunk
-from mutagrad.run.observers import History
-from mutagrad.run.records import FAILED
+from mutagrad.run.observers import History, reason_to_stop
+from mutagrad.run.records import Failures
 from mutagrad.run.signals import interruptible
 from mutagrad.run.steady import KINDS, Course, KeptArrivals
 
@@ -42,12 +44,12 @@ class _Candidates(Sequence):
 class Sitting:
     """A course, what is known of it, and who looks at it."""
 
-    def __init__(self, course: Course, past: Any, evaluations: int):
-        self._course, self._history, self._evaluations = course, History(past), evaluations
+    def __init__(self, course: Course, arrivals: Arrivals, past: Any, evaluations: int):
+        self._course, self._arrivals, self._history, self._evaluations = course, arrivals, History(past), evaluations
         self._parents: list[float] = []
         self._rows: list[dict[str, np.ndarray]] = []
         self._asked, self._since, self._has_warned = 0, time.monotonic(), False
-        self._failed: Counter[str] = Counter()
+        self._failures = Failures(Evaluator(arrivals, is_traceable=False), past, {})
 
     @property
     def generation(self) -> int:
@@ -65,7 +67,6 @@ class Sitting:
 
     def through(
         self,
-        arrivals: Arrivals,
         loss_fn: Callable,
         births: int,
         width: int,
@@ -77,7 +78,7 @@ class Sitting:
         todo.extend(_PARENTS + birth for birth in self._course.under_way)
         stopped, failed = "", None
         with interruptible() as interrupted:
-            stream = arrivals.stream(loss_fn, _Candidates(self._course), todo, _PARENTS)
+            stream = self._arrivals.stream(loss_fn, _Candidates(self._course), todo, _PARENTS)
             try:
                 self._ask(todo, births, width)
                 for index, outcome, attempts in stream:
@@ -93,22 +94,19 @@ class Sitting:
                 last = self._shown(watching)
                 stopped = stopped or last
             except Exception as error:
+                # Of the loss, the pool, an observer or the disk: the run so far is not to be lost with it.
                 failed = error
-            stream.close()
-            for observer in watching:
-                try:
-                    getattr(observer, "close", lambda: None)()
-                except Exception as error:
-                    failed = failed or error
+            finally:
+                stream.close()
+                not_closed = close_all(watching)
+        failed = failed or not_closed
         if failed is not None:
             if not np.isfinite(self._course.loss):
                 raise failed
-            lines = str(failed).strip().splitlines()
-            words = f"{type(failed).__name__}: {lines[-1][:200] if lines else ''}"
-            where = f"after generation {self.generation}"
-            message = f"evolve_asynchronously: {words} {where}; error.result holds the run up to it"
+            where = f"{one_line(failed)} after generation {self.generation}"
+            message = f"evolve_asynchronously: {where}; error.result holds the run up to it"
             raise RunError(message, self._result("error")) from failed
-        self._say_failures()
+        self._failures.warn()
         warn_at_the_end(self._course.state, stopped)
         return self._result(stopped or "generations")
 
@@ -129,14 +127,6 @@ class Sitting:
             kept.add(self._course.num_born, index, loss, kind, retries)
         self._ended(index, loss, kind, retries)
 
-    def _say_failures(self) -> None:
-        """How many failed, if any did."""
-        totals = {COUNTS[kind]: number for kind, number in self._failed.items()}
-        if totals:
-            each = ", ".join(f"{number:,} {FAILED[name]}" for name, number in totals.items())
-            number = sum(totals.values())
-            notice.warn(f"loss_fn: {number:,} evaluation{'s' * (number > 1)} failed ({each}); the history counts them")
-
     def _result(self, stopped: str) -> Result:
         state = self._course.state
         return Result(state.params, state, self._history.records, stopped, self._evaluations)
@@ -151,7 +141,6 @@ class Sitting:
 
     def _ended(self, index: int, loss: float, kind: str, retries: int) -> None:
         self._evaluations += 1
-        self._failed.update([kind] if kind else [])
         if index >= _PARENTS:
             row = self._course.judged(index - _PARENTS, loss, kind, retries)
             self._rows += [] if row is None else [row]
@@ -171,10 +160,9 @@ class Sitting:
         if not self._rows:
             return ""
         records = {name: np.stack([row[name] for row in self._rows]) for name in self._rows[0]}
-        chunk = Chunk(self._course.state, records, len(self._rows))
+        failures = {name: records.pop(name) for name in COUNTS.values()}
+        chunk = Chunk(self._course.state, records, len(self._rows), failures)
+        chunk = chunk._replace(records=self._failures.beside(records, chunk))
         self._rows = []
         self._history(chunk)
-        reasons = [reason for observer in watching if (reason := observer(chunk)) is not None]
-        if not all(isinstance(reason, str) for reason in reasons):
-            raise ValueError(f"observers: got {reasons!r} back; return a text, which stops the run, or None")
-        return reasons[0] if reasons else ""
+        return reason_to_stop(watching, chunk)

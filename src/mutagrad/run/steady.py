@@ -173,38 +173,25 @@ class KeptArrivals:
     """Evaluations on the disk, in the order in which they ended: births before, index, loss, kind of failure, tries."""
 
     def __init__(self, path: Path, of: dict[str, str]):
-        row = {
-            "born": np.zeros(1, np.int64),
-            "index": np.zeros(1, np.int64),
-            "loss": np.zeros(1),
-            "kind": np.zeros(1, np.uint8),
-            "retries": np.zeros(1, np.int64),
-            "is_kept": np.zeros(1, np.uint8),
-        }
+        columns = {name: np.zeros(1, dtype) for name, dtype in _DTYPES.items()}
         try:
-            self._journal = journal.Journal(path, row, {"of": of}, sync_seconds=0.1)
+            self._journal = journal.Journal(path, columns, {"of": of}, sync_seconds=0.1)
         except ValueError:
             raise ValueError(
                 f"checkpoint: got {str(path.parent)!r}, whose run is damaged at its head, or began otherwise (key, algorithm, σ, "
                 "params, loss); pass what it began with, which is not its Result, or another folder"
             ) from None
-        columns = self._journal.read().columns
+        found = self._journal.read().columns
         # Rows that were lost are zeros; what followed them has become of parents that are not known.
-        self._number = int(np.argmin(np.append(columns["is_kept"], 0)))
-        names = ("born", "index", "loss", "kind", "retries")
-        self.rows = list(zip(*(columns[name][: self._number].tolist() for name in names), strict=True))
+        self._number = int(np.argmin(np.append(found["is_kept"], 0)))
+        names = list(_DTYPES)[:-1]
+        self.rows = list(zip(*(found[name][: self._number].tolist() for name in names), strict=True))
 
     def add(self, born: int, index: int, loss: float, kind: str, retries: int) -> None:
         """Keep one more."""
-        values = {
-            "born": born,
-            "index": index,
-            "loss": loss,
-            "kind": KINDS.index(kind),
-            "retries": retries,
-            "is_kept": 1,
-        }
-        self._journal.append(self._number, {name: np.asarray([value], _DTYPES[name]) for name, value in values.items()})
+        values = born, index, loss, KINDS.index(kind), retries, 1
+        row = {name: np.asarray([value], dtype) for (name, dtype), value in zip(_DTYPES.items(), values, strict=True)}
+        self._journal.append(self._number, row)
         self._number += 1
 
     def __enter__(self) -> "KeptArrivals":

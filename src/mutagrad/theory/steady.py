@@ -31,7 +31,7 @@ def steady_state_gain(num_in_flight: int, strength: float = 0.0, *, is_equal: bo
     r: the drift is −rσ∇U/|∇U| an evaluation. 0.399 with W = 1 and s = 0; near 1/(2√W) for large W.
 
     Domain: losses that are linear, or of many curvatures, over what is gained while a mutant is in flight. What is gained between
-    its birth and its end is taken as its mean, which makes r too small, by less than a fifth of what it is up to W = 256
+    its birth and its end is taken as its mean, which makes r too small, by less than a fifth of what it is up to W = 64
     (verification/results/steady_state.md).
 
     Source: theory.md 2.6, derived for this project.
