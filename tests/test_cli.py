@@ -87,7 +87,7 @@ def test_train_and_inspect_say_the_same_s(run, capsys):
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     assert main(["inspect", str(out)]) == 0
     told = capsys.readouterr().out
-    s = printed.split("s = σTrH/|∇U| = ")[1].split(" in the")[0]
+    s = printed.split("s = σTrH/|∇U| = ")[1].split(" (last ")[0]
     assert told.split("s = σTrH/|∇U| = ")[1].startswith(s)
     assert "±" in s
     for words in ("Φ(−s/2)", "TrH =", "inspect.png"):
