@@ -59,7 +59,7 @@ def pytest_collection_finish():
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item, nextitem):
-    """Nor is what a file of tests left in JAX's caches: a fifth of the time of all tests went there."""
+    """Nor is what a file of tests left in JAX's caches: a twentieth of the time went there."""
     if nextitem is None or nextitem.path != item.path:
         gc.collect()
         gc.freeze()
