@@ -14,31 +14,24 @@ import jax
 import jax.numpy as jnp
 from scipy import special
 
+from mutagrad.control.exponents import LOOK, Exponents, look
 from mutagrad.control.response import Response, Running, Stay, nothing
 from mutagrad.control.strength import StrengthMemory, strength_rule
+from mutagrad.control.validated import on_batches, window_of
 from mutagrad.estimates import moments
 from mutagrad.theory.progress import optimal_strength
 from mutagrad.types import Definition, Info
 
 __all__ = ["ProgressMemory", "progress_rule"]
 
-_SHARE_OF_LOAD = 0.6
-"""On batches L counts for this much. Less than 1, since a run gains more than its generations: what a large σ loses along steep
-directions is regained when σ falls (theory.md 3)."""
 _FALL = 0.15
 """Largest fall of ln σ in a generation while the loss is the same: so slow that a rough loss is known before σ is lost."""
 _OFFSPRING = 20
 """Offspring over which the load is averaged: one generation of 20."""
 _SELDOM = 0.3
 """Rise of ln σ after a generation with a success, on a rough loss."""
-_SLOWEST, _FASTEST = 0.02, 0.15
-"""Speed at which ln σ follows R − L, on batches: where its sign is noise, and where it is plain."""
-_PLAIN = 8.0
-"""The squared ratio of the mean direction to its error at which the speed is halfway."""
 _MEMORY_SPREAD, _MEMORY_RESPONSE = 20, 40
 """Generations that are remembered while the loss is the same: of the spread, and accepted ones."""
-_SHORTEST, _LONGEST = 30, 600
-"""Generations that are remembered where batches change: a third of those that have passed, within these."""
 _RARE = 0.05
 """Share of generations with a success that is held on a rough loss, with many offspring."""
 _DOUBT, _CERTAINTY = 3.0, 4.0
@@ -53,10 +46,6 @@ _CAREFUL_UNTIL, _DEPTH, _NO_FLOOR = 0.37, 1.4, -200.0
 """For a hundred generations σ falls by a factor of 4 at most from where luck turned out to be curvature."""
 _BLIND = 9.2
 """Largest rise of ln σ without progress, 10⁴: a scale that is not found on that way does not exist."""
-_BLIND_AFTER = 1.6
-"""The same above a σ that has made progress."""
-_WON = 4.0
-"""Standard errors by which validated progress must stand above 0 for a σ to have won: chance does so once in 30,000 windows."""
 _OUTLIER = 8.0
 """Spreads beyond which no one step counts for more."""
 
@@ -93,6 +82,10 @@ class ProgressMemory(NamedTuple):
     floor : ln σ below which it does not fall meanwhile: curvature that is found at s ≈ 4 needs a σ smaller by 2, not by 10.
     may_be_rough : 1, or 0 where most parameters are discrete. There the variance of ΔU is that of single mutations, whose number
         is σ², and luck cannot drown the slope at a small σ.
+    exponents : how losses grow with σ, on batches.
+    looked : ln σ of the last look. σ does not fall below it.
+    ground : ln σ at which a batch was found to be rough. σ does not fall below it either.
+    is_fresh : 1 where the last batch was another one.
     """
 
     generation: jax.Array
@@ -110,6 +103,15 @@ class ProgressMemory(NamedTuple):
     careful: jax.Array
     floor: jax.Array
     may_be_rough: jax.Array
+    exponents: Exponents
+    looked: jax.Array
+    ground: jax.Array
+    is_fresh: jax.Array
+
+    @property
+    def look(self) -> jax.Array:
+        """Of which ln σ is to be smaller in the generation that comes."""
+        return look(self.generation) * self.is_fresh
 
     @classmethod
     def first(cls, sigma: jax.Array, may_be_rough: bool = True) -> "ProgressMemory":
@@ -126,6 +128,10 @@ class ProgressMemory(NamedTuple):
             zero,
             jnp.full_like(sigma, _NO_FLOOR),
             jnp.full_like(sigma, may_be_rough),
+            nothing(Exponents, sigma),
+            jnp.log(sigma) - LOOK,
+            jnp.full_like(sigma, _NO_FLOOR),
+            zero,
         )
 
 
@@ -168,50 +174,6 @@ def _spread(old: ProgressMemory, seen: _Seen, worth: jax.Array, fresh: jax.Array
     return jnp.where(seen.is_usable, jnp.where(fresh, of_many, of_one), old.spread)
 
 
-class _OnBatches(NamedTuple):
-    """What R and L say where batches change: by how much ln σ is to change, and what is remembered of it."""
-
-    change: jax.Array
-    direction: Running
-    progress: Running
-    load: Running
-    ceiling: jax.Array
-
-
-def _on_batches(old: ProgressMemory, won: jax.Array, log_sigma: jax.Array, speed: float) -> _OnBatches:
-    """Gates and speeds depend on what was known before the step that they weigh: with the step in them, rare losses would be
-    weighed less than frequent gains."""
-    generation = old.generation + 1
-    window = jnp.clip(generation / 3, _SHORTEST, _LONGEST)
-    progress = old.progress.with_(won, window)
-    load = old.load.with_(jnp.clip(old.last.load, -4, 4), window)
-    if speed < 1:
-        # In units of the spread L grows like σ. Few offspring see it late, and it must not be forgotten as σ falls.
-        grown = jnp.where(old.last.is_known > 0, jnp.exp(log_sigma) / old.last.sigma, 1)
-        load = load.carried(grown ** (1 - speed))
-
-    # Progress gets the credit that stands out of its noise.
-    stands_out = jnp.clip(1 - 0.25 / jnp.maximum(old.progress.ratio, 1e-9), 0, 1)
-    credit = jnp.where((old.progress.mean > 0) & (generation > 3), stands_out, 1)
-    direction = jnp.clip(credit * won - _SHARE_OF_LOAD * old.last.load, -4, 4)
-    clear = jnp.maximum(jnp.square(old.direction.ratio) - 2, 0)
-    slowest = _SLOWEST * jnp.sqrt(jnp.minimum(1, 300 / generation))
-    rate = slowest + (_FASTEST - slowest) * clear / (clear + _PLAIN)
-
-    # Where noise hides progress: up while the load is hidden too, down while it is not.
-    has_won = (old.progress.ratio > _WON) & (generation > 10)
-    ceiling = jnp.where(has_won, log_sigma + _BLIND_AFTER, old.ceiling)
-    up = jnp.where(log_sigma < ceiling, 0.05 * speed * jnp.clip(1 - load.ratio, 0, 1), 0)
-    down = 6 / (generation + 30) * jnp.clip(1 - old.progress.ratio, 0, 1) * jnp.clip(load.ratio - 1, 0, 1)
-    change = rate * direction * speed + up - down
-
-    # Never up while steps are worth nothing.
-    evidence = jnp.maximum(jnp.square(progress.ratio) - 2, 0)
-    is_losing = (progress.mean <= 0) & (generation > 10)
-    change = jnp.where(is_losing, jnp.minimum(change, 0) - 0.05 * evidence / (evidence + 4), change)
-    return _OnBatches(change, old.direction.with_(direction, window), progress, load, ceiling)
-
-
 def _chosen(condition: jax.Array, one: Any, other: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
 
@@ -232,13 +194,16 @@ def progress_rule(
 
     def update(info: Info, old: ProgressMemory) -> tuple[jax.Array, ProgressMemory, jax.Array]:
         sigma, last, fresh = info.sigma, old.last, info.is_resampled
-        dtype, log_sigma = sigma.dtype, jnp.log(sigma)
+        dtype, tiny, is_look = sigma.dtype, jnp.finfo(sigma.dtype).tiny, old.look > 0
+        log_sigma = jnp.log(sigma) + old.look
         seen = _seen(info, old.half_trace, num_offspring)
+        width = jnp.maximum(seen.spread * sigma, tiny)
+        sizes = (jnp.log(sigma), jnp.log(width), jnp.clip(seen.mean / width, -4, 4))
         worth = jnp.where(fresh, -info.validated_change.astype(dtype), last.gain)
         is_known = (last.is_known > 0) & jnp.isfinite(worth)
         worth = jnp.where(is_known, worth, 0)
-        spread = _spread(old, seen, worth, fresh)
-        scale = jnp.maximum(spread * sigma, jnp.finfo(dtype).tiny)
+        spread = jnp.where(is_look, old.spread, _spread(old, seen, worth, fresh))
+        scale = jnp.maximum(spread * sigma, tiny)
 
         # The last step, now that its offspring have been seen; their mean as it would be at the same σ.
         won = worth / last.spread
@@ -257,8 +222,8 @@ def progress_rule(
         rough = jnp.clip((regression.luck() - _DOUBT) / (_CERTAINTY - _DOUBT), 0, 1)
         rough = jnp.where((regression.number > 8) & ~fresh, rough * old.may_be_rough, 0)
 
-        on_batches = _on_batches(old, jnp.clip(won, -_OUTLIER, _OUTLIER), log_sigma, speed)
-        ceiling = jnp.where(is_known, on_batches.ceiling, old.ceiling)
+        of_batches = on_batches(old, jnp.clip(won, -_OUTLIER, _OUTLIER), log_sigma, speed)
+        ceiling = jnp.where(is_known, of_batches.ceiling, old.ceiling)
         # Where the loss stays the same, of the smooth one the best strength is known, and of a rough one that few succeed.
         strong, smooth_memory, pooled_strength = smooth_rule(info, old.strength)
         floor = jnp.where(careful > _CAREFUL_UNTIL, old.floor, _NO_FLOOR)
@@ -266,7 +231,7 @@ def progress_rule(
         smooth = jnp.maximum(jnp.log(strong / sigma), -_FALL * speed * (1 - _CAREFUL * careful))
         seldom = _SELDOM * speed * (last.has_success - rare) / (1 - rare)
         smooth = jnp.maximum(smooth, jnp.minimum(floor - log_sigma, 0))
-        change = jnp.where(fresh, on_batches.change * is_known.astype(dtype), (1 - rough) * smooth + rough * seldom)
+        change = jnp.where(fresh, of_batches.change * is_known.astype(dtype), (1 - rough) * smooth + rough * seldom)
         # On a plateau, where all losses are equal, look further away.
         change = jnp.where(seen.spread > 0, change, jnp.where(log_sigma < ceiling, 0.1 * speed, 0))
         change = jnp.where(seen.number < num_offspring / 2, -0.3 * speed, change)
@@ -276,7 +241,7 @@ def progress_rule(
         changed = jnp.where(jnp.isfinite(info.loss_change), info.loss_change, 0).astype(dtype)
         differential = jnp.where(info.is_accepted, (base - changed) / scale, 0)
         this = Last(
-            is_known=(spread > 0).astype(dtype),
+            is_known=((spread > 0) & ~is_look).astype(dtype),
             is_accepted=info.is_accepted.astype(dtype),
             has_success=(seen.best <= 0).astype(dtype),
             gain=-changed,
@@ -290,27 +255,31 @@ def progress_rule(
             generation=old.generation + seen.is_usable.astype(dtype),
             spread=spread,
             spread_number=jnp.minimum(old.spread_number + seen.is_usable.astype(dtype), _MEMORY_SPREAD),
-            half_trace=seen.half_trace,
+            half_trace=_chosen(is_look, old.half_trace, seen.half_trace),
             last=this,
             response=regression,
-            direction=_chosen(is_known, on_batches.direction, old.direction),
-            progress=_chosen(is_known, on_batches.progress, old.progress),
-            load=_chosen(is_known, on_batches.load, old.load),
+            direction=_chosen(is_known, of_batches.direction, old.direction),
+            progress=_chosen(is_known, of_batches.progress, old.progress),
+            load=_chosen(is_known, of_batches.load, old.load),
             strength=smooth_memory,
             ceiling=ceiling,
             stay=stay,
             careful=careful,
             floor=floor,
             may_be_rough=old.may_be_rough,
+            exponents=old.exponents.with_(sizes, is_look, fresh & seen.is_usable, window_of(old.generation + 1)),
+            looked=jnp.where(is_look, jnp.log(sigma), old.looked),
+            ground=jnp.where(is_known, of_batches.ground, old.ground),
+            is_fresh=fresh.astype(dtype),
         )
         # A batch on which the parent itself fails, or all offspring, says nothing of what was known before.
         is_told = jnp.isfinite(info.parent_loss)
         unknown = old._replace(last=last._replace(is_known=jnp.zeros_like(sigma)))
         new = _chosen(is_told & (seen.number > 0), new, unknown)
         return (
-            jnp.where(is_told, sigma * jnp.exp(change), sigma),
+            jnp.exp(old.look) * jnp.where(is_told, sigma * jnp.exp(change), sigma),
             new,
-            jnp.where(fresh, 2 * on_batches.load.mean, pooled_strength),
+            jnp.where(fresh, 2 * of_batches.load.mean, pooled_strength),
         )
 
     # Traced once for every kind of its arguments, wherever it is called.

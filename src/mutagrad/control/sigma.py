@@ -230,4 +230,9 @@ def _adapted(
         sigma = jnp.clip(sigma, _least_sigma(definition, inner.params), _LARGEST).astype(inner.sigma.dtype)
         return AdaptedState(inner.with_sigma(sigma), memory), info
 
-    return algorithm.wrapped(init or own_init, lambda state: state.inner, after, definition)
+    def before(state: AdaptedState) -> Any:
+        if not isinstance(state.memory, ProgressMemory):
+            return state.inner
+        return state.inner.with_sigma(state.sigma * jnp.exp(-state.memory.look).astype(state.sigma.dtype))
+
+    return algorithm.wrapped(init or own_init, before, after, definition)
