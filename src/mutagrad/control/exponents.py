@@ -20,6 +20,8 @@ _LOOKS = 2
 """Looks before anything is known."""
 _UNKNOWN = 0.7
 """Share of the load that counts until then."""
+_LEAST = 0.01
+"""Share of the load that a quarter of σ has at least."""
 _VISIBLE = 3.0
 """Standard errors above 0 from which on a load is seen."""
 
@@ -75,11 +77,16 @@ class Exponents(NamedTuple):
         """a, and its standard error."""
         return self._slope(self.dy, self.xy, self.yy)
 
-    def load(self, load: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """p, and its standard error, from the load in units of the spread."""
+    def load(self, load: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """p, and what it is at least and at most: where the load, in units of the spread, is off by a standard error at a
+        quarter of σ."""
         slope, error = self._slope(self.dz, self.xz, self.zz)
         mean = jnp.maximum(load, 1e-3)
-        return self.spread()[0] + slope / mean, error / mean
+
+        def exponent(at_look: jax.Array) -> jax.Array:
+            return self.spread()[0] - jnp.log(jnp.maximum(at_look / mean, _LEAST)) / LOOK
+
+        return tuple(exponent(mean - LOOK * (slope + off)) for off in (0, -error, error))
 
     def _slope(self, dy: jax.Array, xy: jax.Array, yy: jax.Array) -> tuple[jax.Array, jax.Array]:
         # σ moves by itself too, as the loss falls; looks do not depend on the loss.
@@ -99,16 +106,16 @@ class Exponents(NamedTuple):
         ----------
         load, ratio : mean load in units of the spread, and the same over its standard error.
         """
-        (a, a_error), (p, p_error) = self.spread(), self.load(load)
-        of_load = jnp.where(ratio > _VISIBLE, p + p_error - 1, 1)
-        share = jnp.clip((jnp.maximum(2 * (a + a_error) - 1, of_load) - 0.3) / 0.4, 0, 1)
+        (a, a_error), (p, least, _) = self.spread(), self.load(load)
+        of_spread = jnp.clip((a + a_error - 0.65) / 0.2, 0, 1)
+        of_load = jnp.where(ratio > _VISIBLE, jnp.clip((least - 1.3) / 0.3, 0, 1), 1)
         # Bounded losses far from their parent: there the load must count.
         bounded = jnp.clip((0.5 - a) / 0.15, 0, 1) * jnp.clip((0.85 - p) / 0.2, 0, 1) * jnp.clip(2 * load - 2, 0, 1)
-        return jnp.where(self.is_known(), jnp.maximum(share, bounded), _UNKNOWN)
+        return jnp.where(self.is_known(), jnp.maximum(jnp.maximum(of_spread, of_load), bounded), _UNKNOWN)
 
     def is_rough(self, load: jax.Array, ratio: jax.Array) -> jax.Array:
         """Whether slope has less than half of the variance, and the load is luck; parameters as of `share`."""
-        (a, a_error), (p, p_error) = self.spread(), self.load(load)
-        is_luck = (ratio > _VISIBLE) & (p + p_error < 1.7)
+        (a, a_error), (p, _, largest) = self.spread(), self.load(load)
+        is_luck = (ratio > _VISIBLE) & (largest < 1.7)
         is_bounded = (a < 0.5) & (p < 0.75)
         return self.is_known() & (a + 0.5 * a_error < 0.75) & is_luck & ~is_bounded
