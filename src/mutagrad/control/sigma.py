@@ -86,7 +86,9 @@ def adapt_sigma(algorithm: Algorithm, rule: str | None = None, target: float | N
     Rule "progress", the default for algorithms whose next parent is one of the candidates: σ grows while the last step was
     worth more than what curvature takes from a mean offspring, and falls while it was worth less. There is no constant to
     choose. It holds on rough losses, noisy ones, and those of a fresh batch a generation. There, the parent before is
-    evaluated on the new batch too, one evaluation more a generation, since the batch that selected a step flatters it. In
+    evaluated on the new batch too, one evaluation more a generation, since the batch that selected a step flatters it. One
+    generation in 16 looks at a quarter of σ, more often at first: there it is seen whether what offspring lose is curvature, or
+    luck of a rough loss, which does not count. `info.sigma` is then that quarter, and ``state.sigma`` what the rule is at. In
     `mutagrad.evolve` with `mutagrad.executor` a loss that has noise of its own is treated so from where it is found out.
 
     Rule "strength", the default for `mutagrad.weighted_recombination`, `mutagrad.truncation`, and one mutant that is accepted

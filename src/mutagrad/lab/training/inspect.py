@@ -257,7 +257,7 @@ def _last(folder: Path) -> _Last:
     return _Last(
         problem,
         state.params,
-        float(history.sigma[-1]),
+        float(np.median(history.sigma[-3:])),  # one generation may have looked at a smaller one
         (data.train_inputs[chosen], data.train_targets[chosen]),
         size < number,
         num_shared_layers(settings) > 0 or num_unit_groups(settings, number) > 1,

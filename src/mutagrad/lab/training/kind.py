@@ -34,7 +34,7 @@ def met(problem: Problem, run: Result) -> LossKind | None:
     number = len(data.train_targets)
     chosen = np.random.default_rng(0).permutation(number)[: min(number, _MOST_EXAMPLES)]
     batch = (data.train_inputs[chosen], data.train_targets[chosen])
-    sigma = float(run.history["sigma"][-1])
+    sigma = float(np.median(run.history["sigma"][-3:]))  # one generation may have looked at a smaller one
     if not np.isfinite(np.mean(np.asarray(problem.task.loss_fn(run.params, batch)))):
         return None
     try:

@@ -88,7 +88,7 @@ def outcome(
     recorded = np.zeros(0, int) if history is None else np.unique(history["num_examples"])
     # Generations that were lost to damage are 0 in the history.
     sizes = [int(size) for size in recorded if size > 0] or problem.batches.sizes
-    sigma = math.nan if history is None else float(history["sigma"][-1])
+    sigma = math.nan if history is None else float(np.median(history["sigma"][-3:]))
     return {
         f"test_{name}": measured[f"test_{name}"][-1],
         f"train_{name}": train.score,
