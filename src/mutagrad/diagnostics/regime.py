@@ -10,6 +10,7 @@ from mutagrad import check
 from mutagrad.diagnostics.findings import describe
 from mutagrad.diagnostics.jackknife import BLOCKS, jackknife
 from mutagrad.diagnostics.kind import ROUNDINGS
+from mutagrad.diagnostics.looks import looks
 from mutagrad.diagnostics.luck import luck_of
 from mutagrad.estimate import Estimate
 from mutagrad.estimates import moments
@@ -156,11 +157,13 @@ def regime(history: Any, num_windows: int | None = None, algorithm: Algorithm | 
     if number < 2:
         raise ValueError(f"history: got {number} generations; pass two or more")
     definition = None if algorithm is None else check.algorithm(algorithm).definition
+    columns["is_look"] = looks(columns["sigma"]) & (columns["is_resampled"] > 0)
     # The step of a generation is judged by the batch of the next.
     columns["claimed"] = np.concatenate([[np.nan], -columns["loss_change"][:-1]])
     if num_windows is None:
-        first = _comparable(columns["sigma"])
-        whole, used = _window(columns, first, number), columns["sigma"][first:]
+        steady = columns["sigma"][~columns["is_look"]]
+        first = int(np.flatnonzero(~columns["is_look"])[_comparable(steady)])
+        whole, used = _window(columns, first, number), steady[_comparable(steady) :]
         found = of_values(*whole[2:], whole[0].tolist(), whole[1].tolist(), definition)
         exponent, luck = _spread_exponent(columns), luck_of(columns)
         return found._replace(
@@ -284,6 +287,7 @@ def _window(columns: dict[str, np.ndarray], first: int, last: int) -> tuple[np.n
         # A generation of one offspring shows no variance, and one of two no third moment.
         is_known = np.isfinite(rows[name])
         usable &= is_known | ~is_known.any()
+    usable &= ~rows["is_look"].astype(bool)
     rows["squared_grad_noise"] = np.where(rows["is_resampled"], noise, 0)
     rows["decrease"] = -np.where(np.isfinite(rows["loss_change"]), rows["loss_change"], rows["validated_change"])
     rows = {name: values[usable] for name, values in rows.items()}

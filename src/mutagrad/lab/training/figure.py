@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mutagrad.diagnostics.looks import without_looks
 from mutagrad.lab.training.options import TrainConfig
 from mutagrad.lab.training.problem import Problem
 from mutagrad.lab.training.summary import batches
@@ -44,7 +45,8 @@ def draw(path: Path, config: TrainConfig, problem: Problem, history: Any, measur
         ("sigma", axes[1, 0], "mutation scale σ [parameter]"),
         ("normalized_mutation_strength", axes[1, 1], "normalised mutation strength s"),
     ):
-        centres, (low, median, high) = _summarised(np.asarray(history[name], float))
+        values = np.asarray(history[name], float)
+        centres, (low, median, high) = _summarised(without_looks(values) if name == "sigma" else values)
         axis.fill_between(centres, low, high, color="C0", alpha=0.25, linewidth=0)
         axis.plot(centres, median, color="C0", linewidth=1.5)
         axis.set_ylabel(label)

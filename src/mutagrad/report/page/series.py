@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mutagrad.diagnostics.looks import without_looks
 from mutagrad.report.page.thin import thin
 from mutagrad.report.page.told import Told
 
@@ -46,6 +47,7 @@ def recorded(told: Told, name: str, label: str, positive: bool = False, last: in
     if name not in told.records:
         return None
     values = told.records[name].astype(np.float64)
+    values = without_looks(values) if name == "sigma" else values
     if positive:
         values = np.where(values > 0, values, np.nan)
     skipped = 0 if last is None else max(len(values) - last, 0)
