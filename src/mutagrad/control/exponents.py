@@ -86,7 +86,11 @@ class Exponents(NamedTuple):
         def exponent(at_look: jax.Array) -> jax.Array:
             return self.spread()[0] - jnp.log(jnp.maximum(at_look / mean, _LEAST)) / LOOK
 
-        return tuple(exponent(mean - LOOK * (slope + off)) for off in (0, -error, error))
+        return (
+            exponent(mean - LOOK * slope),
+            exponent(mean - LOOK * (slope - error)),
+            exponent(mean - LOOK * (slope + error)),
+        )
 
     def _slope(self, dy: jax.Array, xy: jax.Array, yy: jax.Array) -> tuple[jax.Array, jax.Array]:
         # σ moves by itself too, as the loss falls; looks do not depend on the loss.
