@@ -146,7 +146,7 @@ def main() -> None:
         "sigma_kinds"
         + ("_same_loss" if args.same_loss else "")
         + ("_trials" if args.trials else "")
-        + ("_" + args.only.replace(" ", "_") if args.only else "")
+        + ("_" + args.only.strip(" ,").replace(" ", "_") if args.only else "")
     )
     common.report(name, [common.table(head, rows), text], args, "one key after another")
 
