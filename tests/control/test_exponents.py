@@ -112,10 +112,57 @@ def test_how_often_it_looks():
     assert looks[64:].sum() == 16
 
 
+def looks_of(algorithm, start, loss_fn, draw, generations=400):
+    """Which generations looked."""
+
+    def generation(state, key):
+        batch = draw(jax.random.fold_in(key, 1))
+        is_look = state.memory.look > 0
+        state, _ = algorithm.step(key, state, lambda params: loss_fn(params, batch))
+        return state, is_look
+
+    keys = jax.random.split(jax.random.key(2), generations)
+    return np.asarray(jax.jit(lambda: jax.lax.scan(generation, algorithm.init(start), keys))()[1])
+
+
+def test_a_look_that_shows_nothing_is_not_repeated():
+    """Where few offspring differ at a quarter of σ, or the parent fails on half of the batches, no look follows on another."""
+    inputs = jax.random.normal(jax.random.key(0), (64, 10))
+
+    def counted(weight, batch):
+        return jnp.mean((inputs[batch] @ weight > 0) != (inputs[batch, 0] > 0))
+
+    def failing(weight, batch):
+        return jnp.where(batch[0] % 2 == 0, jnp.nan, jnp.sum(jnp.square(weight)))
+
+    def draw(key):
+        return jax.random.randint(key, (8,), 0, 64)
+
+    algorithm = mutagrad.adapt_sigma(mutagrad.elitist(0.01, 4))
+    for loss_fn in (counted, failing):
+        found = looks_of(algorithm, jnp.ones(10), loss_fn, draw)
+        assert found.any()
+        assert not (found[1:] & found[:-1]).any()
+
+
+def test_discrete_parameters_are_not_looked_at_below_one_mutation():
+    target = jax.random.bernoulli(jax.random.key(1), 0.5, (64,))
+    algorithm = mutagrad.adapt_sigma(mutagrad.elitist(0.1, 4, mutation=mutagrad.mutation.discrete()))
+    found = looks_of(
+        algorithm,
+        jnp.zeros(64, bool),
+        lambda x, on: jnp.sum((x != target) * on, dtype=jnp.float32),
+        lambda key: jax.random.bernoulli(key, 0.5, (64,)),
+    )
+    assert not found.any()
+
+
 def rounded_network(levels=16):
     """A linear model of the digits with weights on 16 levels, and biases as they are; losses per example."""
     data = datasets.load_digits()
-    inputs = jnp.asarray((data.data - data.data.mean(axis=0)) / np.maximum(data.data.std(axis=0), 1e-3), jnp.float32)[:600]
+    inputs = jnp.asarray((data.data - data.data.mean(axis=0)) / np.maximum(data.data.std(axis=0), 1e-3), jnp.float32)[
+        :600
+    ]
     targets = jnp.asarray(data.target)[:600]
 
     def losses(params, chosen):

@@ -110,8 +110,9 @@ class ProgressMemory(NamedTuple):
 
     @property
     def look(self) -> jax.Array:
-        """Of which ln σ is to be smaller in the generation that comes."""
-        return look(self.generation) * self.is_fresh
+        """By how much ln σ is to be smaller in the generation that comes; 0 where most parameters are discrete, since most
+        offspring are copies there."""
+        return look(self.generation) * self.is_fresh * self.may_be_rough
 
     @classmethod
     def first(cls, sigma: jax.Array, may_be_rough: bool = True) -> "ProgressMemory":
@@ -129,7 +130,7 @@ class ProgressMemory(NamedTuple):
             jnp.full_like(sigma, _NO_FLOOR),
             jnp.full_like(sigma, may_be_rough),
             nothing(Exponents, sigma),
-            jnp.log(sigma) - LOOK,
+            jnp.log(sigma) - LOOK if may_be_rough else jnp.full_like(sigma, _NO_FLOOR),
             jnp.full_like(sigma, _NO_FLOOR),
             zero,
         )
@@ -233,7 +234,7 @@ def progress_rule(
         smooth = jnp.maximum(smooth, jnp.minimum(floor - log_sigma, 0))
         change = jnp.where(fresh, of_batches.change * is_known.astype(dtype), (1 - rough) * smooth + rough * seldom)
         # On a plateau, where all losses are equal, look further away.
-        change = jnp.where(seen.spread > 0, change, jnp.where(log_sigma < ceiling, 0.1 * speed, 0))
+        change = jnp.where(seen.spread > 0, change, jnp.where((log_sigma < ceiling) & ~is_look, 0.1 * speed, 0))
         change = jnp.where(seen.number < num_offspring / 2, -0.3 * speed, change)
 
         base = seen.load if num_offspring == 1 else seen.mean
@@ -252,7 +253,7 @@ def progress_rule(
             load=jnp.clip(seen.load / scale, -_OUTLIER, _OUTLIER),
         )
         new = ProgressMemory(
-            generation=old.generation + seen.is_usable.astype(dtype),
+            generation=old.generation + (seen.is_usable | is_look).astype(dtype),
             spread=spread,
             spread_number=jnp.minimum(old.spread_number + seen.is_usable.astype(dtype), _MEMORY_SPREAD),
             half_trace=_chosen(is_look, old.half_trace, seen.half_trace),
@@ -274,7 +275,9 @@ def progress_rule(
         )
         # A batch on which the parent itself fails, or all offspring, says nothing of what was known before.
         is_told = jnp.isfinite(info.parent_loss)
-        unknown = old._replace(last=last._replace(is_known=jnp.zeros_like(sigma)))
+        unknown = old._replace(
+            last=last._replace(is_known=jnp.zeros_like(sigma)), generation=old.generation + is_look.astype(dtype)
+        )
         new = _chosen(is_told & (seen.number > 0), new, unknown)
         return (
             jnp.exp(old.look) * jnp.where(is_told, sigma * jnp.exp(change), sigma),

@@ -49,7 +49,7 @@ def on_batches(old: Any, won: jax.Array, log_sigma: jax.Array, speed: float) -> 
     weighed less than frequent gains."""
     generation = old.generation + 1
     window = window_of(generation)
-    share = old.exponents.share(old.load.mean, old.load.ratio)
+    share = jnp.where(old.may_be_rough > 0, old.exponents.share(old.load.mean, old.load.ratio), 1)
     is_rough = old.exponents.is_rough(old.load.mean, old.load.ratio)
     progress = old.progress.with_(won, window)
     load = old.load.with_(jnp.clip(old.last.load, -4, 4), window)
