@@ -6,18 +6,20 @@ __all__ = ["looks", "without_looks"]
 
 
 def looks(sigma: np.ndarray) -> np.ndarray:
-    """Which generations did: those whose σ alone is about a quarter of that of both neighbours.
+    """Which generations did: those whose σ is below that of both neighbours, and about a quarter of that of one.
 
-    A σ that takes turns with another is none.
+    The other may be of another σ that takes turns with it. A σ that takes turns every generation is none.
 
     >>> looks(np.array([0.1, 0.025, 0.1, 0.1, 0.01, 0.01]))
     array([False,  True, False, False, False, False])
     >>> looks(np.array([0.1, 0.025, 0.1, 0.025, 0.1, 0.025])).any()
     np.False_
+    >>> looks(np.array([0.1, 0.1, 0.025, 0.04, 0.04, 0.1, 0.1]))
+    array([False, False,  True, False, False, False, False])
     """
     before, after = np.concatenate([sigma[:1], sigma[:-1]]), np.concatenate([sigma[1:], [np.nan]])
-    high, low = np.fmax(before, after), np.fmin(before, after)
-    dips = np.concatenate([[False] * 2, (sigma < 0.5 * low) & (sigma > 0.12 * high), [False] * 2])
+    is_quarter = np.logical_or(*[(0.18 * one < sigma) & (sigma < 0.33 * one) for one in (before, after)])
+    dips = np.concatenate([[False] * 2, is_quarter & (sigma < 0.8 * np.fmin(before, after)), [False] * 2])
     return dips[2:-2] & ~dips[:-4] & ~dips[4:]
 
 
