@@ -80,11 +80,11 @@ class Exponents(NamedTuple):
     def load(self, load: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """p, and what it is at least and at most: where the load, in units of the spread, is off by a standard error at a
         quarter of σ."""
-        slope, error = self._slope(self.dz, self.xz, self.zz)
+        (a, _), (slope, error) = self.spread(), self._slope(self.dz, self.xz, self.zz)
         mean = jnp.maximum(load, 1e-3)
 
         def exponent(at_look: jax.Array) -> jax.Array:
-            return self.spread()[0] - jnp.log(jnp.maximum(at_look / mean, _LEAST)) / LOOK
+            return a - jnp.log(jnp.maximum(at_look / mean, _LEAST)) / LOOK
 
         return (
             exponent(mean - LOOK * slope),

@@ -186,7 +186,7 @@ def _by_progress(algorithm: Algorithm, definition: Definition, target: float | N
     of_a_user = definition.selection.law is None
     number = definition.num_offspring
     strength = OVER_A_RUN * float(optimal_strength(number)) if of_a_user else strength_over_a_run(definition)
-    return _adapted(algorithm, definition, ProgressMemory.first, progress_rule(definition, strength), init)
+    return _adapted(algorithm, definition, ProgressMemory.first, progress_rule(definition, strength), init, _looking)
 
 
 def _is_discrete(definition: Definition, params: Params) -> bool:
@@ -216,8 +216,22 @@ def _unmoved_on_a_plateau(before: Any, inner: Any, info: Info) -> tuple[Any, Inf
     )
 
 
+def _inner(state: AdaptedState) -> Any:
+    return state.inner
+
+
+def _looking(state: Any) -> Any:
+    """The state inside, at a smaller σ where the generation that comes looks at one."""
+    return state.inner.with_sigma(state.sigma * jnp.exp(-state.memory.look).astype(state.sigma.dtype))
+
+
 def _adapted(
-    algorithm: Algorithm, definition: Definition, first: Callable, update: Callable, init: Callable | None = None
+    algorithm: Algorithm,
+    definition: Definition,
+    first: Callable,
+    update: Callable,
+    init: Callable | None = None,
+    before: Callable = _inner,
 ) -> Algorithm:
     def own_init(params: Params, loss_fn: LossFn | None = None) -> AdaptedState:
         inner = algorithm.init(params, loss_fn)
@@ -231,10 +245,5 @@ def _adapted(
             info = info._replace(normalized_mutation_strength=strength)
         sigma = jnp.clip(sigma, _least_sigma(definition, inner.params), _LARGEST).astype(inner.sigma.dtype)
         return AdaptedState(inner.with_sigma(sigma), memory), info
-
-    def before(state: AdaptedState) -> Any:
-        if not isinstance(state.memory, ProgressMemory):
-            return state.inner
-        return state.inner.with_sigma(state.sigma * jnp.exp(-state.memory.look).astype(state.sigma.dtype))
 
     return algorithm.wrapped(init or own_init, before, after, definition)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-__all__ = ["looks", "without_looks"]
+__all__ = ["last_held", "looks", "without_looks"]
 
 
 def looks(sigma: np.ndarray) -> np.ndarray:
@@ -30,3 +30,12 @@ def without_looks(sigma: np.ndarray) -> np.ndarray:
     array([0.1 , 0.1 , 0.1 , 0.01, 0.01])
     """
     return np.where(looks(sigma), np.concatenate([sigma[:1], sigma[:-1]]), sigma)
+
+
+def last_held(sigma: np.ndarray) -> float:
+    """The last σ that was held.
+
+    >>> last_held(np.array([0.1, 0.1, 0.025]))
+    0.1
+    """
+    return float(without_looks(np.asarray(sigma[-5:]))[-1])

@@ -161,9 +161,10 @@ def regime(history: Any, num_windows: int | None = None, algorithm: Algorithm | 
     # The step of a generation is judged by the batch of the next.
     columns["claimed"] = np.concatenate([[np.nan], -columns["loss_change"][:-1]])
     if num_windows is None:
-        steady = columns["sigma"][~columns["is_look"]]
-        first = int(np.flatnonzero(~columns["is_look"])[_comparable(steady)])
-        whole, used = _window(columns, first, number), steady[_comparable(steady) :]
+        held = np.flatnonzero(~columns["is_look"])
+        held = held[_comparable(columns["sigma"][held]) :]
+        first, used = int(held[0]), columns["sigma"][held]
+        whole = _window(columns, first, number)
         found = of_values(*whole[2:], whole[0].tolist(), whole[1].tolist(), definition)
         exponent, luck = _spread_exponent(columns), luck_of(columns)
         return found._replace(
@@ -282,12 +283,11 @@ def _column(history: Any, name: str) -> np.ndarray:
 def _window(columns: dict[str, np.ndarray], first: int, last: int) -> tuple[np.ndarray, np.ndarray, float, int]:
     rows = {name: values[first:last] for name, values in columns.items()}
     noise = rows["squared_grad_noise"]
-    usable = np.isfinite(rows["hessian_trace"]) & np.isfinite(noise) & (rows["sigma"] > 0)
+    usable = np.isfinite(rows["hessian_trace"]) & np.isfinite(noise) & (rows["sigma"] > 0) & ~rows["is_look"]
     for name in ("squared_grad_norm", "gradient_curvature"):
         # A generation of one offspring shows no variance, and one of two no third moment.
         is_known = np.isfinite(rows[name])
         usable &= is_known | ~is_known.any()
-    usable &= ~rows["is_look"].astype(bool)
     rows["squared_grad_noise"] = np.where(rows["is_resampled"], noise, 0)
     rows["decrease"] = -np.where(np.isfinite(rows["loss_change"]), rows["loss_change"], rows["validated_change"])
     rows = {name: values[usable] for name, values in rows.items()}

@@ -11,6 +11,7 @@ import numpy as np
 
 from mutagrad import diagnostics
 from mutagrad.diagnostics.forecast import FEWEST
+from mutagrad.diagnostics.looks import last_held
 from mutagrad.diagnostics.plans import yardstick
 from mutagrad.lab.tasks.data import load
 from mutagrad.lab.training import figure
@@ -257,7 +258,7 @@ def _last(folder: Path) -> _Last:
     return _Last(
         problem,
         state.params,
-        float(np.median(history.sigma[-3:])),  # one generation may have looked at a smaller one
+        last_held(history.sigma),
         (data.train_inputs[chosen], data.train_targets[chosen]),
         size < number,
         num_shared_layers(settings) > 0 or num_unit_groups(settings, number) > 1,

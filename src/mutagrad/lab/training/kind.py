@@ -4,6 +4,7 @@ import jax
 import numpy as np
 
 from mutagrad.diagnostics import LossKind, loss_kind
+from mutagrad.diagnostics.looks import last_held
 from mutagrad.lab.training.problem import Problem
 from mutagrad.report.text import kind_text
 from mutagrad.run.evolve import Result
@@ -34,7 +35,7 @@ def met(problem: Problem, run: Result) -> LossKind | None:
     number = len(data.train_targets)
     chosen = np.random.default_rng(0).permutation(number)[: min(number, _MOST_EXAMPLES)]
     batch = (data.train_inputs[chosen], data.train_targets[chosen])
-    sigma = float(np.median(run.history["sigma"][-3:]))  # one generation may have looked at a smaller one
+    sigma = last_held(run.history["sigma"])
     if not np.isfinite(np.mean(np.asarray(problem.task.loss_fn(run.params, batch)))):
         return None
     try:

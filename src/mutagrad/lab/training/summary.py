@@ -9,6 +9,7 @@ from mutagrad import mutation, theory, tree
 from mutagrad.algorithms import mutation_selection
 from mutagrad.diagnostics import Regime
 from mutagrad.diagnostics.findings import Finding
+from mutagrad.diagnostics.looks import last_held
 from mutagrad.diagnostics.verdicts import findings
 from mutagrad.estimate import Estimate
 from mutagrad.lab.training import kind
@@ -88,7 +89,7 @@ def outcome(
     recorded = np.zeros(0, int) if history is None else np.unique(history["num_examples"])
     # Generations that were lost to damage are 0 in the history.
     sizes = [int(size) for size in recorded if size > 0] or problem.batches.sizes
-    sigma = math.nan if history is None else float(np.median(history["sigma"][-3:]))
+    sigma = math.nan if history is None else last_held(history["sigma"])
     return {
         f"test_{name}": measured[f"test_{name}"][-1],
         f"train_{name}": train.score,
