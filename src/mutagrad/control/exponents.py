@@ -24,6 +24,8 @@ _LEAST = 0.01
 """Share of the load that a quarter of σ has at least."""
 _VISIBLE = 3.0
 """Standard errors above 0 from which on a load is seen."""
+_SPARSE = 1.3
+"""A spread that grows with a larger exponent is made of jumps that a quarter of σ hardly meets; a slope has 1."""
 
 
 def look(generation: jax.Array) -> jax.Array:
@@ -77,20 +79,15 @@ class Exponents(NamedTuple):
         """a, and its standard error."""
         return self._slope(self.dy, self.xy, self.yy)
 
-    def load(self, load: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """p, and what it is at least and at most: where the load, in units of the spread, is off by a standard error at a
-        quarter of σ."""
+    def load(self, load: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """p, and what it is at least: where the load, in units of the spread, is off by a standard error at a quarter of σ."""
         (a, _), (slope, error) = self.spread(), self._slope(self.dz, self.xz, self.zz)
         mean = jnp.maximum(load, 1e-3)
 
         def exponent(at_look: jax.Array) -> jax.Array:
             return a - jnp.log(jnp.maximum(at_look / mean, _LEAST)) / LOOK
 
-        return (
-            exponent(mean - LOOK * slope),
-            exponent(mean - LOOK * (slope - error)),
-            exponent(mean - LOOK * (slope + error)),
-        )
+        return exponent(mean - LOOK * slope), exponent(mean - LOOK * (slope - error))
 
     def _slope(self, dy: jax.Array, xy: jax.Array, yy: jax.Array) -> tuple[jax.Array, jax.Array]:
         # σ moves by itself too, as the loss falls; looks do not depend on the loss.
@@ -103,23 +100,31 @@ class Exponents(NamedTuple):
         """Whether there were looks enough."""
         return self.looks > _LOOKS - 0.5
 
-    def share(self, load: jax.Array, ratio: jax.Array) -> jax.Array:
-        """The share of the load that is to count as curvature: what is doubtful counts.
+    def share(self, load: jax.Array, ratio: jax.Array, best: float) -> jax.Array:
+        """The share of the load that is to count as curvature: what falls with σ faster than the spread does.
 
         Parameters
         ----------
         load, ratio : mean load in units of the spread, and the same over its standard error.
+        best : by how much the best of the offspring is above their mean, in units of the spread.
         """
-        (a, a_error), (p, least, _) = self.spread(), self.load(load)
-        of_spread = jnp.clip((a + a_error - 0.65) / 0.2, 0, 1)
+        (a, _), (p, least) = self.spread(), self.load(load)
         of_load = jnp.where(ratio > _VISIBLE, jnp.clip((least - 1.3) / 0.3, 0, 1), 1)
+        of_slope = jnp.clip((a - 0.8) / 0.2, 0, 1)
         # Bounded losses far from their parent: there the load must count.
         bounded = jnp.clip((0.5 - a) / 0.15, 0, 1) * jnp.clip((0.85 - p) / 0.2, 0, 1) * jnp.clip(2 * load - 2, 0, 1)
-        return jnp.where(self.is_known(), jnp.maximum(jnp.maximum(of_spread, of_load), bounded), _UNKNOWN)
+        # Hardly an offspring wins, and at a smaller σ more would.
+        beaten = jnp.clip(4 * load / best - 3, 0, 1) * jnp.clip((p - a - 0.1) / 0.2, 0, 1)
+        share = jnp.maximum(jnp.maximum(of_load, of_slope), jnp.maximum(bounded, beaten))
+        return jnp.where(self.is_known(), share, _UNKNOWN)
 
-    def is_rough(self, load: jax.Array, ratio: jax.Array) -> jax.Array:
-        """Whether slope has less than half of the variance, and the load is luck; parameters as of `share`."""
-        (a, a_error), (p, _, largest) = self.spread(), self.load(load)
-        is_luck = (ratio > _VISIBLE) & (largest < 1.7)
-        is_bounded = (a < 0.5) & (p < 0.75)
-        return self.is_known() & (a + 0.5 * a_error < 0.75) & is_luck & ~is_bounded
+    def below(self, load: jax.Array, ratio: jax.Array, best: float) -> jax.Array:
+        """From 0 to 1, whether σ is below the scale on which a rough loss has a slope; parameters as of `share`.
+
+        Slope has less than half of the variance and noise of its own not most of it, where a is about ½; or a quarter of σ meets
+        no jumps, where a is above 1.
+        """
+        a, error = self.spread()
+        is_rough = (a + 0.5 * error < 0.75) & (a - 0.5 * error > 0.25) & (ratio > 1)
+        is_sparse = (a - error > _SPARSE) & (load < 0.75 * best)
+        return jnp.where(self.is_known(), jnp.where(is_sparse, 1, is_rough * (1 - self.share(load, ratio, best))), 0)

@@ -19,7 +19,7 @@ from mutagrad.control.response import Response, Running, Stay, nothing
 from mutagrad.control.strength import StrengthMemory, strength_rule
 from mutagrad.control.validated import on_batches, window_of
 from mutagrad.estimates import moments
-from mutagrad.theory.progress import optimal_strength
+from mutagrad.theory.progress import best_of_mean, optimal_strength
 from mutagrad.types import Definition, Info
 
 __all__ = ["ProgressMemory", "progress_rule"]
@@ -84,7 +84,7 @@ class ProgressMemory(NamedTuple):
         is σ², and luck cannot drown the slope at a small σ.
     exponents : how losses grow with σ, on batches.
     looked : ln σ of the last look. σ does not fall below it.
-    ground : ln σ at which a batch was found to be rough. σ does not fall below it either.
+    ground : ln σ that was found to be below the scale of a rough loss. σ does not fall below it either.
     is_fresh : 1 where the last batch was another one.
     """
 
@@ -188,7 +188,7 @@ def progress_rule(
     been evaluated too (``info.validated_change``); otherwise σ is held.
     """
     num_offspring, smooth_rule = definition.num_offspring, strength_rule(definition, strength)
-    speed = min(1.0, num_offspring / 10)
+    speed, best = min(1.0, num_offspring / 10), max(best_of_mean(num_offspring), 1.0)
     window = _MEMORY_RESPONSE * max(1.0, min(20 / num_offspring, 10.0))
     # Of generations at the best σ on a smooth loss that many would succeed.
     rare = _RARE * (1 - float(special.ndtr(float(optimal_strength(num_offspring)) / 2)) ** num_offspring)
@@ -223,7 +223,7 @@ def progress_rule(
         rough = jnp.clip((regression.luck() - _DOUBT) / (_CERTAINTY - _DOUBT), 0, 1)
         rough = jnp.where((regression.number > 8) & ~fresh, rough * old.may_be_rough, 0)
 
-        of_batches = on_batches(old, jnp.clip(won, -_OUTLIER, _OUTLIER), log_sigma, speed)
+        of_batches = on_batches(old, jnp.clip(won, -_OUTLIER, _OUTLIER), log_sigma, speed, best)
         ceiling = jnp.where(is_known, of_batches.ceiling, old.ceiling)
         # Where the loss stays the same, of the smooth one the best strength is known, and of a rough one that few succeed.
         strong, smooth_memory, pooled_strength = smooth_rule(info, old.strength)

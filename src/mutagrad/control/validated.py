@@ -23,9 +23,9 @@ _BLIND_AFTER = 1.6
 _WON = 4.0
 """Standard errors by which validated progress must stand above 0 for a σ to have won: chance does so once in 30,000 windows."""
 _DRIFT = 0.5
-"""Rise of ln σ per window on batches of a rough loss, below whose scale a larger σ is the better."""
+"""Rise of ln σ per window below the scale of a rough loss."""
 _FORGOTTEN = 0.3
-"""Fall per window of the ln σ at which a loss was last found to be rough."""
+"""Fall per window of the ln σ that was last found to be below that scale."""
 
 
 class OnBatches(NamedTuple):
@@ -44,13 +44,14 @@ def window_of(generation: jax.Array) -> jax.Array:
     return jnp.clip(generation / 3, _SHORTEST, _LONGEST)
 
 
-def on_batches(old: Any, won: jax.Array, log_sigma: jax.Array, speed: float) -> OnBatches:
+def on_batches(old: Any, won: jax.Array, log_sigma: jax.Array, speed: float, best: float) -> OnBatches:
     """Gates and speeds depend on what was known before the step that they weigh: with the step in them, rare losses would be
     weighed less than frequent gains."""
     generation = old.generation + 1
     window = window_of(generation)
-    share = jnp.where(old.may_be_rough > 0, old.exponents.share(old.load.mean, old.load.ratio), 1)
-    is_rough = old.exponents.is_rough(old.load.mean, old.load.ratio)
+    share = jnp.where(old.may_be_rough > 0, old.exponents.share(old.load.mean, old.load.ratio, best), 1)
+    # What is below its scale and progresses nevertheless.
+    below = jnp.where(old.progress.mean > 0, old.exponents.below(old.load.mean, old.load.ratio, best), 0)
     progress = old.progress.with_(won, window)
     load = old.load.with_(jnp.clip(old.last.load, -4, 4), window)
     if speed < 1:
@@ -69,7 +70,7 @@ def on_batches(old: Any, won: jax.Array, log_sigma: jax.Array, speed: float) -> 
     # Where noise hides progress: up while the load is hidden too, or luck, and down while it is seen and counts.
     has_won = (old.progress.ratio > _WON) & (generation > 10)
     ceiling = jnp.where(has_won, log_sigma + _BLIND_AFTER, old.ceiling)
-    hidden = jnp.maximum(0.05 * jnp.clip(1 - load.ratio, 0, 1), jnp.where(is_rough, _DRIFT / window, 0))
+    hidden = jnp.maximum(0.05 * jnp.clip(1 - load.ratio, 0, 1), _DRIFT * below / window)
     up = jnp.where(log_sigma < ceiling, hidden * speed, 0)
     down = 6 / (generation + 30) * jnp.clip(1 - old.progress.ratio, 0, 1) * jnp.clip(load.ratio - 1, 0, 1) * share
     change = rate * direction * speed + up - down
@@ -79,7 +80,7 @@ def on_batches(old: Any, won: jax.Array, log_sigma: jax.Array, speed: float) -> 
     is_losing = (progress.mean <= 0) & (generation > 10)
     change = jnp.where(is_losing, jnp.minimum(change, 0) - 0.05 * evidence / (evidence + 4), change)
 
-    # Never below what was looked at, nor below where the batches were rough.
-    ground = jnp.maximum(old.ground - _FORGOTTEN / window, jnp.where(is_rough, log_sigma, -jnp.inf))
+    # Never below what was looked at, nor below where σ was too small on a rough loss.
+    ground = jnp.maximum(old.ground - _FORGOTTEN / window, jnp.where(below > 0.5, log_sigma, -jnp.inf))
     change = jnp.maximum(change, jnp.minimum(jnp.maximum(ground, old.looked) - log_sigma, 0))
     return OnBatches(change, old.direction.with_(direction, window), progress, load, ceiling, ground)
