@@ -24,6 +24,10 @@ _LEAST = 0.01
 """Share of the load that a quarter of σ has at least."""
 _VISIBLE = 3.0
 """Standard errors above 0 from which on a load is seen."""
+_BEATEN = 0.3
+"""Share of a load that counts where hardly an offspring wins: σ is to fall slowly, since jumps are rarer at a look."""
+_FAR = 4.0
+"""How much faster σ rises where a quarter of it meets no jumps."""
 _SPARSE = 1.3
 """A spread that grows with a larger exponent is made of jumps that a quarter of σ hardly meets; a slope has 1."""
 
@@ -114,17 +118,17 @@ class Exponents(NamedTuple):
         # Bounded losses far from their parent: there the load must count.
         bounded = jnp.clip((0.5 - a) / 0.15, 0, 1) * jnp.clip((0.85 - p) / 0.2, 0, 1) * jnp.clip(2 * load - 2, 0, 1)
         # Hardly an offspring wins, and at a smaller σ more would.
-        beaten = jnp.clip(4 * load / best - 3, 0, 1) * jnp.clip((p - a - 0.1) / 0.2, 0, 1)
+        beaten = _BEATEN * jnp.clip(4 * load / best - 3, 0, 1) * jnp.clip((p - a - 0.1) / 0.2, 0, 1)
         share = jnp.maximum(jnp.maximum(of_load, of_slope), jnp.maximum(bounded, beaten))
         return jnp.where(self.is_known(), share, _UNKNOWN)
 
     def below(self, load: jax.Array, ratio: jax.Array, best: float) -> jax.Array:
-        """From 0 to 1, whether σ is below the scale on which a rough loss has a slope; parameters as of `share`.
+        """How fast σ is to rise to the scale on which a rough loss has a slope, 0 where it is not below it; see `share`.
 
-        Slope has less than half of the variance and noise of its own not most of it, where a is about ½; or a quarter of σ meets
-        no jumps, where a is above 1.
+        Up to 1 where a is about ½: slope has less than half of the variance, and noise of its own not most of it. `_FAR` where a
+        is above 1: a quarter of σ meets no jumps.
         """
         a, error = self.spread()
         is_rough = (a + 0.5 * error < 0.75) & (a - 0.5 * error > 0.25) & (ratio > 1)
         is_sparse = (a - error > _SPARSE) & (load < 0.75 * best)
-        return jnp.where(self.is_known(), jnp.where(is_sparse, 1, is_rough * (1 - self.share(load, ratio, best))), 0)
+        return jnp.where(self.is_known(), jnp.where(is_sparse, _FAR, is_rough * (1 - self.share(load, ratio, best))), 0)

@@ -50,7 +50,7 @@ def on_batches(old: Any, won: jax.Array, log_sigma: jax.Array, speed: float, bes
     generation = old.generation + 1
     window = window_of(generation)
     share = jnp.where(old.may_be_rough > 0, old.exponents.share(old.load.mean, old.load.ratio, best), 1)
-    # What is below its scale and progresses nevertheless.
+    # Only while steps are worth something.
     below = jnp.where(old.progress.mean > 0, old.exponents.below(old.load.mean, old.load.ratio, best), 0)
     progress = old.progress.with_(won, window)
     load = old.load.with_(jnp.clip(old.last.load, -4, 4), window)
