@@ -5,7 +5,7 @@ is reported is on all the data, or without noise. One that is below 1 % of the s
 Beside the automatic σ stand the 1/5 rule of (1+1), the share of successes that is best for M = 20, the rule "strength", and
 cumulative step-size adaptation of (1,20); all start at σ = 0.01. Problems and targets are those of benchmarks/sigma_problems.py.
 Run with ``python -m benchmarks.sigma_kinds``; ``--only argmax`` runs those problems whose names have it, ``--same-loss 1`` those
-whose loss stays the same, with σ fixed and automatic alone.
+whose loss stays the same, with σ fixed and automatic alone, ``--batches 1`` the others so.
 """
 
 import math
@@ -119,15 +119,15 @@ def measure(name: str, problem: Problem, keys: jax.Array, chosen: list[str]) -> 
 
 
 def main() -> None:
-    args = common.arguments(__doc__, repetitions=5, only="", key=1, trials=0, same_loss=0)
+    args = common.arguments(__doc__, repetitions=5, only="", key=1, trials=0, same_loss=0, batches=0)
     keys = jax.random.split(jax.random.key(args.key), args.repetitions)
     rows, medians, worst = [], [], []
-    chosen = ["automatic"] if args.same_loss else list(controllers(1))
+    chosen = ["automatic"] if args.same_loss or args.batches else list(controllers(1))
     for name, make in (TRIALS if args.trials else REPORTED).items():
         if args.only not in name:
             continue
         problem = make()
-        if args.same_loss and problem.draw_fn is not None:
+        if (args.same_loss and problem.draw_fn is not None) or (args.batches and problem.draw_fn is None):
             continue
         row, median, of_start = measure(name, problem, keys, chosen)
         rows.append(row)
@@ -145,6 +145,7 @@ def main() -> None:
     name = (
         "sigma_kinds"
         + ("_same_loss" if args.same_loss else "")
+        + ("_batches" if args.batches else "")
         + ("_trials" if args.trials else "")
         + ("_" + args.only.strip(" ,").replace(" ", "_") if args.only else "")
     )

@@ -9,7 +9,9 @@ from sklearn import datasets
 
 import mutagrad
 from mutagrad.control.exponents import Exponents, look
-from mutagrad.control.response import nothing
+from mutagrad.control.progress import ProgressMemory
+from mutagrad.control.response import Running, nothing
+from mutagrad.control.validated import on_batches
 
 pytestmark = pytest.mark.permissive  # the losses are a user's
 
@@ -174,6 +176,26 @@ def test_discrete_parameters_are_not_looked_at_below_one_mutation():
         lambda key: jax.random.bernoulli(key, 0.5, (64,)),
     )
     assert not found.any()
+
+
+@pytest.mark.parametrize(("draw", "is_below"), [(jumps, True), (sparse, True), (smooth, False)])
+def test_sigma_rises_to_the_scale_only_while_steps_are_worth_something(draw, is_below):
+    """And does not fall below what was found to be too small."""
+    exponents, load, ratio = found(draw, 3)
+    log_sigma = jnp.float32(-3.0)
+
+    def after(progress):
+        old = ProgressMemory.first(jnp.exp(log_sigma))
+        won = Running(jnp.float32(progress), jnp.float32(1.0), jnp.float32(50.0))
+        loads = Running(load, jnp.square(load) * (1 + 50 / jnp.square(ratio)), jnp.float32(50.0))
+        old = old._replace(generation=jnp.float32(100), exponents=exponents, progress=won, load=loads)
+        return on_batches(old, jnp.float32(0.0), log_sigma, 1.0, BEST)
+
+    winning, losing = after(0.5), after(-0.5)
+    assert (float(winning.ground) == float(log_sigma)) == is_below
+    assert float(losing.ground) < float(log_sigma)
+    assert float(losing.change) <= 0
+    assert not is_below or float(winning.change) > 0
 
 
 def rounded_network(levels=16):

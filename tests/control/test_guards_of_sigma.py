@@ -62,7 +62,7 @@ def test_a_rise_must_be_safe_along_steps():
     assert change_of_recombination(**known) <= 0
 
 
-def test_sigma_does_not_rise_while_progress_is_loston_batches():
+def test_sigma_does_not_rise_while_progress_is_lost_on_batches():
     """The rule "progress": the direction of the last steps asks for more, and the mean of all is a loss."""
 
     def change(mean):
@@ -70,6 +70,6 @@ def test_sigma_does_not_rise_while_progress_is_loston_batches():
         some = old.progress._replace(mean=jnp.float32(mean), number=jnp.float32(50))
         up = old.direction._replace(mean=jnp.float32(1), number=jnp.float32(50))
         old = old._replace(generation=jnp.float32(50), progress=some, direction=up)
-        return float(on_batches(old, jnp.float32(1.0), jnp.log(SIGMA), 1.0).change)
+        return float(on_batches(old, jnp.float32(1.0), jnp.log(SIGMA), 1.0, 1.87).change)
 
     assert change(-1.0) <= 0 < change(1.0)

@@ -126,9 +126,10 @@ class Exponents(NamedTuple):
         """How fast σ is to rise to the scale on which a rough loss has a slope, 0 where it is not below it; see `share`.
 
         Up to 1 where a is about ½: slope has less than half of the variance, and noise of its own not most of it. `_FAR` where a
-        is above 1: a quarter of σ meets no jumps.
+        is above 1 and the load small, so that it is no curvature: a quarter of σ meets no jumps.
         """
         a, error = self.spread()
         is_rough = (a + 0.5 * error < 0.75) & (a - 0.5 * error > 0.25) & (ratio > 1)
-        is_sparse = (a - error > _SPARSE) & (load < 0.75 * best)
-        return jnp.where(self.is_known(), jnp.where(is_sparse, _FAR, is_rough * (1 - self.share(load, ratio, best))), 0)
+        is_sparse = (a - error > _SPARSE) & (self.z < 0.75 * best)
+        of_rough = jnp.where(is_rough, 1 - self.share(load, ratio, best), 0)
+        return jnp.where(self.is_known(), jnp.where(is_sparse, _FAR, of_rough), 0)
