@@ -29,6 +29,8 @@ _BEATEN = 0.3
 """Share of a load that counts where hardly an offspring wins: σ is to fall slowly, since jumps are rarer at a look."""
 _FAR = 4.0
 """How much faster σ rises where a quarter of it meets no jumps."""
+_FEW = 0.3
+"""Load of few jumps, over what the best of the offspring has, at most: of curvature along one direction it is 0.38 for M = 20."""
 _SPARSE = 1.3
 """A spread that grows with a larger exponent is made of jumps that a quarter of σ hardly meets; a slope has 1."""
 
@@ -131,6 +133,6 @@ class Exponents(NamedTuple):
         """
         a, error = self.spread()
         is_rough = (a + 0.5 * error < 0.75) & (a - 0.5 * error > 0.25) & (ratio > 1)
-        is_sparse = (a - error > _SPARSE) & (self.z < 0.75 * best)
+        is_sparse = (a - error > _SPARSE) & (self.z < _FEW * best)
         of_rough = jnp.where(is_rough, 1 - self.share(load, ratio, best), 0)
         return jnp.where(self.is_known(), jnp.where(is_sparse, _FAR, of_rough), 0)
