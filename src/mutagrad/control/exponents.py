@@ -2,8 +2,8 @@
 
 Once in a while a generation has a quarter of the σ. Its spread and its load, against those of the generations before, give the
 exponents a and p of std(ΔU) ~ σᵃ and E[ΔU] ~ σᵖ. A slope and its curvature have 1 and 2; many independent jumps have ½ and 1;
-noise of its own has 0 and 2; a loss that is bounded, and σ far too large, 0 and 0; jumps that are few have more than 1. See
-theory.md 9.5.
+noise of its own has 0 and 2; a loss that is bounded, and σ far too large, 0 and 0; jumps that most looks do not meet show an a
+above 1. See theory.md 9.5.
 """
 
 from typing import Any, NamedTuple
