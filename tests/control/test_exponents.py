@@ -256,6 +256,7 @@ def test_sigma_is_not_lost_on_rough_batches(batch):
 
 
 def test_sigma_that_is_too_small_does_not_fall_further_on_rough_batches():
-    """A hundred times below the best: few jumps are met there, and some smooth parameters set the scale of what is left."""
+    """A hundred times below the best: few jumps are met there, and some smooth parameters set the scale of what is left. Of five
+    keys the median ended at 1.1·10⁻⁵ where σ had no ground, and ends at 1.2·10⁻⁴; the limit is between the two."""
     courses = runs(mutagrad.adapt_sigma(mutagrad.elitist(3e-4, NUMBER)), [3e-4] * 5, 128)[1]
-    assert np.median(courses[:, -20:].max(axis=1)) > 1e-4
+    assert np.median(courses[:, -20:].max(axis=1)) > 4e-5
