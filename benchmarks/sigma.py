@@ -121,6 +121,63 @@ def cumulative(num_offspring: int, size: int) -> mutagrad.Algorithm:
     return algorithm.wrapped(init, lambda state: state.inner, after)
 
 
+class DriftingState(NamedTuple):
+    """A parent with its loss, σ, the mean of its mutations, and how many of them in a row were worse."""
+
+    params: Any
+    loss: jax.Array
+    sigma: jax.Array
+    mean: Any
+    rejections: jax.Array
+
+    def with_sigma(self, sigma: jax.Array) -> "DriftingState":
+        return self._replace(sigma=sigma)
+
+
+class AdaptiveMetropolis:
+    """aMC of Whitelam et al. 2022 (arXiv 2205.07408) at zero temperature: one mutation, taken unless the loss rises.
+
+    The mean of the mutations follows those that were taken; after 50 in a row that were not it is forgotten, and σ falls by 5 %.
+    """
+
+    _FOLLOWS, _PATIENCE, _FALL = 0.01, 50, 0.95
+
+    def init(self, params: Any, loss_fn: Callable | None = None) -> DriftingState:
+        infinite, zero = jnp.asarray(jnp.inf, jnp.float32), jnp.zeros((), jnp.int32)
+        return DriftingState(params, infinite, jnp.asarray(FIRST_SIGMA), jax.tree.map(jnp.zeros_like, params), zero)
+
+    def ask(self, key: jax.Array, state: DriftingState, *, is_resampled: bool) -> list:
+        """As many candidates as it evaluates: its parent too, where batches change."""
+        return [state.params] * (2 if is_resampled else 1)
+
+    def step(
+        self, key: jax.Array, state: DriftingState, loss_fn: Callable, *, is_resampled: bool
+    ) -> tuple[DriftingState, None]:
+        noise = mutagrad.mutation.gaussian().sample_fn(key, state.params)
+        moved = jax.tree.map(lambda mean, one: mean + state.sigma * one, state.mean, noise)
+        loss_of_parent = jnp.mean(loss_fn(state.params)) if is_resampled else state.loss
+        candidate = jax.tree.map(jnp.add, state.params, moved)
+        loss = jnp.mean(loss_fn(candidate))
+        is_taken = loss <= loss_of_parent
+        rejections = jnp.where(is_taken, 0, state.rejections + 1)
+        is_stuck = rejections >= self._PATIENCE
+        mean = jax.tree.map(
+            lambda old, one: jnp.where(
+                is_stuck, jnp.zeros_like(old), old + jnp.where(is_taken, self._FOLLOWS, 0.0) * (one - old)
+            ),
+            state.mean,
+            moved,
+        )
+        following = DriftingState(
+            mutagrad.tree.where(is_taken, candidate, state.params),
+            jnp.where(is_taken, loss, loss_of_parent),
+            jnp.where(is_stuck, self._FALL, 1.0) * state.sigma,
+            mean,
+            jnp.where(is_stuck, 0, rejections),
+        )
+        return following, None
+
+
 def runner(algorithm: mutagrad.Algorithm, problem: Problem, sigmas: np.ndarray, keys: jax.Array) -> Callable:
     """Chunks of generations of every σ and key: call it for the generation at which each reached the target, or 0."""
     seeds = len(keys)

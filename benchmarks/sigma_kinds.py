@@ -3,7 +3,8 @@
 Every run of a problem has the same number of generations; a candidate more a generation is paid with generations. The loss that
 is reported is on all the data, or without noise. One that is below 1 % of the start's counts as 1 %: such a problem is solved.
 Beside the automatic σ stand the 1/5 rule of (1+1), the share of successes that is best for M = 20, the rule "strength", and
-cumulative step-size adaptation of (1,20); all start at σ = 0.01. Problems and targets are those of benchmarks/sigma_problems.py.
+cumulative step-size adaptation of (1,20), the adaptive Metropolis of Whitelam et al. 2022, and the automatic σ of weighted
+recombination of 20; all start at σ = 0.01. Problems and targets are those of benchmarks/sigma_problems.py.
 Run with ``python -m benchmarks.sigma_kinds``; ``--only argmax`` runs those problems whose names have it, ``--same-loss 1`` those
 whose loss stays the same, with σ fixed and automatic alone, ``--batches 1`` the others so.
 """
@@ -19,7 +20,7 @@ import numpy as np
 
 import mutagrad
 from benchmarks import common
-from benchmarks.sigma import cumulative
+from benchmarks.sigma import AdaptiveMetropolis, cumulative
 from benchmarks.sigma_problems import REPORTED, TRIALS, Problem
 
 M = 20
@@ -45,9 +46,7 @@ class Runs(NamedTuple):
     params: Any
 
 
-def runs(
-    algorithm: mutagrad.Algorithm, problem: Problem, sigmas: np.ndarray, keys: jax.Array, is_recorded: bool = False
-) -> Runs:
+def runs(algorithm: Any, problem: Problem, sigmas: np.ndarray, keys: jax.Array, is_recorded: bool = False) -> Runs:
     """Runs from each σ with each key, all of as many evaluations.
 
     A program that records rounds otherwise, and the automatic σ of a rough loss then takes another course.
@@ -74,7 +73,7 @@ def runs(
     return jax.tree.map(np.asarray, run_all(jnp.asarray(sigmas, jnp.float32)))
 
 
-def controllers(size: int) -> dict[str, Callable[[], mutagrad.Algorithm]]:
+def controllers(size: int) -> dict[str, Callable[[], Any]]:
     def elitist(number: int = M) -> mutagrad.Algorithm:
         return mutagrad.elitist(FIRST_SIGMA, number)
 
@@ -84,6 +83,8 @@ def controllers(size: int) -> dict[str, Callable[[], mutagrad.Algorithm]]:
         "successes": lambda: mutagrad.adapt_sigma(elitist(), rule="success"),
         "1/5 rule, (1+1)": lambda: mutagrad.adapt_sigma(elitist(1), rule="success", target=0.2),
         "cumulative, (1,20)": lambda: cumulative(M, size),
+        "adaptive Metropolis": AdaptiveMetropolis,
+        "recombination, automatic": lambda: mutagrad.adapt_sigma(mutagrad.weighted_recombination(FIRST_SIGMA, M)),
     }
 
 
