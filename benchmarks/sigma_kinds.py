@@ -2,11 +2,12 @@
 
 Every run of a problem has the same number of generations; a candidate more a generation is paid with generations. The loss that
 is reported is on all the data, or without noise. One that is below 1 % of the start's counts as 1 %: such a problem is solved.
-Beside the automatic σ stand the 1/5 rule of (1+1), the share of successes that is best for M = 20, the rule "strength", and
-cumulative step-size adaptation of (1,20), the adaptive Metropolis of Whitelam et al. 2022, and the automatic σ of weighted
-recombination of 20; all start at σ = 0.01. Problems and targets are those of benchmarks/sigma_problems.py.
-Run with ``python -m benchmarks.sigma_kinds``; ``--only argmax`` runs those problems whose names have it, ``--same-loss 1`` those
-whose loss stays the same, with σ fixed and automatic alone, ``--batches 1`` the others so.
+Beside the automatic σ stand the 1/5 rule of (1+1), the share of successes that is best for M = 20, the rule "strength",
+cumulative step-size adaptation of (1,20), and the adaptive Metropolis of Whitelam et al. 2022; all start at σ = 0.01. Problems
+and targets are those of benchmarks/sigma_problems.py. Run with ``python -m benchmarks.sigma_kinds``; ``--only argmax`` runs those
+problems whose names have it, ``--same-loss 1`` those whose loss stays the same, with σ fixed and automatic alone,
+``--batches 1`` the others so. ``--recombination 1`` runs all of them with `mutagrad.weighted_recombination`, whose automatic σ
+stands beside the best fixed σ of the same algorithm, and beside the rule "strength".
 """
 
 import math
@@ -84,7 +85,6 @@ def controllers(size: int) -> dict[str, Callable[[], Any]]:
         "1/5 rule, (1+1)": lambda: mutagrad.adapt_sigma(elitist(1), rule="success", target=0.2),
         "cumulative, (1,20)": lambda: cumulative(M, size),
         "adaptive Metropolis": AdaptiveMetropolis,
-        "recombination, automatic": lambda: mutagrad.adapt_sigma(mutagrad.weighted_recombination(FIRST_SIGMA, M)),
     }
 
 
@@ -93,15 +93,25 @@ def ratios(losses: np.ndarray, best: float, start: float) -> str:
     return common.spread([float(one) for one in counted.ravel()])
 
 
-def measure(name: str, problem: Problem, keys: jax.Array, chosen: list[str]) -> tuple[list[str], float, float]:
+def recombined(size: int) -> dict[str, Callable[[], Any]]:
+    def recombination() -> mutagrad.Algorithm:
+        return mutagrad.weighted_recombination(FIRST_SIGMA, M)
+
+    return {
+        "automatic": lambda: mutagrad.adapt_sigma(recombination()),
+        "strength": lambda: mutagrad.adapt_sigma(recombination(), rule="strength"),
+    }
+
+
+def measure(
+    name: str, problem: Problem, keys: jax.Array, algorithm: mutagrad.Algorithm, chosen: dict[str, Callable[[], Any]]
+) -> tuple[list[str], float, float]:
     start = float(problem.measure_fn(problem.start))
-    fixed = runs(mutagrad.elitist(FIRST_SIGMA, M), problem, GRID, keys).losses
+    fixed = runs(algorithm, problem, GRID, keys).losses
     medians = np.median(np.maximum(np.where(np.isfinite(fixed), fixed, np.inf), SOLVED * start), axis=1)
     best = float(medians.min())
     cells, own, ends = [], np.zeros(0), np.zeros(0)
-    for title, make in controllers(mutagrad.tree.size(problem.start)).items():
-        if title not in chosen:
-            continue
+    for title, make in chosen.items():
         found = runs(make(), problem, np.array([FIRST_SIGMA]), keys)
         cells.append(ratios(found.losses, best, start))
         if title == "automatic":
@@ -120,22 +130,26 @@ def measure(name: str, problem: Problem, keys: jax.Array, chosen: list[str]) -> 
 
 
 def main() -> None:
-    args = common.arguments(__doc__, repetitions=5, only="", key=1, trials=0, same_loss=0, batches=0)
+    args = common.arguments(__doc__, repetitions=5, only="", key=1, trials=0, same_loss=0, batches=0, recombination=0)
     keys = jax.random.split(jax.random.key(args.key), args.repetitions)
     rows, medians, worst = [], [], []
-    chosen = ["automatic"] if args.same_loss or args.batches else list(controllers(1))
+    of_size, algorithm = controllers, mutagrad.elitist(FIRST_SIGMA, M)
+    if args.recombination:
+        of_size, algorithm = recombined, mutagrad.weighted_recombination(FIRST_SIGMA, M)
+    names = ["automatic"] if args.same_loss or args.batches else list(of_size(1))
     for name, make in (TRIALS if args.trials else REPORTED).items():
         if args.only not in name:
             continue
         problem = make()
         if (args.same_loss and problem.draw_fn is not None) or (args.batches and problem.draw_fn is None):
             continue
-        row, median, of_start = measure(name, problem, keys, chosen)
+        of_this = of_size(mutagrad.tree.size(problem.start))
+        row, median, of_start = measure(name, problem, keys, algorithm, {title: of_this[title] for title in names})
         rows.append(row)
         medians.append(median)
         worst.append(of_start)
         print(row, file=sys.stderr, flush=True)
-    head = ["problem", "loss at the start", "best fixed σ's", "which σ", *chosen, "σ at the end, automatic"]
+    head = ["problem", "loss at the start", "best fixed σ's", "which σ", *names, "σ at the end, automatic"]
     text = (
         f"Final loss over that of the best fixed σ: median (min to max) over {args.repetitions} keys; M = {M}; fixed: "
         f"{len(GRID)} σ from {GRID[0]:g} to {GRID[-1]:g}, by the median of their losses. A loss below "
@@ -147,6 +161,7 @@ def main() -> None:
         "sigma_kinds"
         + ("_same_loss" if args.same_loss else "")
         + ("_batches" if args.batches else "")
+        + ("_recombination" if args.recombination else "")
         + ("_trials" if args.trials else "")
         + ("_" + args.only.strip(" ,").replace(" ", "_") if args.only else "")
     )
