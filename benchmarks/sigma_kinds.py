@@ -136,7 +136,8 @@ def main() -> None:
     of_size, algorithm = controllers, mutagrad.elitist(FIRST_SIGMA, M)
     if args.recombination:
         of_size, algorithm = recombined, mutagrad.weighted_recombination(FIRST_SIGMA, M)
-    names = ["automatic"] if args.same_loss or args.batches else list(of_size(1))
+    is_short = (args.same_loss or args.batches) and not args.recombination
+    names = ["automatic"] if is_short else list(of_size(1))
     for name, make in (TRIALS if args.trials else REPORTED).items():
         if args.only not in name:
             continue

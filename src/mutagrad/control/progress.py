@@ -7,6 +7,7 @@ that is heritable, which is what a slope explains, the breeder's equation is R =
 R is largest where R = L. Roughness and noise are the part of the variance that is not heritable. See theory.md 9.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,10 +16,13 @@ import jax.numpy as jnp
 from scipy import special
 
 from mutagrad.control.exponents import LOOK, Exponents, look
+from mutagrad.control.recombination import StepMemory, recombination_rule
 from mutagrad.control.response import Response, Running, Stay, nothing
 from mutagrad.control.strength import StrengthMemory, strength_rule
 from mutagrad.control.validated import on_batches, window_of
 from mutagrad.estimates import moments
+from mutagrad.law import RankWeights
+from mutagrad.selection import normal_scores
 from mutagrad.theory.progress import best_of_mean, optimal_strength
 from mutagrad.types import Definition, Info
 
@@ -46,6 +50,8 @@ _CAREFUL_UNTIL, _DEPTH, _NO_FLOOR = 0.37, 1.4, -200.0
 """For a hundred generations σ falls by a factor of 4 at most from where luck turned out to be curvature."""
 _BLIND = 9.2
 """Largest rise of ln σ without progress, 10⁴: a scale that is not found on that way does not exist."""
+_ONE_LOSS = 60
+"""Generations that are remembered at most of what steps of recombination are worth while the loss is the same."""
 _OUTLIER = 8.0
 """Spreads beyond which no one step counts for more."""
 
@@ -75,7 +81,7 @@ class ProgressMemory(NamedTuple):
     last : the last step.
     response : of which heritability and luck are made.
     direction, progress, load : R − L, R and L, in units of the spread.
-    strength : what the rule "strength" remembers, for smooth losses that stay the same.
+    strength : what the rule "strength" remembers: for smooth losses that stay the same, and of recombination for batches.
     ceiling : ln σ up to which it may rise without progress.
     stay : how the load grows with σ at one parent.
     careful : 1 where luck has just turned out to be curvature, and fading.
@@ -85,7 +91,7 @@ class ProgressMemory(NamedTuple):
     exponents : how losses grow with σ, on batches.
     looked : ln σ of the last look. σ does not fall below it.
     ground : ln σ that was found to be below the scale of a rough loss. σ does not fall below it either.
-    is_fresh : 1 where the last batch was another one.
+    is_fresh : 1 where steps are judged by the losses of the next generation: on batches, and of recombination on one loss.
     """
 
     generation: jax.Array
@@ -97,7 +103,7 @@ class ProgressMemory(NamedTuple):
     direction: Running
     progress: Running
     load: Running
-    strength: StrengthMemory
+    strength: StrengthMemory | StepMemory
     ceiling: jax.Array
     stay: Stay
     careful: jax.Array
@@ -115,7 +121,7 @@ class ProgressMemory(NamedTuple):
         return look(self.generation) * self.is_fresh * self.may_be_rough
 
     @classmethod
-    def first(cls, sigma: jax.Array, may_be_rough: bool = True) -> "ProgressMemory":
+    def first(cls, sigma: jax.Array, may_be_rough: bool = True, is_recombined: bool = False) -> "ProgressMemory":
         """Nothing yet."""
         zero = jnp.zeros_like(sigma)
         running = nothing(Running, sigma)
@@ -123,7 +129,7 @@ class ProgressMemory(NamedTuple):
         ceiling = jnp.log(sigma) + _BLIND
         return cls(
             *(zero, zero, zero, running, last, nothing(Response, sigma), running, running, running),
-            StrengthMemory.first(sigma),
+            (StepMemory if is_recombined else StrengthMemory).first(sigma),
             ceiling,
             nothing(Stay, sigma),
             zero,
@@ -175,6 +181,19 @@ def _spread(old: ProgressMemory, seen: _Seen, worth: jax.Array, fresh: jax.Array
     return jnp.where(seen.is_usable, jnp.where(fresh, of_many, of_one), old.spread)
 
 
+def _of_a_step(definition: Definition) -> tuple[float, float]:
+    """A step of (1+M) over one of this selection, in the median of what they may gain; and the load of one, in that of a mutant.
+
+    With weights w_k a step may gain Σ w_kc_k spreads, c_k being the normal scores, and loses Σ w_k² of the load of one mutant.
+    """
+    law = definition.selection.law
+    if not isinstance(law, RankWeights):
+        return 1.0, 1.0
+    gain = sum(weight * score for weight, score in zip(law.weights, normal_scores(len(law.weights)), strict=True))
+    unit = max(best_of_mean(len(law.weights)), 1.0) / gain
+    return unit, unit * sum(weight**2 for weight in law.weights)
+
+
 def _chosen(condition: jax.Array, one: Any, other: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
 
@@ -184,23 +203,27 @@ def progress_rule(
 ) -> Callable[[Info, ProgressMemory], tuple[jax.Array, ProgressMemory, jax.Array]]:
     """``update(info, memory) -> (σ, memory, s)`` of an algorithm with one parent and M offspring.
 
-    Domain: any selection rule whose next parent is one candidate. Where ``info.is_resampled``, the parent before must have
-    been evaluated too (``info.validated_change``); otherwise σ is held.
+    Domain: any selection rule whose next parent is one candidate, or a weighted sum of all. Where ``info.is_resampled``, the
+    parent before must have been evaluated too (``info.validated_change``); otherwise σ is held.
     """
-    num_offspring, smooth_rule = definition.num_offspring, strength_rule(definition, strength)
+    num_offspring, is_recombined = definition.num_offspring, isinstance(definition.selection.law, RankWeights)
+    smooth_rule = (recombination_rule if is_recombined else strength_rule)(definition, strength)
     speed, best = min(1.0, num_offspring / 10), max(best_of_mean(num_offspring), 1.0)
+    unit, load_of_step = _of_a_step(definition)
     window = _MEMORY_RESPONSE * max(1.0, min(20 / num_offspring, 10.0))
     # Of generations at the best σ on a smooth loss that many would succeed.
     rare = _RARE * (1 - float(special.ndtr(float(optimal_strength(num_offspring)) / 2)) ** num_offspring)
 
     def update(info: Info, old: ProgressMemory) -> tuple[jax.Array, ProgressMemory, jax.Array]:
         sigma, last, fresh = info.sigma, old.last, info.is_resampled
+        # A step of recombination is no candidate: what it was worth is known a generation later, on one loss too.
+        is_judged = ~fresh if is_recombined else fresh
         dtype, tiny, is_look = sigma.dtype, jnp.finfo(sigma.dtype).tiny, old.look > 0
         log_sigma = jnp.log(sigma) + old.look
         seen = _seen(info, old.half_trace, num_offspring)
         width = jnp.maximum(seen.spread * sigma, tiny)
         sizes = (jnp.log(sigma), jnp.log(width), jnp.clip(seen.mean / width, -4, 4))
-        worth = jnp.where(fresh, -info.validated_change.astype(dtype), last.gain)
+        worth = jnp.where(is_judged, -info.validated_change.astype(dtype), last.gain)
         is_known = (last.is_known > 0) & jnp.isfinite(worth)
         worth = jnp.where(is_known, worth, 0)
         spread = jnp.where(is_look, old.spread, _spread(old, seen, worth, fresh))
@@ -216,14 +239,15 @@ def progress_rule(
         )
         stay = old.stay.with_(sigma, seen.mean, last.is_accepted > 0, _MEMORY_STAY)
         exponent, error = stay.exponent()
-        is_curved = (exponent - _SURE * error > _CURVED) & (stay.freedom > 10) & ~fresh
+        is_curved = (exponent - _SURE * error > _CURVED) & (stay.freedom > 10) & ~is_judged
         regression = _chosen(is_curved, nothing(Response, sigma), regression)
         stay = _chosen(is_curved, nothing(Stay, sigma), stay)
         careful = jnp.where(is_curved, 1, 0.99 * old.careful).astype(dtype)
         rough = jnp.clip((regression.luck() - _DOUBT) / (_CERTAINTY - _DOUBT), 0, 1)
-        rough = jnp.where((regression.number > 8) & ~fresh, rough * old.may_be_rough, 0)
+        rough = jnp.where((regression.number > 8) & ~is_judged, rough * old.may_be_rough, 0)
 
-        of_batches = on_batches(old, jnp.clip(won, -_OUTLIER, _OUTLIER), log_sigma, speed, best)
+        longest = _ONE_LOSS if is_recombined else math.inf
+        of_batches = on_batches(old, jnp.clip(unit * won, -_OUTLIER, _OUTLIER), log_sigma, speed, best, longest)
         ceiling = jnp.where(is_known, of_batches.ceiling, old.ceiling)
         # Where the loss stays the same, of the smooth one the best strength is known, and of a rough one that few succeed.
         strong, smooth_memory, pooled_strength = smooth_rule(info, old.strength)
@@ -232,7 +256,7 @@ def progress_rule(
         smooth = jnp.maximum(jnp.log(strong / sigma), -_FALL * speed * (1 - _CAREFUL * careful))
         seldom = _SELDOM * speed * (last.has_success - rare) / (1 - rare)
         smooth = jnp.maximum(smooth, jnp.minimum(floor - log_sigma, 0))
-        change = jnp.where(fresh, of_batches.change * is_known.astype(dtype), (1 - rough) * smooth + rough * seldom)
+        change = jnp.where(is_judged, of_batches.change * is_known.astype(dtype), (1 - rough) * smooth + rough * seldom)
         # On a plateau, where all losses are equal, look further away.
         change = jnp.where(seen.spread > 0, change, jnp.where((log_sigma < ceiling) & ~is_look, 0.1 * speed, 0))
         change = jnp.where(seen.number < num_offspring / 2, -0.3 * speed, change)
@@ -250,7 +274,7 @@ def progress_rule(
             sigma=sigma,
             differential=jnp.clip(differential, 0, _OUTLIER),
             mean=jnp.clip(seen.mean / scale, -_OUTLIER, _OUTLIER),
-            load=jnp.clip(seen.load / scale, -_OUTLIER, _OUTLIER),
+            load=jnp.clip(load_of_step * seen.load / scale, -_OUTLIER, _OUTLIER),
         )
         new = ProgressMemory(
             generation=old.generation + (seen.is_usable | is_look).astype(dtype),
@@ -268,10 +292,10 @@ def progress_rule(
             careful=careful,
             floor=floor,
             may_be_rough=old.may_be_rough,
-            exponents=old.exponents.with_(sizes, is_look, fresh & seen.is_usable, window_of(old.generation + 1)),
+            exponents=old.exponents.with_(sizes, is_look, is_judged & seen.is_usable, window_of(old.generation + 1)),
             looked=jnp.where(is_look, jnp.log(sigma), old.looked),
             ground=jnp.where(is_known, of_batches.ground, old.ground),
-            is_fresh=fresh.astype(dtype),
+            is_fresh=is_judged.astype(dtype),
         )
         # A batch on which the parent itself fails, or all offspring, says nothing of what was known before.
         is_told = jnp.isfinite(info.parent_loss)
@@ -279,11 +303,11 @@ def progress_rule(
             last=last._replace(is_known=jnp.zeros_like(sigma)), generation=old.generation + is_look.astype(dtype)
         )
         new = _chosen(is_told & (seen.number > 0), new, unknown)
-        return (
-            jnp.exp(old.look) * jnp.where(is_told, sigma * jnp.exp(change), sigma),
-            new,
-            jnp.where(fresh, 2 * of_batches.load.mean, pooled_strength),
-        )
+        following = jnp.exp(old.look) * jnp.where(is_told, sigma * jnp.exp(change), sigma)
+        if is_recombined:
+            # On batches their examples, or the next one, tell the noise of a slope; of steps of a sum little stands out of it.
+            return jnp.where(fresh, strong, following), new._replace(strength=smooth_memory), pooled_strength
+        return following, new, jnp.where(fresh, 2 * of_batches.load.mean, pooled_strength)
 
     # Traced once for every kind of its arguments, wherever it is called.
     return jax.jit(update, inline=True)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -145,7 +146,7 @@ def adapt_sigma(algorithm: Algorithm, rule: str | None = None, target: float | N
     if isinstance(definition, UnknownDefinition):
         raise ValueError(f"algorithm: {definition.reason}; adapt the σ of each algorithm inside it")
     if rule is None:
-        rule = "progress" if target is None and _has_one_winner(definition) else "strength"
+        rule = "progress" if target is None and _has_progress(definition) else "strength"
     check.choice("rule", rule, _RULES)
     if rule == "progress":
         return _by_progress(algorithm, definition, target)
@@ -168,25 +169,32 @@ def _has_one_winner(definition: Definition) -> bool:
     return definition.selection.num_parents == 1 and not isinstance(law, RankWeights) and not is_chance
 
 
+def _has_progress(definition: Definition) -> bool:
+    """Whether a step has a worth that the next generation tells: of one winner, and of a sum of all offspring."""
+    return _has_one_winner(definition) or isinstance(definition.selection.law, RankWeights)
+
+
 def _by_progress(algorithm: Algorithm, definition: Definition, target: float | None) -> Algorithm:
     if target is not None:
         raise ValueError(f"target: got {target!r} with rule='progress', which has none; pass rule='strength'")
-    if definition.selection.num_parents > 1 or isinstance(definition.selection.law, RankWeights):
+    if definition.selection.num_parents > 1:
         raise ValueError(
-            f"rule: got 'progress' with {definition.selection.name} selection, whose next parents are several or none of the "
-            "candidates; pass rule='strength'"
+            f"rule: got 'progress' with {definition.selection.name} selection, whose next parents are several; pass "
+            "rule='strength'"
         )
+
+    first = partial(ProgressMemory.first, is_recombined=isinstance(definition.selection.law, RankWeights))
 
     def init(params: Params, loss_fn: LossFn | None = None) -> AdaptedState:
         inner = algorithm.init(params, loss_fn)
         if definition.reevaluate_parent and hasattr(inner, "with_previous"):
             inner = inner.with_previous(definition.mutation.mutated(inner.params))
-        return AdaptedState(inner, ProgressMemory.first(inner.sigma, not _is_discrete(definition, inner.params)))
+        return AdaptedState(inner, first(inner.sigma, not _is_discrete(definition, inner.params)))
 
     of_a_user = definition.selection.law is None
     number = definition.num_offspring
     strength = OVER_A_RUN * float(optimal_strength(number)) if of_a_user else strength_over_a_run(definition)
-    return _adapted(algorithm, definition, ProgressMemory.first, progress_rule(definition, strength), init, _looking)
+    return _adapted(algorithm, definition, first, progress_rule(definition, strength), init, _looking)
 
 
 def _is_discrete(definition: Definition, params: Params) -> bool:

@@ -1,5 +1,6 @@
 """By how much ln σ is to change where batches change: half of the rule "progress" of `mutagrad.adapt_sigma`; theory.md 9."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -44,11 +45,15 @@ def window_of(generation: jax.Array) -> jax.Array:
     return jnp.clip(generation / 3, _SHORTEST, _LONGEST)
 
 
-def on_batches(old: Any, won: jax.Array, log_sigma: jax.Array, speed: float, best: float) -> OnBatches:
-    """Gates and speeds depend on what was known before the step that they weigh: with the step in them, rare losses would be
+def on_batches(
+    old: Any, won: jax.Array, log_sigma: jax.Array, speed: float, best: float, longest: float = math.inf
+) -> OnBatches:
+    """Not more than so many generations are remembered.
+
+    Gates and speeds depend on what was known before the step that they weigh: with the step in them, rare losses would be
     weighed less than frequent gains."""
     generation = old.generation + 1
-    window = window_of(generation)
+    window = jnp.minimum(window_of(generation), longest)
     share = jnp.where(old.may_be_rough > 0, old.exponents.share(old.load.mean, old.load.ratio, best), 1)
     # Only while steps are worth something.
     below = jnp.where(old.progress.mean > 0, old.exponents.below(old.load.mean, old.load.ratio, best), 0)
