@@ -19,7 +19,7 @@ def linear(x, batch):
 
 def memories(loss_fn, batch_fn, num_generations=1500, sigma=1e-4):
     """The controller's memory after each generation, at one σ."""
-    algorithm = mutagrad.adapt_sigma(mutagrad.weighted_recombination(sigma, NUMBER))
+    algorithm = mutagrad.adapt_sigma(mutagrad.weighted_recombination(sigma, NUMBER), "strength")
 
     def generation(state, key):
         key, batch_key = jax.random.split(key)
@@ -60,7 +60,7 @@ def test_where_examples_tell_the_noise_steps_are_not_asked():
 
 def test_a_loss_that_stays_the_same_is_allsignal_of():
     """No batch, so no noise: the share is exactly 1, and nothing is averaged for it."""
-    algorithm = mutagrad.adapt_sigma(mutagrad.weighted_recombination(0.1, NUMBER))
+    algorithm = mutagrad.adapt_sigma(mutagrad.weighted_recombination(0.1, NUMBER), "strength")
     result = mutagrad.evolve(jax.random.key(0), algorithm, jnp.ones(SIZE), lambda x: jnp.vdot(x, x), 50, progress=False)
     memory = result.state.memory
     assert float(memory.response_count) == float(memory.promised) == float(memory.delivered) == 0

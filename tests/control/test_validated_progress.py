@@ -271,8 +271,8 @@ def test_the_memory_has_one_structure():
     [
         (lambda: mutagrad.adapt_sigma(ELITIST, "progress", target=1.0), "target: got 1.0 with rule='progress'"),
         (
-            lambda: mutagrad.adapt_sigma(mutagrad.weighted_recombination(0.1, 8), "progress"),
-            "rule: got 'progress' with weighted selection",
+            lambda: mutagrad.adapt_sigma(mutagrad.truncation(0.1, 8, 2), "progress"),
+            "rule: got 'progress' with truncation selection",
         ),
     ],
 )

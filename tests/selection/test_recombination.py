@@ -234,7 +234,7 @@ def test_sigma_is_driven_to_the_best(exponent, wrong):
     eigenvalues = jnp.arange(1.0, 501.0) ** -exponent
     moments = mutagrad.theory.recombination_moments(normal_scores(20))
     best_sigma = float(jnp.sqrt(jnp.sum(eigenvalues**2)) / jnp.sum(eigenvalues))
-    algorithm = mutagrad.adapt_sigma(mutagrad.weighted_recombination(wrong * best_sigma, 20))
+    algorithm = mutagrad.adapt_sigma(mutagrad.weighted_recombination(wrong * best_sigma, 20), "strength")
 
     def losses(x):
         return eigenvalues * x**2 / 2

@@ -258,7 +258,10 @@ def progress_rule(
         smooth = jnp.maximum(smooth, jnp.minimum(floor - log_sigma, 0))
         change = jnp.where(is_judged, of_batches.change * is_known.astype(dtype), (1 - rough) * smooth + rough * seldom)
         # On a plateau, where all losses are equal, look further away.
-        change = jnp.where(seen.spread > 0, change, jnp.where((log_sigma < ceiling) & ~is_look, 0.1 * speed, 0))
+        may_rise = (log_sigma < ceiling) & ~is_look
+        if is_recombined:
+            may_rise &= info.parent_loss != 0
+        change = jnp.where(seen.spread > 0, change, jnp.where(may_rise, 0.1 * speed, 0))
         change = jnp.where(seen.number < num_offspring / 2, -0.3 * speed, change)
 
         base = seen.load if num_offspring == 1 else seen.mean
