@@ -53,7 +53,8 @@ def on_batches(
     Gates and speeds depend on what was known before the step that they weigh: with the step in them, rare losses would be
     weighed less than frequent gains."""
     generation = old.generation + 1
-    window = jnp.minimum(window_of(generation), longest)
+    slow = window_of(generation)
+    window = jnp.minimum(slow, longest)
     share = jnp.where(old.may_be_rough > 0, old.exponents.share(old.load.mean, old.load.ratio, best), 1)
     # Only while steps are worth something.
     below = jnp.where(old.progress.mean > 0, old.exponents.below(old.load.mean, old.load.ratio, best), 0)
@@ -75,7 +76,7 @@ def on_batches(
     # Where noise hides progress: up while the load is hidden too, or luck, and down while it is seen and counts.
     has_won = (old.progress.ratio > _WON) & (generation > 10)
     ceiling = jnp.where(has_won, log_sigma + _BLIND_AFTER, old.ceiling)
-    hidden = jnp.maximum(0.05 * jnp.clip(1 - load.ratio, 0, 1), _DRIFT * below / window)
+    hidden = jnp.maximum(0.05 * jnp.clip(1 - load.ratio, 0, 1), _DRIFT * below / slow)
     up = jnp.where(log_sigma < ceiling, hidden * speed, 0)
     down = 6 / (generation + 30) * jnp.clip(1 - old.progress.ratio, 0, 1) * jnp.clip(load.ratio - 1, 0, 1) * share
     change = rate * direction * speed + up - down
@@ -86,6 +87,11 @@ def on_batches(
     change = jnp.where(is_losing, jnp.minimum(change, 0) - 0.05 * evidence / (evidence + 4), change)
 
     # Never below what was looked at, nor below where σ was too small on a rough loss.
-    ground = jnp.maximum(old.ground - _FORGOTTEN / window, jnp.where(below > 0.5, log_sigma, -jnp.inf))
-    change = jnp.maximum(change, jnp.minimum(jnp.maximum(ground, old.looked) - log_sigma, 0))
+    ground = jnp.maximum(old.ground - _FORGOTTEN / slow, jnp.where(below > 0.5, log_sigma, -jnp.inf))
+    least = jnp.maximum(ground, old.looked)
+    if longest < math.inf:
+        # On one loss what steps are worth is known.
+        least = jnp.where(is_losing, old.looked, least)
+        ground = jnp.where(is_losing, -jnp.inf, ground)
+    change = jnp.maximum(change, jnp.minimum(least - log_sigma, 0))
     return OnBatches(change, old.direction.with_(direction, window), progress, load, ceiling, ground)
