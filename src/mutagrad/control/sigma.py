@@ -85,18 +85,19 @@ def adapt_sigma(algorithm: Algorithm, rule: str | None = None, target: float | N
     """Drive σ to where the algorithm gains most over a run, from losses that did not select its steps.
 
     Rule "progress", the default for algorithms whose next parent is one of the candidates, and for
-    `mutagrad.weighted_recombination`: σ grows while the last step was
-    worth more than what curvature takes from a mean offspring, and falls while it was worth less. There is no constant to
-    choose. It holds on rough losses, noisy ones, and those of a fresh batch a generation. There, the parent before is
-    evaluated on the new batch too, one evaluation more a generation, since the batch that selected a step flatters it. One
-    generation in 16 looks at a quarter of σ, more often at first: there it is seen whether what offspring lose is curvature, or
-    luck of a rough loss, which does not count. `info.sigma` is then that quarter, and ``state.sigma`` what the rule is at. In
-    `mutagrad.evolve` with `mutagrad.executor` a loss that has noise of its own is treated so from where it is found out. A step
-    of recombination is judged so on one loss, which may be rough; on batches σ of recombination goes by "strength".
+    `mutagrad.weighted_recombination`: σ grows while the last step was worth more than what curvature takes from a mean offspring,
+    and falls while it was worth less. There is no constant to choose. It holds on rough losses, noisy ones, and those of a fresh
+    batch a generation. There, the parent before is evaluated on the new batch too, one evaluation more a generation, since the
+    batch that selected a step flatters it. One generation in 16 looks at a quarter of σ, more often at first: there it is seen
+    whether what offspring lose is curvature, or luck of a rough loss, which does not count. `info.sigma` is then that quarter,
+    and ``state.sigma`` what the rule is at. In `mutagrad.evolve` with `mutagrad.executor` a loss that has noise of its own is
+    treated so from where it is found out. A step of recombination is judged so on one loss, which may be rough; on batches σ of
+    recombination goes by "strength".
 
-    Rule "strength", the default for `mutagrad.truncation` and for one mutant that is accepted with a probability: s = σTrH/|∇U| is held at a target. The offspring's loss differences have mean ½σ²TrH and variance
-    σ²|∇U|², which gives TrH and |∇U|. It is for smooth losses, on all the data or on large batches; with recombination on
-    smaller ones too, from some 4 examples, where what steps deliver on the next batch tells their noise.
+    Rule "strength", the default for `mutagrad.truncation` and for one mutant that is accepted with a probability: s = σTrH/|∇U|
+    is held at a target. The offspring's loss differences have mean ½σ²TrH and variance σ²|∇U|², which gives TrH and |∇U|. It is
+    for smooth losses, on all the data or on large batches; with recombination on smaller ones too, from some 4 examples, where
+    what steps deliver on the next batch tells their noise.
 
     Rule "success": ln σ grows with the share of offspring that lower the loss and falls below the target share (Rechenberg's
     rule for M = 1 with ``target=0.2``); it sees only the order of the losses.
