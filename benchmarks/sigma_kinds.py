@@ -6,8 +6,8 @@ Beside the automatic σ stand the 1/5 rule of (1+1), the share of successes that
 cumulative step-size adaptation of (1,20), and the adaptive Metropolis of Whitelam et al. 2022; all start at σ = 0.01. Problems
 and targets are those of benchmarks/sigma_problems.py. Run with ``python -m benchmarks.sigma_kinds``; ``--only argmax`` runs those
 problems whose names have it, ``--same-loss 1`` those whose loss stays the same, with σ fixed and automatic alone,
-``--batches 1`` the others so. ``--recombination 1`` runs all of them with `mutagrad.weighted_recombination`, whose automatic σ
-stands beside the best fixed σ of the same algorithm, and beside the rule "strength".
+``--batches 1`` the others so. ``--recombination 1`` runs all of them with `mutagrad.weighted_recombination`, whose σ by the
+rules "progress" and "strength" stands beside the best fixed σ of the same algorithm.
 """
 
 import math
@@ -98,8 +98,8 @@ def recombined(size: int) -> dict[str, Callable[[], Any]]:
         return mutagrad.weighted_recombination(FIRST_SIGMA, M)
 
     return {
-        "automatic": lambda: mutagrad.adapt_sigma(recombination()),
-        "strength": lambda: mutagrad.adapt_sigma(recombination(), rule="strength"),
+        "progress": lambda: mutagrad.adapt_sigma(recombination(), rule="progress"),
+        "strength": lambda: mutagrad.adapt_sigma(recombination()),
     }
 
 
@@ -114,7 +114,7 @@ def measure(
     for title, make in chosen.items():
         found = runs(make(), problem, np.array([FIRST_SIGMA]), keys)
         cells.append(ratios(found.losses, best, start))
-        if title == "automatic":
+        if title == next(iter(chosen)):
             own, ends = found.losses[0], found.sigmas[0]
     counted = np.maximum(own, SOLVED * start) / best
     low, middle, high = np.quantile(ends, [0, 0.5, 1], method="nearest")
@@ -150,11 +150,12 @@ def main() -> None:
         medians.append(median)
         worst.append(of_start)
         print(row, file=sys.stderr, flush=True)
-    head = ["problem", "loss at the start", "best fixed σ's", "which σ", *names, "σ at the end, automatic"]
+    own = names[0]
+    head = ["problem", "loss at the start", "best fixed σ's", "which σ", *names, f"σ at the end, {own}"]
     text = (
         f"Final loss over that of the best fixed σ: median (min to max) over {args.repetitions} keys; M = {M}; fixed: "
         f"{len(GRID)} σ from {GRID[0]:g} to {GRID[-1]:g}, by the median of their losses. A loss below "
-        f"{100 * SOLVED:g} % of the start's counts as {100 * SOLVED:g} %, in every column. Automatic is at most 1.25 on "
+        f"{100 * SOLVED:g} % of the start's counts as {100 * SOLVED:g} %, in every column. {own.capitalize()} is at most 1.25 on "
         f"{sum(one <= 1.25 for one in medians)} of {len(medians)} problems; largest median {max(medians):.2f}. The worst run of "
         f"any problem ends at {max(worst):.2g} of its starting loss."
     )

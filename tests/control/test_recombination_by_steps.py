@@ -1,4 +1,4 @@
-"""σ by itself for recombination on one loss: what steps were worth against their law, rough losses, and smooth ones."""
+"""The rule "progress" for recombination on one loss: what steps were worth against their law, rough losses, and smooth ones."""
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +43,7 @@ def ended(algorithm, loss_fn, num_generations, start=START):
     return np.median(losses), np.median(sigmas)
 
 
-def automatic(sigma, rule=None):
+def automatic(sigma, rule="progress"):
     return mutagrad.adapt_sigma(mutagrad.weighted_recombination(sigma, NUMBER), rule)
 
 
@@ -112,6 +112,6 @@ def test_on_batches_sigma_is_that_of_strength():
         mutagrad.evolve(jax.random.key(0), automatic(0.05, rule), START, loss_fn, 60, batches, progress=False).history[
             "sigma"
         ]
-        for rule in (None, "strength")
+        for rule in ("progress", "strength")
     ]
     np.testing.assert_array_equal(*courses)

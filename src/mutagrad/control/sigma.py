@@ -84,20 +84,20 @@ def _of_changing_sigma(algorithm: Algorithm) -> Definition | UnknownDefinition:
 def adapt_sigma(algorithm: Algorithm, rule: str | None = None, target: float | None = None) -> Algorithm:
     """Drive σ to where the algorithm gains most over a run, from losses that did not select its steps.
 
-    Rule "progress", the default for algorithms whose next parent is one of the candidates, and for
-    `mutagrad.weighted_recombination`: σ grows while the last step was worth more than what curvature takes from a mean offspring,
-    and falls while it was worth less. There is no constant to choose. It holds on rough losses, noisy ones, and those of a fresh
-    batch a generation. There, the parent before is evaluated on the new batch too, one evaluation more a generation, since the
-    batch that selected a step flatters it. One generation in 16 looks at a quarter of σ, more often at first: there it is seen
-    whether what offspring lose is curvature, or luck of a rough loss, which does not count. `info.sigma` is then that quarter,
-    and ``state.sigma`` what the rule is at. In `mutagrad.evolve` with `mutagrad.executor` a loss that has noise of its own is
-    treated so from where it is found out. A step of recombination is judged so on one loss, which may be rough; on batches σ of
-    recombination goes by "strength".
+    Rule "progress", the default for algorithms whose next parent is one of the candidates: σ grows while the last step was
+    worth more than what curvature takes from a mean offspring, and falls while it was worth less. There is no constant to
+    choose. It holds on rough losses, noisy ones, and those of a fresh batch a generation. There, the parent before is
+    evaluated on the new batch too, one evaluation more a generation, since the batch that selected a step flatters it. One
+    generation in 16 looks at a quarter of σ, more often at first: there it is seen whether what offspring lose is curvature, or
+    luck of a rough loss, which does not count. `info.sigma` is then that quarter, and ``state.sigma`` what the rule is at. In
+    `mutagrad.evolve` with `mutagrad.executor` a loss that has noise of its own is treated so from where it is found out.
+    For `mutagrad.weighted_recombination` pass it where the loss is rough and stays the same: its steps are judged so then, and
+    on batches σ goes by "strength". On smooth losses of few parameters it is much slower than "strength" there.
 
-    Rule "strength", the default for `mutagrad.truncation` and for one mutant that is accepted with a probability: s = σTrH/|∇U|
-    is held at a target. The offspring's loss differences have mean ½σ²TrH and variance σ²|∇U|², which gives TrH and |∇U|. It is
-    for smooth losses, on all the data or on large batches; with recombination on smaller ones too, from some 4 examples, where
-    what steps deliver on the next batch tells their noise.
+    Rule "strength", the default for `mutagrad.weighted_recombination`, `mutagrad.truncation`, and one mutant that is accepted
+    with a probability: s = σTrH/|∇U| is held at a target. The offspring's loss differences have mean ½σ²TrH and variance
+    σ²|∇U|², which gives TrH and |∇U|. It is for smooth losses, on all the data or on large batches; with recombination on
+    smaller ones too, from some 4 examples, where what steps deliver on the next batch tells their noise.
 
     Rule "success": ln σ grows with the share of offspring that lower the loss and falls below the target share (Rechenberg's
     rule for M = 1 with ``target=0.2``); it sees only the order of the losses.
@@ -148,7 +148,7 @@ def adapt_sigma(algorithm: Algorithm, rule: str | None = None, target: float | N
     if isinstance(definition, UnknownDefinition):
         raise ValueError(f"algorithm: {definition.reason}; adapt the σ of each algorithm inside it")
     if rule is None:
-        rule = "progress" if target is None and _has_progress(definition) else "strength"
+        rule = "progress" if target is None and _has_one_winner(definition) else "strength"
     check.choice("rule", rule, _RULES)
     if rule == "progress":
         return _by_progress(algorithm, definition, target)
@@ -169,11 +169,6 @@ def _has_one_winner(definition: Definition) -> bool:
     law = definition.selection.law
     is_chance = isinstance(law, Acceptance) and law.inverse_temperature != math.inf
     return definition.selection.num_parents == 1 and not isinstance(law, RankWeights) and not is_chance
-
-
-def _has_progress(definition: Definition) -> bool:
-    """Whether a step has a worth that the next generation tells: of one winner, and of a sum of all offspring."""
-    return _has_one_winner(definition) or isinstance(definition.selection.law, RankWeights)
 
 
 def _by_progress(algorithm: Algorithm, definition: Definition, target: float | None) -> Algorithm:
