@@ -236,7 +236,7 @@ def mean_of(losses: Callable) -> Callable:
 
 def number(value: float) -> str:
     """Three significant digits, without an exponent where it reads better so."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
 
 
 def spread(values: list[float]) -> str:
