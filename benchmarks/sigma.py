@@ -138,6 +138,7 @@ class AdaptiveMetropolis:
     """aMC of Whitelam et al. 2022 (arXiv 2205.07408) at zero temperature: one mutation, taken unless the loss rises.
 
     The mean of the mutations follows those that were taken; after 50 in a row that were not it is forgotten, and σ falls by 5 %.
+    These rates are not tuned, and may differ from those that the source used on a problem.
     """
 
     _FOLLOWS, _PATIENCE, _FALL = 0.01, 50, 0.95
