@@ -110,12 +110,8 @@ def measure(
     fixed = runs(algorithm, problem, GRID, keys).losses
     medians = np.median(np.maximum(np.where(np.isfinite(fixed), fixed, np.inf), SOLVED * start), axis=1)
     best = float(medians.min())
-    cells, own, ends = [], np.zeros(0), np.zeros(0)
-    for title, make in chosen.items():
-        found = runs(make(), problem, np.array([FIRST_SIGMA]), keys)
-        cells.append(ratios(found.losses, best, start))
-        if title == next(iter(chosen)):
-            own, ends = found.losses[0], found.sigmas[0]
+    found = [runs(make(), problem, np.array([FIRST_SIGMA]), keys) for make in chosen.values()]
+    own, ends = found[0].losses[0], found[0].sigmas[0]
     counted = np.maximum(own, SOLVED * start) / best
     low, middle, high = np.quantile(ends, [0, 0.5, 1], method="nearest")
     row = [
@@ -123,7 +119,7 @@ def measure(
         f"{start:.3g}",
         f"{best:.3g}",
         f"{GRID[medians.argmin()]:.2g}",
-        *cells,
+        *[ratios(one.losses, best, start) for one in found],
         f"{middle:.2g} ({low:.2g} to {high:.2g})",
     ]
     return row, float(np.median(counted)), float((own / start).max())

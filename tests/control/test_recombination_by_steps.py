@@ -43,7 +43,7 @@ def ended(algorithm, loss_fn, num_generations, start=START):
     return np.median(losses), np.median(sigmas)
 
 
-def automatic(sigma, rule="progress"):
+def adapted(sigma, rule="progress"):
     return mutagrad.adapt_sigma(mutagrad.weighted_recombination(sigma, NUMBER), rule)
 
 
@@ -53,15 +53,15 @@ def test_sigma_is_not_lost_on_a_rough_loss(loss_fn):
 
     That is no law: trials were at 0.3 to 0.5. How far the best fixed σ is, benchmarks/sigma_kinds.py says.
     """
-    found, sigma = ended(automatic(0.01), loss_fn, 600)
-    of_strength, _ = ended(automatic(0.01, "strength"), loss_fn, 600)
+    found, sigma = ended(adapted(0.01), loss_fn, 600)
+    of_strength, _ = ended(adapted(0.01, "strength"), loss_fn, 600)
     assert found < 0.7 * of_strength
     assert sigma > 1e-3
 
 
 def test_a_smooth_network_ends_no_higher_than_by_strength():
-    found, _ = ended(automatic(0.01), tanh_net, 600)
-    of_strength, _ = ended(automatic(0.01, "strength"), tanh_net, 600)
+    found, _ = ended(adapted(0.01), tanh_net, 600)
+    of_strength, _ = ended(adapted(0.01, "strength"), tanh_net, 600)
     assert found < of_strength
 
 
@@ -75,10 +75,11 @@ def test_what_a_step_is_worth_and_its_load_are_in_units_of_those_of_the_best_off
     update = progress_rule(algorithm.definition, 1.0)
     scores = np.asarray(mutagrad.selection.normal_scores(NUMBER), float)
     unit = mutagrad.theory.best_of_mean(NUMBER) / np.sum(scores**2)
-    loss_fn = lambda x: 0.5 * jnp.vdot(x, x)  # noqa: E731
 
-    def generation(carry, key):
-        memory = carry
+    def loss_fn(x):
+        return 0.5 * jnp.vdot(x, x)
+
+    def generation(memory, key):
         # Always from the same distance, so that σ and the spread stay what they are.
         x = jnp.ones(size)
         sigma = jnp.float32(s * jnp.sqrt(size) / size)
@@ -90,7 +91,7 @@ def test_what_a_step_is_worth_and_its_load_are_in_units_of_those_of_the_best_off
         _, memory, _ = update(told, memory)
         return memory, (memory.progress.mean, memory.load.mean, change)
 
-    first = ProgressMemory.first(jnp.float32(1.0), is_recombined=True)
+    first = ProgressMemory.first(jnp.float32(1.0))
     keys = jax.random.split(jax.random.key(2), 400)
     _, (progress, load, changes) = jax.jit(lambda keys: jax.lax.scan(generation, first, keys))(keys)
     spread = s  # σ|∇U| is s|∇U|²/TrH, and both are N
@@ -109,7 +110,7 @@ def test_on_batches_sigma_is_that_of_strength():
         return jnp.mean(jax.nn.softplus(-sides * (jnp.tanh(points @ x["in"]) @ x["out"])))
 
     courses = [
-        mutagrad.evolve(jax.random.key(0), automatic(0.05, rule), START, loss_fn, 60, batches, progress=False).history[
+        mutagrad.evolve(jax.random.key(0), adapted(0.05, rule), START, loss_fn, 60, batches, progress=False).history[
             "sigma"
         ]
         for rule in ("progress", "strength")

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 from scipy import special
 
 from mutagrad.control.exponents import LOOK, Exponents, look
-from mutagrad.control.recombination import StepMemory, recombination_rule
 from mutagrad.control.response import Response, Running, Stay, nothing
 from mutagrad.control.strength import StrengthMemory, strength_rule
 from mutagrad.control.validated import on_batches, window_of
@@ -81,7 +80,7 @@ class ProgressMemory(NamedTuple):
     last : the last step.
     response : of which heritability and luck are made.
     direction, progress, load : R − L, R and L, in units of the spread.
-    strength : what the rule "strength" remembers: for smooth losses that stay the same, and of recombination for batches.
+    strength : what the rule "strength" remembers, for smooth losses that stay the same.
     ceiling : ln σ up to which it may rise without progress.
     stay : how the load grows with σ at one parent.
     careful : 1 where luck has just turned out to be curvature, and fading.
@@ -91,7 +90,7 @@ class ProgressMemory(NamedTuple):
     exponents : how losses grow with σ, on batches.
     looked : ln σ of the last look. σ does not fall below it.
     ground : ln σ that was found to be below the scale of a rough loss. σ does not fall below it either.
-    is_fresh : 1 where steps are judged by the losses of the next generation: on batches, and of recombination on one loss.
+    is_judged : 1 where steps are judged by the losses of the next generation: on batches, and of recombination on one loss.
     """
 
     generation: jax.Array
@@ -103,7 +102,7 @@ class ProgressMemory(NamedTuple):
     direction: Running
     progress: Running
     load: Running
-    strength: StrengthMemory | StepMemory
+    strength: StrengthMemory
     ceiling: jax.Array
     stay: Stay
     careful: jax.Array
@@ -112,16 +111,16 @@ class ProgressMemory(NamedTuple):
     exponents: Exponents
     looked: jax.Array
     ground: jax.Array
-    is_fresh: jax.Array
+    is_judged: jax.Array
 
     @property
     def look(self) -> jax.Array:
         """By how much ln σ is to be smaller in the generation that comes; 0 where most parameters are discrete, since most
         offspring are copies there."""
-        return look(self.generation) * self.is_fresh * self.may_be_rough
+        return look(self.generation) * self.is_judged * self.may_be_rough
 
     @classmethod
-    def first(cls, sigma: jax.Array, may_be_rough: bool = True, is_recombined: bool = False) -> "ProgressMemory":
+    def first(cls, sigma: jax.Array, may_be_rough: bool = True) -> "ProgressMemory":
         """Nothing yet."""
         zero = jnp.zeros_like(sigma)
         running = nothing(Running, sigma)
@@ -129,7 +128,7 @@ class ProgressMemory(NamedTuple):
         ceiling = jnp.log(sigma) + _BLIND
         return cls(
             *(zero, zero, zero, running, last, nothing(Response, sigma), running, running, running),
-            (StepMemory if is_recombined else StrengthMemory).first(sigma),
+            StrengthMemory.first(sigma),
             ceiling,
             nothing(Stay, sigma),
             zero,
@@ -182,9 +181,10 @@ def _spread(old: ProgressMemory, seen: _Seen, worth: jax.Array, fresh: jax.Array
 
 
 def _of_a_step(definition: Definition) -> tuple[float, float]:
-    """A step of (1+M) over one of this selection, in the median of what they may gain; and the load of one, in that of a mutant.
+    """The unit in which a step counts as one of (1+M) does, and the load of a step in that unit over the load of a mutant.
 
-    With weights w_k a step may gain Σ w_kc_k spreads, c_k being the normal scores, and loses Σ w_k² of the load of one mutant.
+    With weights w_k a step may gain Σ w_kc_k spreads, c_k being the normal scores, and loses Σ w_k² of the load of a mutant
+    (theory.md 9.6).
     """
     law = definition.selection.law
     if not isinstance(law, RankWeights):
@@ -207,7 +207,7 @@ def progress_rule(
     parent before must have been evaluated too (``info.validated_change``); otherwise σ is held.
     """
     num_offspring, is_recombined = definition.num_offspring, isinstance(definition.selection.law, RankWeights)
-    smooth_rule = (recombination_rule if is_recombined else strength_rule)(definition, strength)
+    smooth_rule = strength_rule(definition, strength)
     speed, best = min(1.0, num_offspring / 10), max(best_of_mean(num_offspring), 1.0)
     unit, load_of_step = _of_a_step(definition)
     window = _MEMORY_RESPONSE * max(1.0, min(20 / num_offspring, 10.0))
@@ -217,7 +217,7 @@ def progress_rule(
     def update(info: Info, old: ProgressMemory) -> tuple[jax.Array, ProgressMemory, jax.Array]:
         sigma, last, fresh = info.sigma, old.last, info.is_resampled
         # A step of recombination is no candidate: what it was worth is known a generation later, on one loss too.
-        is_judged = ~fresh if is_recombined else fresh
+        is_judged = fresh | is_recombined
         dtype, tiny, is_look = sigma.dtype, jnp.finfo(sigma.dtype).tiny, old.look > 0
         log_sigma = jnp.log(sigma) + old.look
         seen = _seen(info, old.half_trace, num_offspring)
@@ -258,10 +258,7 @@ def progress_rule(
         smooth = jnp.maximum(smooth, jnp.minimum(floor - log_sigma, 0))
         change = jnp.where(is_judged, of_batches.change * is_known.astype(dtype), (1 - rough) * smooth + rough * seldom)
         # On a plateau, where all losses are equal, look further away.
-        may_rise = (log_sigma < ceiling) & ~is_look
-        if is_recombined:
-            may_rise &= info.parent_loss != 0
-        change = jnp.where(seen.spread > 0, change, jnp.where(may_rise, 0.1 * speed, 0))
+        change = jnp.where(seen.spread > 0, change, jnp.where((log_sigma < ceiling) & ~is_look, 0.1 * speed, 0))
         change = jnp.where(seen.number < num_offspring / 2, -0.3 * speed, change)
 
         base = seen.load if num_offspring == 1 else seen.mean
@@ -298,7 +295,7 @@ def progress_rule(
             exponents=old.exponents.with_(sizes, is_look, is_judged & seen.is_usable, window_of(old.generation + 1)),
             looked=jnp.where(is_look, jnp.log(sigma), old.looked),
             ground=jnp.where(is_known, of_batches.ground, old.ground),
-            is_fresh=is_judged.astype(dtype),
+            is_judged=is_judged.astype(dtype),
         )
         # A batch on which the parent itself fails, or all offspring, says nothing of what was known before.
         is_told = jnp.isfinite(info.parent_loss)
@@ -306,11 +303,11 @@ def progress_rule(
             last=last._replace(is_known=jnp.zeros_like(sigma)), generation=old.generation + is_look.astype(dtype)
         )
         new = _chosen(is_told & (seen.number > 0), new, unknown)
-        following = jnp.exp(old.look) * jnp.where(is_told, sigma * jnp.exp(change), sigma)
-        if is_recombined:
-            # On batches their examples, or the next one, tell the noise of a slope; of steps of a sum little stands out of it.
-            return jnp.where(fresh, strong, following), new._replace(strength=smooth_memory), pooled_strength
-        return following, new, jnp.where(fresh, 2 * of_batches.load.mean, pooled_strength)
+        return (
+            jnp.exp(old.look) * jnp.where(is_told, sigma * jnp.exp(change), sigma),
+            new,
+            jnp.where(fresh, 2 / load_of_step * of_batches.load.mean, pooled_strength),
+        )
 
     # Traced once for every kind of its arguments, wherever it is called.
     return jax.jit(update, inline=True)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from mutagrad.control.progress import ProgressMemory, progress_rule
 from mutagrad.control.strength import (
     SLOPE_MEMORY,
     Seen,
@@ -31,7 +32,7 @@ from mutagrad.selection.recombination import rank_shares
 from mutagrad.theory.optimum import best_strength
 from mutagrad.types import Definition, Info
 
-__all__ = ["StepMemory", "recombination_rule", "signal_of"]
+__all__ = ["EitherMemory", "StepMemory", "either_rule", "recombination_rule", "signal_of"]
 
 _FASTEST_RISE = 1.25
 """Largest factor by which σ rises in a generation: its best value is half of the largest that gains anything."""
@@ -200,6 +201,43 @@ def recombination_rule(definition: Definition, target: float) -> Callable:
         kept = old._replace(step_gain=jnp.zeros_like(sigma), step_sigma=sigma)
         memory = jax.tree.map(lambda ours, before: jnp.where(is_told, ours, before), new, kept)
         return sigma * jnp.exp(change), memory, found.strength
+
+    return update
+
+
+class EitherMemory(NamedTuple):
+    """What the rules "progress" and "strength" remember."""
+
+    progress: ProgressMemory
+    strength: StepMemory
+
+    @property
+    def look(self) -> jax.Array:
+        """By how much ln σ is to be smaller in the generation that comes."""
+        return self.progress.look
+
+    @classmethod
+    def first(cls, sigma: jax.Array, may_be_rough: bool = True) -> "EitherMemory":
+        """Nothing yet."""
+        return cls(ProgressMemory.first(sigma, may_be_rough), StepMemory.first(sigma))
+
+
+def either_rule(definition: Definition, target: float) -> Callable:
+    """The rule "progress" of recombination where the loss stays the same, which may be rough, and "strength" on batches.
+
+    There their examples, or the next batch, tell the noise of a slope; what one step was worth hardly stands out of it.
+    """
+    by_progress, by_strength = progress_rule(definition, target), recombination_rule(definition, target)
+
+    def update(info: Info, old: EitherMemory) -> tuple:
+        sigma, progress, s = by_progress(info, old.progress)
+        strong, strength, of_strength = by_strength(info, old.strength)
+
+        def chosen(one: Any, other: Any) -> Any:
+            return jax.tree.map(lambda a, b: jnp.where(info.is_resampled, a, b), one, other)
+
+        memory = EitherMemory(chosen(old.progress, progress), strength)
+        return chosen(strong, sigma), memory, chosen(of_strength, s)
 
     return update
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 
 from mutagrad import check, tree
 from mutagrad.control.progress import ProgressMemory, progress_rule
-from mutagrad.control.recombination import StepMemory, recombination_rule
+from mutagrad.control.recombination import EitherMemory, StepMemory, either_rule, recombination_rule
 from mutagrad.control.strength import StrengthMemory, strength_rule, success_rule
 from mutagrad.law import Acceptance, RankWeights
 from mutagrad.mutation.changes import jumps_of
@@ -26,7 +25,7 @@ _SMALLEST, _LARGEST = 1e-30, 1e30
 
 class _Fields(NamedTuple):
     inner: Any
-    memory: ProgressMemory | StrengthMemory | StepMemory | None
+    memory: ProgressMemory | StrengthMemory | StepMemory | EitherMemory | None
 
 
 class AdaptedState(_Fields, WrappedState):
@@ -180,18 +179,19 @@ def _by_progress(algorithm: Algorithm, definition: Definition, target: float | N
             "rule='strength'"
         )
 
-    first = partial(ProgressMemory.first, is_recombined=isinstance(definition.selection.law, RankWeights))
+    is_sum = isinstance(definition.selection.law, RankWeights)
+    kind, rule = (EitherMemory, either_rule) if is_sum else (ProgressMemory, progress_rule)
 
     def init(params: Params, loss_fn: LossFn | None = None) -> AdaptedState:
         inner = algorithm.init(params, loss_fn)
         if definition.reevaluate_parent and hasattr(inner, "with_previous"):
             inner = inner.with_previous(definition.mutation.mutated(inner.params))
-        return AdaptedState(inner, first(inner.sigma, not _is_discrete(definition, inner.params)))
+        return AdaptedState(inner, kind.first(inner.sigma, not _is_discrete(definition, inner.params)))
 
     of_a_user = definition.selection.law is None
     number = definition.num_offspring
     strength = OVER_A_RUN * float(optimal_strength(number)) if of_a_user else strength_over_a_run(definition)
-    return _adapted(algorithm, definition, first, progress_rule(definition, strength), init, _looking)
+    return _adapted(algorithm, definition, kind.first, rule(definition, strength), init, _looking)
 
 
 def _is_discrete(definition: Definition, params: Params) -> bool:

@@ -48,10 +48,11 @@ def window_of(generation: jax.Array) -> jax.Array:
 def on_batches(
     old: Any, won: jax.Array, log_sigma: jax.Array, speed: float, best: float, longest: float = math.inf
 ) -> OnBatches:
-    """Not more than so many generations are remembered.
+    """What the last step says; at most ``longest`` generations are remembered.
 
     Gates and speeds depend on what was known before the step that they weigh: with the step in them, rare losses would be
-    weighed less than frequent gains."""
+    weighed less than frequent gains.
+    """
     generation = old.generation + 1
     slow = window_of(generation)
     window = jnp.minimum(slow, longest)
